@@ -1,0 +1,146 @@
+"""Which settings are there, what do they mean, and where do their values come from?
+
+One typed model, read once by `weir.py` and handed down; nothing below reads the environment. A value comes from, in this
+order: the environment (`WEIR_<NAME>`, and the seven older names below), `weir.toml` in the home folder, the default here.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from lakehouse.errors import SettingsError
+
+AqiRuleName = Literal["us-epa-2024", "us-epa-2012"]
+
+# Names without the prefix that operators of the seeds already have in their environments.
+OLDER_NAMES = {
+    "WAREHOUSE_URI": "warehouse_uri",
+    "SPARK_MASTER": "spark_master",
+    "ENABLE_YARN_DEFAULTS": "enable_yarn_defaults",
+    "SPARK_DYN_MIN": "spark_dyn_min",
+    "SPARK_DYN_MAX": "spark_dyn_max",
+    "LOCATIONS_PATH": "locations_path",
+    "POLLUTANTS_PATH": "pollutants_path",
+}
+
+
+def _older(name: str) -> AliasChoices:
+    """Let a setting be given by its own name, `WEIR_<NAME>`, or the older name without the prefix."""
+    return AliasChoices(name, f"WEIR_{name.upper()}", name.upper())
+
+
+class Settings(BaseSettings):
+    """All settings of weir. Spans carry their unit in the name; an address is host:port."""
+
+    model_config = SettingsConfigDict(env_prefix="WEIR_", extra="forbid", frozen=True, populate_by_name=True)
+
+    home: Path = Field(Path(".weir"), description="folder that holds everything weir keeps on this machine, unless a URI below says otherwise")
+
+    warehouse_uri: str = Field("", validation_alias=_older("warehouse_uri"), description="URI of the folder of the tables, file: or hdfs: (default: HOME/warehouse)")
+    checkpoints_uri: str = Field("", description="URI of the folder with one checkpoint per query, file: or hdfs: (default: HOME/checkpoints)")
+    catalog_uri: str = Field(
+        "",
+        description="URI of the Iceberg catalog: sqlite:///FILE (default: HOME/catalog.db), postgresql://…, http(s)://… for REST, glue:, or hdfs://… for a hadoop catalog",
+    )
+    locations_path: str = Field("", validation_alias=_older("locations_path"), description="file of places, one JSON object a line (default: HOME/locations.jsonl, else the shipped one)")
+    pollutants_path: str = Field("", validation_alias=_older("pollutants_path"), description="file of pollutants, one JSON object a line (default: the shipped one)")
+
+    kafka_bootstrap: str = Field("", description="host:port of Kafka (default: the embedded broker that `weir up` started)")
+    kafka_port: int | None = Field(None, ge=1, le=65535, description="port of the embedded broker on the loopback (default: a free one)")
+    kafka_partitions: int = Field(2, ge=1, description="partitions of a topic that weir creates")
+    metrics_port: int | None = Field(None, ge=1, le=65535, description="port of the one metrics page on the loopback (default: a free one)")
+
+    spark_master: str = Field("local[2]", validation_alias=_older("spark_master"), description="Spark master: local[N], yarn, spark://…")
+    spark_driver_memory: str = Field("2g", pattern=r"^\d+[mg]$", description="heap of the Spark driver")
+    enable_yarn_defaults: bool = Field(False, validation_alias=_older("enable_yarn_defaults"), description="add dynamic allocation and the other settings that suit YARN")
+    spark_dyn_min: int = Field(1, ge=0, validation_alias=_older("spark_dyn_min"), description="least executors under dynamic allocation")
+    spark_dyn_max: int = Field(4, ge=1, validation_alias=_older("spark_dyn_max"), description="most executors under dynamic allocation")
+
+    trigger_seconds: float = Field(0.5, ge=0, description="how often a query looks for new rows; 0 starts the next micro-batch at once")
+    max_offsets_per_trigger: int = Field(200_000, ge=1, description="most messages of one micro-batch: bounds memory and what a replay repeats")
+    min_partitions: int = Field(2, ge=1, description="least Spark tasks that read one micro-batch from Kafka")
+
+    open_meteo_url: str = Field("https://air-quality-api.open-meteo.com", pattern=r"^https?://[^/]+$", description="scheme, host and port of the API; /v1/air-quality is appended")
+    open_meteo_api_key: SecretStr | None = Field(None, description="key of a commercial plan; sent as apikey")
+    poll_minutes: float = Field(15, gt=0, description="minutes between two polls of the live API")
+    poll_past_days: int = Field(3, ge=1, le=90, description="days before today that every poll asks for again: the source revises them")
+
+    aqi_rule: AqiRuleName = Field("us-epa-2024", description="which edition of the US EPA's index gold is computed by")
+    episode_threshold: int = Field(151, ge=1, description="an hour whose AQI is at least this belongs to an episode")
+    episode_hours: int = Field(4, ge=1, description="least length of an episode in consecutive hours")
+
+    log_format: Literal["console", "json"] = Field("console", description="how a log line is written")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
+    failpoint: str = Field("", description="for fault tests only: kill -9 the process at a named point, NAME or NAME:N for the N-th time it is reached")
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Put the environment before the file, and the file before the defaults."""
+        home = Path(os.environ.get("WEIR_HOME") or ".weir")
+        return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=home / "weir.toml"))
+
+    def model_post_init(self, _: Any) -> None:  # noqa: ANN401 - pydantic's signature
+        """Derive what was not given from the home folder, as absolute URIs: Spark's and Kafka's folders differ from ours."""
+        home = self.home.expanduser().resolve()
+        derived = {
+            "home": home,
+            "warehouse_uri": self.warehouse_uri or (home / "warehouse").as_uri(),
+            "checkpoints_uri": self.checkpoints_uri or (home / "checkpoints").as_uri(),
+            "catalog_uri": self.catalog_uri or f"sqlite:///{home / 'catalog.db'}",
+        }
+        for name, value in derived.items():
+            object.__setattr__(self, name, value)
+
+    def checkpoint(self, query: str) -> str:
+        """URI of the checkpoint of one query."""
+        return f"{self.checkpoints_uri.rstrip('/')}/{query}"
+
+
+def load_settings(environment: dict[str, str]) -> Settings:
+    """Read all settings, or name every wrong one at once.
+
+    Args:
+        environment: the process's environment; only looked at for names that start with WEIR_ but mean nothing.
+
+    Raises:
+        SettingsError: for unknown names (with the nearest known one) and wrong values (with what is allowed), all of them.
+    """
+    problems = [
+        f"{name}: no such setting{_nearest(name)}"
+        for name in sorted(environment)
+        if name.startswith("WEIR_") and name.removeprefix("WEIR_").lower() not in Settings.model_fields
+    ]
+    settings: Settings | None = None
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        problems += [_problem(details) for details in error.errors()]
+    except ValueError as error:  # weir.toml is not TOML
+        problems.append(f"weir.toml: {error}")
+    if problems or settings is None:
+        allowed = ", ".join(Settings.model_fields)
+        raise SettingsError("\n  ".join([f"{len(problems)} wrong setting(s):", *problems, f"settings are: {allowed} (in weir.toml), or WEIR_<NAME>"]))
+    return settings
+
+
+def _nearest(name: str) -> str:
+    known = difflib.get_close_matches(name.removeprefix("WEIR_").lower(), Settings.model_fields, n=1)
+    return f"; did you mean WEIR_{known[0].upper()}?" if known else ""
+
+
+def _problem(details: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    name = ".".join(str(part) for part in details["loc"])
+    if details["type"] == "extra_forbidden":
+        return f"{name} (weir.toml): no such setting{_nearest(name)}"
+    return f"{name}: {details['input']!r} - {details['msg']}"

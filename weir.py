@@ -1,0 +1,69 @@
+"""What can I type? The command `weir`: joins each folder's cli.py, imported only when its verb is used."""
+
+import importlib
+import os
+import sys
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from lakehouse.errors import Retryable, WeirError
+from lakehouse.settings import load_settings
+
+# verb -> module:function. A module here imports Spark, Kafka or pyarrow inside its functions only, so `weir --help` is quick.
+VERBS = {
+    "up": "deploy.local.cli:up",
+    "down": "deploy.local.cli:down",
+    "status": "deploy.local.cli:status",
+    "doctor": "deploy.local.cli:doctor",
+    "demo": "deploy.local.cli:demo",
+    "add-city": "producers.cli:add_city",
+    "produce": "producers.cli:produce",
+    "stream": "streaming.cli:stream",
+    "query": "lakehouse.cli:query",
+    "connect": "lakehouse.cli:connect",
+}
+EXIT_FAILED, EXIT_TRY_AGAIN = 1, 75
+
+
+class LazyVerbs(TyperGroup):
+    """A group of commands whose modules are imported when a verb is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the verbs in the order of a newcomer's day."""
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the verb's module and make its function a command."""
+        if cmd_name not in VERBS:
+            return None
+        module, function = VERBS[cmd_name].split(":")
+        one = typer.Typer(add_completion=False)
+        one.command(cmd_name)(getattr(importlib.import_module(module), function))
+        return typer.main.get_command(one)
+
+
+app = typer.Typer(cls=LazyVerbs, add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+
+
+@app.callback()
+def weir(ctx: typer.Context) -> None:
+    """A streaming-first lakehouse: from the API through Kafka into Iceberg in seconds, and provably so."""
+    if not {"--help", "-h"} & set(sys.argv[1:]):
+        ctx.obj = load_settings(dict(os.environ))
+
+
+def main() -> None:
+    """Run the command; a known error is one clear message on stderr and an exit code that says whether to try again."""
+    try:
+        app()
+    except WeirError as error:
+        print(f"weir: {error}", file=sys.stderr)
+        sys.exit(EXIT_TRY_AGAIN if isinstance(error, Retryable) else EXIT_FAILED)
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
