@@ -4,9 +4,8 @@ import importlib
 import os
 import sys
 
-import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from lakehouse.errors import Retryable, WeirError
 from lakehouse.settings import load_settings
@@ -30,11 +29,11 @@ EXIT_FAILED, EXIT_TRY_AGAIN = 1, 75
 class LazyVerbs(TyperGroup):
     """A group of commands whose modules are imported when a verb is asked for."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: typer.Context) -> list[str]:
         """Name the verbs in the order of a newcomer's day."""
         return list(VERBS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | None:
         """Import the verb's module and make its function a command."""
         if cmd_name not in VERBS:
             return None

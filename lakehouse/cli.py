@@ -1,0 +1,1 @@
+"""What is in the tables? The verbs `query` and `connect`."""
