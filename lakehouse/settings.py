@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     spark_dyn_min: int = Field(1, ge=0, validation_alias=_older("spark_dyn_min"), description="least executors under dynamic allocation")
     spark_dyn_max: int = Field(4, ge=1, validation_alias=_older("spark_dyn_max"), description="most executors under dynamic allocation")
 
+    jars_path: str = Field("", description="folder with the locked jars, one folder per class path (default: .jars beside the code)")
+
     trigger_seconds: float = Field(0.5, ge=0, description="how often a query looks for new rows; 0 starts the next micro-batch at once")
     max_offsets_per_trigger: int = Field(200_000, ge=1, description="most messages of one micro-batch: bounds memory and what a replay repeats")
     min_partitions: int = Field(2, ge=1, description="least Spark tasks that read one micro-batch from Kafka")
@@ -97,6 +99,7 @@ class Settings(BaseSettings):
             "home": home,
             "warehouse_uri": self.warehouse_uri or (home / "warehouse").as_uri(),
             "checkpoints_uri": self.checkpoints_uri or (home / "checkpoints").as_uri(),
+            "jars_path": self.jars_path or str(Path(__file__).resolve().parents[1] / ".jars"),
             "catalog_uri": self.catalog_uri or f"sqlite:///{home / 'catalog.db'}",
         }
         for name, value in derived.items():

@@ -1,0 +1,64 @@
+"""Where are the tables? One URI names the catalog, for Spark and for PyIceberg alike."""
+
+from urllib.parse import urlsplit
+
+from pyiceberg.catalog import Catalog, load_catalog
+
+from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.settings import Settings
+
+NAME = "lh"
+
+
+class UnsupportedCatalog(LakehouseError, Fatal):
+    """The catalog's URI names a kind that weir does not support, or that is unsafe there."""
+
+    def __init__(self, uri: str, why: str) -> None:
+        super().__init__(f"catalog_uri {uri!r}: {why}. Use sqlite:///FILE, postgresql://…, http(s)://… (REST), glue:, or hdfs://… (hadoop).")
+
+
+def spark_catalog_conf(settings: Settings) -> dict[str, str]:
+    """Give Spark's configuration of the catalog `lh`.
+
+    The catalog's cache is off: a micro-batch has a session, hence a cache, of its own, and the driver would go on reading
+    the snapshot from before a MERGE.
+    """
+    prefix = f"spark.sql.catalog.{NAME}"
+    conf = {
+        prefix: "org.apache.iceberg.spark.SparkCatalog",
+        f"{prefix}.cache-enabled": "false",
+        f"{prefix}.warehouse": settings.warehouse_uri,
+    }
+    scheme = urlsplit(settings.catalog_uri).scheme
+    if scheme == "sqlite":
+        # WAL lets readers go on while one writes; the timeout queues writers instead of failing with "database is locked".
+        uri = f"jdbc:{settings.catalog_uri.replace('sqlite:///', 'sqlite:')}?busy_timeout=30000&journal_mode=WAL"
+        return conf | {f"{prefix}.type": "jdbc", f"{prefix}.uri": uri, f"{prefix}.jdbc.schema-version": "V1"}
+    if scheme == "postgresql":
+        return conf | {f"{prefix}.type": "jdbc", f"{prefix}.uri": f"jdbc:{settings.catalog_uri}", f"{prefix}.jdbc.schema-version": "V1"}
+    if scheme in ("http", "https"):
+        return conf | {f"{prefix}.type": "rest", f"{prefix}.uri": settings.catalog_uri}
+    if scheme == "glue":
+        return conf | {f"{prefix}.type": "glue"}
+    if scheme == "hdfs":
+        return conf | {f"{prefix}.type": "hadoop", f"{prefix}.warehouse": settings.catalog_uri}
+    if scheme == "file":
+        raise UnsupportedCatalog(settings.catalog_uri, "a hadoop catalog on a local disk loses commits of concurrent writers")
+    raise UnsupportedCatalog(settings.catalog_uri, f"unknown kind {scheme!r}")
+
+
+def open_catalog(settings: Settings) -> Catalog:
+    """Open the same catalog with PyIceberg, for reading without Spark.
+
+    Raises:
+        UnsupportedCatalog: PyIceberg has no hadoop catalog; such tables are read through Spark.
+    """
+    scheme = urlsplit(settings.catalog_uri).scheme
+    common = {"warehouse": settings.warehouse_uri}
+    if scheme in ("sqlite", "postgresql"):
+        return load_catalog(NAME, type="sql", uri=settings.catalog_uri, init_catalog_tables="false", **common)
+    if scheme in ("http", "https"):
+        return load_catalog(NAME, type="rest", uri=settings.catalog_uri, **common)
+    if scheme == "glue":
+        return load_catalog(NAME, type="glue", **common)
+    raise UnsupportedCatalog(settings.catalog_uri, "it cannot be read without Spark")

@@ -1,0 +1,216 @@
+"""Which places are watched, and which pollutants are known?
+
+Both lists are files with one JSON object a line, shipped in `lakehouse/config/` and replaceable by settings. Standard
+library only: the producer, the stream and the command read them the same way.
+"""
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo
+
+from lakehouse.errors import Fatal, LakehouseError
+
+SHIPPED = Path(__file__).parent / "config"
+KEY_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
+
+_Row = TypeVar("_Row")
+
+
+class BadList(LakehouseError, Fatal):
+    """A list of places or pollutants cannot be read, or a line of it is not what it must be."""
+
+    def __init__(self, path: Path | str, line: int | None, problem: str) -> None:
+        where = f"{path}, line {line}" if line is not None else str(path)
+        super().__init__(f"{where}: {problem}")
+        self.path, self.line, self.problem = path, line, problem
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """One place.
+
+    Attributes:
+        location_key: short lower-case name; the key in Kafka and in every table.
+        location_name: the name for people.
+        latitude: degrees north.
+        longitude: degrees east.
+        timezone: IANA name; decides the local hour and day, never the stored instants.
+    """
+
+    location_key: str
+    location_name: str
+    latitude: float
+    longitude: float
+    timezone: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pollutant:
+    """One measured quantity.
+
+    Attributes:
+        pollutant_code: the column's name in silver and gold.
+        display_name: the name for people.
+        unit_default: the unit of that column.
+        aqi_timespan: the averaging time of its AQI, such as `24h`; None for one without an AQI.
+    """
+
+    pollutant_code: str
+    display_name: str
+    unit_default: str
+    aqi_timespan: str | None
+
+
+def locations_file(configured: str, home: Path) -> Path:
+    """Find the list of places: the configured one, else HOME/locations.jsonl where it exists, else the shipped one."""
+    if configured:
+        return local_path(configured)
+    own = home / "locations.jsonl"
+    return own if own.exists() else SHIPPED / "locations.jsonl"
+
+
+def pollutants_file(configured: str) -> Path:
+    """Find the list of pollutants: the configured one, else the shipped one."""
+    return local_path(configured) if configured else SHIPPED / "dim_pollutant.jsonl"
+
+
+def local_path(path_or_uri: str) -> Path:
+    """Turn a plain path or a file: URI into a path.
+
+    Raises:
+        BadList: for a URI of another scheme or of another host.
+    """
+    parts = urlsplit(path_or_uri)
+    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
+        return Path(unquote(parts.path))
+    if "://" in path_or_uri or parts.scheme == "file":
+        raise BadList(path_or_uri, None, "expected a path or a file: URI of this machine")
+    return Path(path_or_uri).expanduser()
+
+
+def read_locations(path: Path | str) -> list[Location]:
+    """Read the places, in the order of the file.
+
+    Raises:
+        BadList: for a file that cannot be read, holds no place, repeats a key, or has a line that is not a place.
+    """
+    return _read(local_path(str(path)), to_location, lambda place: place.location_key, "place")
+
+
+def read_pollutants(path: Path | str) -> list[Pollutant]:
+    """Read the pollutants, in the order of the file.
+
+    Raises:
+        BadList: as for `read_locations`.
+    """
+    return _read(local_path(str(path)), to_pollutant, lambda pollutant: pollutant.pollutant_code, "pollutant")
+
+
+def to_location(row: dict[str, object]) -> Location:
+    """Check one decoded line.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    key = _text(row, "location_key")
+    if not KEY_PATTERN.fullmatch(key):
+        raise ValueError(f"location_key is {key!r}, expected lower-case letters a-z, digits, _ and -")
+    return Location(
+        location_key=key,
+        location_name=_text(row, "location_name"),
+        latitude=_degrees(row, "latitude", 90),
+        longitude=_degrees(row, "longitude", 180),
+        timezone=_zone(row),
+    )
+
+
+def to_pollutant(row: dict[str, object]) -> Pollutant:
+    """Check one decoded line.
+
+    Raises:
+        ValueError: with what was found and what was expected.
+    """
+    timespan = row.get("aqi_timespan")
+    if timespan is not None and not (isinstance(timespan, str) and re.fullmatch(r"[1-9]\d*h", timespan)):
+        raise ValueError(f"aqi_timespan is {timespan!r}, expected hours such as '24h', or null")
+    return Pollutant(_text(row, "pollutant_code"), _text(row, "display_name"), _text(row, "unit_default"), timespan)
+
+
+def _read(path: Path, convert: Callable[[dict[str, object]], _Row], key_of: Callable[[_Row], str], noun: str) -> list[_Row]:
+    rows: list[_Row] = []
+    first_line: dict[str, int] = {}
+    for number, row in _objects(path):
+        try:
+            one = convert(row)
+        except ValueError as error:
+            raise BadList(path, number, str(error)) from error
+        key = key_of(one)
+        if key in first_line:
+            raise BadList(path, number, f"{key!r} stands in line {first_line[key]} already, expected each {noun} once")
+        first_line[key] = number
+        rows.append(one)
+    if not rows:
+        raise BadList(path, None, f"no {noun} in it, expected one JSON object a line")
+    return rows
+
+
+def _objects(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise BadList(path, None, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise BadList(path, None, f"byte {error.start} is not UTF-8") from error
+    # Not splitlines(): that would cut a name that holds U+2028 or U+0085.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise BadList(path, number, f"not JSON ({error.msg} at column {error.colno}), expected one JSON object a line") from error
+        if not isinstance(row, dict):
+            raise BadList(path, number, f"a JSON {type(row).__name__}, expected an object")
+        yield number, row
+
+
+def _text(row: dict[str, object], name: str) -> str:
+    value = row.get(name)
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{_found(row, name)}, expected a text")
+    return value
+
+
+def _degrees(row: dict[str, object], name: str, most: float) -> float:
+    value = row.get(name)
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or abs(value) > most:
+        raise ValueError(f"{_found(row, name)}, expected degrees from {-most:g} to {most:g}")
+    return float(value)
+
+
+def _zone(row: dict[str, object]) -> str:
+    name = _text(row, "timezone")
+    if not is_zone(name):
+        raise ValueError(f"timezone is {name!r}, expected an IANA name such as 'Asia/Ho_Chi_Minh'")
+    return name
+
+
+def is_zone(name: str) -> bool:
+    """Say whether a name is a time zone that this machine knows."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # unknown, malformed, or a folder of the zone database
+        return False
+    return True
+
+
+def _found(row: dict[str, object], name: str) -> str:
+    if name not in row:
+        return f"{name} is missing (found {', '.join(row) or 'nothing'})"
+    return f"{name} is {row[name]!r}"

@@ -1,0 +1,108 @@
+"""What tables are there, with which columns, and how is one created? Specifications as data; DDL derives from them."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from lakehouse.contract import Contract
+
+SQL_TYPES = {"string": "STRING", "double": "DOUBLE", "timestamp": "TIMESTAMP"}
+
+# v2 is read by every engine there is; merge-on-read keeps a MERGE of a few rows from rewriting whole files; metadata of old
+# commits is bounded, snapshots themselves are expired only by `weir maintain`.
+TABLE_PROPERTIES = {
+    "format-version": "2",
+    "write.merge.mode": "merge-on-read",
+    "write.update.mode": "merge-on-read",
+    "write.delete.mode": "merge-on-read",
+    "write.merge.isolation-level": "serializable",
+    "write.parquet.compression-codec": "zstd",
+    "write.metadata.delete-after-commit.enabled": "true",
+    "write.metadata.previous-versions-max": "50",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column: its name, its type as Spark SQL writes it, and what it means (with the unit) for people."""
+
+    name: str
+    type: str
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table of the lakehouse.
+
+    Attributes:
+        name: `lh.<layer>.<noun>`.
+        grain: "one row per …".
+        key: the columns that identify a row; empty where rows are only appended.
+        columns: in order.
+        partitioned_by: transforms as Iceberg's DDL writes them.
+        properties: over TABLE_PROPERTIES.
+    """
+
+    name: str
+    grain: str
+    key: tuple[str, ...]
+    columns: tuple[Column, ...]
+    partitioned_by: tuple[str, ...] = ()
+    properties: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the columns, in order."""
+        return tuple(c.name for c in self.columns)
+
+    @property
+    def namespace(self) -> str:
+        """Catalog and layer, such as `lh.gold`."""
+        return self.name.rpartition(".")[0]
+
+    def ddl(self) -> str:
+        """Write the statement that creates the table where it is missing."""
+        columns = ",\n  ".join(f"{c.name} {c.type} COMMENT {quote(c.about)}" for c in self.columns)
+        partitioning = f"\nPARTITIONED BY ({', '.join(self.partitioned_by)})" if self.partitioned_by else ""
+        properties = TABLE_PROPERTIES | {"weir.grain": self.grain, "weir.key": ",".join(self.key)} | self.properties
+        pairs = ", ".join(f"{quote(k)} = {quote(v)}" for k, v in properties.items())
+        return f"CREATE TABLE IF NOT EXISTS {self.name} (\n  {columns}\n) USING iceberg{partitioning}\nCOMMENT {quote(self.grain)}\nTBLPROPERTIES ({pairs})"
+
+
+def quote(text: str) -> str:
+    """Write a SQL string literal."""
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def contract_columns(contract: Contract, names: Iterable[str] | None = None) -> tuple[Column, ...]:
+    """Turn the fields of a contract into columns; all of them, or those named, in the order named."""
+    fields = contract.fields if names is None else tuple(contract.field(name) for name in names)
+    return tuple(Column(f.name, SQL_TYPES[f.type], f"{f.about} [{f.unit}]" if f.unit else f.about) for f in fields)
+
+
+# The columns that bronze adds to the contract's: where the row came from, and its untouched bytes.
+SOURCE_COLUMNS = (
+    Column("source_run", "STRING", "the backfill chunk that wrote the row; null for a row that came through Kafka"),
+    Column("source_row", "BIGINT", "row number within the chunk; null for a row that came through Kafka"),
+    Column("value", "BINARY", "the message as it arrived"),
+    Column("topic", "STRING", "Kafka topic; null for a backfilled row, like the next three"),
+    Column("partition", "INT", "Kafka partition"),
+    Column("kafka_offset", "BIGINT", "offset within the partition; unique with topic and partition"),
+    Column("kafka_ts", "TIMESTAMP", "when Kafka took the message: the time of arrival"),
+)
+
+REJECTS = Table(
+    name="lh.ops.rejects",
+    grain="one row per rejected message of any domain",
+    key=("topic", "partition", "kafka_offset"),
+    columns=(
+        Column("domain", "STRING", "the domain whose rule rejected it"),
+        Column("topic", "STRING", "Kafka topic, or the backfill chunk"),
+        Column("partition", "INT", "Kafka partition, or 0"),
+        Column("kafka_offset", "BIGINT", "offset, or the row within the chunk"),
+        Column("kafka_ts", "TIMESTAMP", "time of arrival; null for a backfilled row"),
+        Column("rule", "STRING", "the first rule that the row breaks"),
+        Column("reason", "STRING", "what was found against what is allowed"),
+        Column("value", "BINARY", "the message as it arrived"),
+    ),
+)
