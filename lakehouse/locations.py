@@ -22,7 +22,7 @@ KEY_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _Row = TypeVar("_Row")
 
 
-class BadList(LakehouseError, Fatal):
+class BadListError(LakehouseError, Fatal):
     """A list of places or pollutants cannot be read, or a line of it is not what it must be."""
 
     def __init__(self, path: Path | str, line: int | None, problem: str) -> None:
@@ -84,13 +84,13 @@ def local_path(path_or_uri: str) -> Path:
     """Turn a plain path or a file: URI into a path.
 
     Raises:
-        BadList: for a URI of another scheme or of another host.
+        BadListError: for a URI of another scheme or of another host.
     """
     parts = urlsplit(path_or_uri)
     if parts.scheme == "file" and parts.netloc in ("", "localhost"):
         return Path(unquote(parts.path))
     if "://" in path_or_uri or parts.scheme == "file":
-        raise BadList(path_or_uri, None, "expected a path or a file: URI of this machine")
+        raise BadListError(path_or_uri, None, "expected a path or a file: URI of this machine")
     return Path(path_or_uri).expanduser()
 
 
@@ -98,7 +98,7 @@ def read_locations(path: Path | str) -> list[Location]:
     """Read the places, in the order of the file.
 
     Raises:
-        BadList: for a file that cannot be read, holds no place, repeats a key, or has a line that is not a place.
+        BadListError: for a file that cannot be read, holds no place, repeats a key, or has a line that is not a place.
     """
     return _read(local_path(str(path)), to_location, lambda place: place.location_key, "place")
 
@@ -107,7 +107,7 @@ def read_pollutants(path: Path | str) -> list[Pollutant]:
     """Read the pollutants, in the order of the file.
 
     Raises:
-        BadList: as for `read_locations`.
+        BadListError: as for `read_locations`.
     """
     return _read(local_path(str(path)), to_pollutant, lambda pollutant: pollutant.pollutant_code, "pollutant")
 
@@ -149,14 +149,14 @@ def _read(path: Path, convert: Callable[[dict[str, object]], _Row], key_of: Call
         try:
             one = convert(row)
         except ValueError as error:
-            raise BadList(path, number, str(error)) from error
+            raise BadListError(path, number, str(error)) from error
         key = key_of(one)
         if key in first_line:
-            raise BadList(path, number, f"{key!r} stands in line {first_line[key]} already, expected each {noun} once")
+            raise BadListError(path, number, f"{key!r} stands in line {first_line[key]} already, expected each {noun} once")
         first_line[key] = number
         rows.append(one)
     if not rows:
-        raise BadList(path, None, f"no {noun} in it, expected one JSON object a line")
+        raise BadListError(path, None, f"no {noun} in it, expected one JSON object a line")
     return rows
 
 
@@ -164,9 +164,9 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise BadList(path, None, f"cannot be read: {error.strerror}") from error
+        raise BadListError(path, None, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise BadList(path, None, f"byte {error.start} is not UTF-8") from error
+        raise BadListError(path, None, f"byte {error.start} is not UTF-8") from error
     # Not splitlines(): that would cut a name that holds U+2028 or U+0085.
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
@@ -174,9 +174,9 @@ def _objects(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
         try:
             row = json.loads(line)
         except json.JSONDecodeError as error:
-            raise BadList(path, number, f"not JSON ({error.msg} at column {error.colno}), expected one JSON object a line") from error
+            raise BadListError(path, number, f"not JSON ({error.msg} at column {error.colno}), expected one JSON object a line") from error
         if not isinstance(row, dict):
-            raise BadList(path, number, f"a JSON {type(row).__name__}, expected an object")
+            raise BadListError(path, number, f"a JSON {type(row).__name__}, expected an object")
         yield number, row
 
 

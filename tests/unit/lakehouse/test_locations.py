@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+
+from lakehouse.domains.air_quality.contract import MEASURES
+from lakehouse.locations import SHIPPED, BadListError, Location, locations_file, pollutants_file, read_locations, read_pollutants
+
+HANOI = '{"location_key":"hanoi","location_name":"Hà Nội","latitude":21.0278,"longitude":105.8342,"timezone":"Asia/Ho_Chi_Minh"}'
+
+
+def test_shipped_lists_are_read_to_the_last_line() -> None:
+    places = read_locations(SHIPPED / "locations.jsonl")
+    assert [place.location_key for place in places] == ["hanoi", "hcmc", "danang"]
+    assert places[2] == Location("danang", "Đà Nẵng", 16.0544, 108.2022, "Asia/Ho_Chi_Minh")
+    pollutants = read_pollutants(pollutants_file(""))
+    assert {pollutant.pollutant_code for pollutant in pollutants} == set(MEASURES.values())
+    assert [pollutant.aqi_timespan for pollutant in pollutants].count(None) == 4
+
+
+def test_missing_final_newline_blank_lines_and_byte_order_mark_are_read(tmp_path: Path) -> None:
+    (tmp_path / "places.jsonl").write_text("\ufeff" + HANOI + "\n\n" + HANOI.replace("hanoi", "x"))
+    assert [place.location_key for place in read_locations((tmp_path / "places.jsonl").as_uri())] == ["hanoi", "x"]
+
+
+def test_configured_list_wins_over_home_and_home_over_shipped(tmp_path: Path) -> None:
+    assert locations_file("", tmp_path) == SHIPPED / "locations.jsonl"
+    (tmp_path / "locations.jsonl").write_text(HANOI)
+    assert locations_file("", tmp_path) == tmp_path / "locations.jsonl"
+    assert locations_file("file:///srv/my%20places.jsonl", tmp_path) == Path("/srv/my places.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ("{", "line 2: not JSON"),
+        ("[]", "line 2: a JSON list, expected an object"),
+        (HANOI, "line 2: 'hanoi' stands in line 1 already"),
+        (HANOI.replace('"hanoi"', '"Hà Nội"'), "line 2: location_key is 'Hà Nội', expected lower-case letters"),
+        (HANOI.replace("21.0278", "121"), "line 2: latitude is 121, expected degrees from -90 to 90"),
+        (HANOI.replace("21.0278", "NaN"), "line 2: latitude is nan"),
+        (HANOI.replace("105.8342", "true"), "line 2: longitude is True"),
+        (HANOI.replace("Asia/Ho_Chi_Minh", "Asia/Hanoi"), "line 2: timezone is 'Asia/Hanoi', expected an IANA name"),
+        (HANOI.replace("Asia/Ho_Chi_Minh", "Asia"), "line 2: timezone is 'Asia'"),
+        ('{"location_key":"x"}', "line 2: location_name is missing (found location_key), expected a text"),
+    ],
+)
+def test_wrong_line_is_named_with_what_was_expected(tmp_path: Path, line: str, problem: str) -> None:
+    path = tmp_path / "places.jsonl"
+    path.write_text(HANOI + "\n" + line + "\n")
+    with pytest.raises(BadListError) as caught:
+        read_locations(path)
+    assert str(caught.value).startswith(f"{path}, {problem}")
+
+
+def test_unreadable_or_empty_list_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "empty").write_text("\n")
+    for path, problem in [
+        (str(tmp_path / "nowhere"), "cannot be read: No such file"),
+        (str(tmp_path / "empty"), "no place in it"),
+        ("hdfs://namenode/places.jsonl", "expected a path or a file: URI"),
+    ]:
+        with pytest.raises(BadListError, match=problem):
+            read_locations(path)
