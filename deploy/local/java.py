@@ -1,0 +1,58 @@
+"""Which Java runs Spark and Kafka on this machine?"""
+
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.local.errors import WrongJava
+
+# Spark 4.1 is tested on 17 and 21; Iceberg's and Kafka's jars run on both.
+GOOD_VERSIONS = (17, 21)
+INSTALLED = Path("/usr/lib/jvm")
+
+
+@dataclass(frozen=True, slots=True)
+class Java:
+    """One Java: the launcher, its home folder and its major version."""
+
+    launcher: Path
+    home: Path
+    version: int
+
+
+def find_java(environment: Mapping[str, str], installed: Path = INSTALLED) -> Java:
+    """Find a Java 17 or 21: JAVA_HOME, then PATH, then the system's folder of Javas.
+
+    Raises:
+        WrongJava: none was found; names each that was looked at with its version.
+    """
+    seen: list[str] = []
+    for where, launcher in _candidates(environment, installed):
+        version = java_version(launcher)
+        if version in GOOD_VERSIONS:
+            real = launcher.resolve()
+            return Java(launcher=real, home=real.parent.parent, version=version)
+        seen.append(f"Java {version} ({where})" if version else f"{launcher} that does not start ({where})")
+    raise WrongJava(", ".join(seen) or f"none in JAVA_HOME, on PATH or in {installed}")
+
+
+def java_version(launcher: Path) -> int | None:
+    """Ask a launcher for its major version; null means it does not start or says nothing of the kind."""
+    try:
+        answer = subprocess.run([launcher, "-version"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    found = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
+    return int(found[1]) if found and answer.returncode == 0 else None
+
+
+def _candidates(environment: Mapping[str, str], installed: Path) -> Iterator[tuple[str, Path]]:
+    if home := environment.get("JAVA_HOME"):
+        yield f"JAVA_HOME={home}", Path(home) / "bin" / "java"
+    if on_path := shutil.which("java", path=environment.get("PATH", "")):
+        yield "on PATH", Path(on_path)
+    for launcher in sorted(installed.glob("*/bin/java")):
+        yield "installed", launcher

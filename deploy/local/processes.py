@@ -1,0 +1,117 @@
+"""Is that process still ours, and how does it end?
+
+A process id alone means little: ids are used again. A process is known by its id and the time it was created.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import psutil
+
+# The kernel counts creation times in hundredths of a second since boot; two readings of one process may differ by rounding.
+SAME_START_SECONDS = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessKey:
+    """A process, told apart from a later one with the same id. `created` is seconds since 1970."""
+
+    pid: int
+    created: float
+
+    @classmethod
+    def of(cls, pid: int) -> "ProcessKey":
+        """Read the creation time of a living process."""
+        return cls(pid, psutil.Process(pid).create_time())
+
+    @property
+    def started_ts(self) -> datetime:
+        """When the process was created, UTC."""
+        return datetime.fromtimestamp(self.created, UTC)
+
+    def alive(self) -> bool:
+        """Say whether this very process still runs; a zombie does not."""
+        try:
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.created) < SAME_START_SECONDS and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:
+            return False
+
+
+def stop_process(process: ProcessKey, grace_seconds: float) -> bool:
+    """End a process that leads its own group: SIGTERM to it alone, after the grace SIGKILL to its whole group.
+
+    SIGTERM goes to the one process, because a Spark driver's JVM lives in the group of its Python process and must not get it.
+
+    Returns:
+        Whether it ended by itself within the grace. A process that was not running counts as ended.
+    """
+    if not process.alive():
+        kill_group(process)
+        return True
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process.pid, signal.SIGTERM)
+    ended = wait_gone(process, grace_seconds)
+    kill_group(process)
+    if not ended:
+        wait_gone(process, 10)
+    return ended
+
+
+def kill_group(leader: ProcessKey) -> None:
+    """SIGKILL what is left of the group that a process leads or led; nothing if its id is another process's by now.
+
+    The kernel gives an id to no new process while a group still carries it, so a group found under a vanished leader is the leader's.
+    """
+    with contextlib.suppress(psutil.NoSuchProcess):
+        if abs(psutil.Process(leader.pid).create_time() - leader.created) >= SAME_START_SECONDS:
+            return
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader.pid, signal.SIGKILL)
+
+
+def wait_gone(process: ProcessKey, seconds: float) -> bool:
+    """Wait until a process has ended, at most so long; say whether it has."""
+    deadline = time.monotonic() + seconds
+    while process.alive():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def free_ports(count: int) -> list[int]:
+    """Pick ports of the loopback that nobody listens on, all different."""
+    held = [socket.socket() for _ in range(count)]
+    try:
+        for one in held:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in held]
+    finally:
+        for one in held:
+            one.close()
+
+
+def port_is_free(port: int) -> bool:
+    """Say whether one may listen on a port of the loopback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does: a connection that just closed is no listener
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+def port_owner(port: int) -> str:
+    """Name the process that listens on a port, as far as this user may see it."""
+    with contextlib.suppress(psutil.Error):
+        for connection in psutil.net_connections(kind="tcp"):
+            if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:
+                return f"{psutil.Process(connection.pid).name()} (process {connection.pid})"
+    return "another process"

@@ -1,0 +1,23 @@
+"""Which services may a test ask for? Each is started when the first test wants it, and stopped whatever happens."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.services import Kafka
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """Give a real broker, empty at first, on a free port; one for the whole test run."""
+    from deploy.local.kafka_broker import EmbeddedKafka
+
+    folder: Path = tmp_path_factory.mktemp("kafka")
+    broker = EmbeddedKafka(folder / "kafka", folder / "kafka.log", environment=dict(os.environ))
+    try:
+        broker.start()
+        yield Kafka(broker.bootstrap)
+    finally:
+        broker.stop()
