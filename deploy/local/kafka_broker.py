@@ -66,8 +66,10 @@ EMBEDDED: dict[str, str] = {
     "num.io.threads": "4",
     "background.threads": "2",
     "num.recovery.threads.per.data.dir": "2",
-    # A lone broker has nobody to hand its partitions to, and its own controller stops with it.
-    "controlled.shutdown.enable": "false",
+    # After a kill the controller still holds the broker's old registration, and lets it in again when that one has timed out:
+    # 9 s by default, which a restart would wait for. On the loopback a heartbeat is not late by seconds.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
 }
 
 
