@@ -1,5 +1,6 @@
 """Where are the tables? One URI names the catalog, for Spark and for PyIceberg alike."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog, load_catalog
@@ -15,6 +16,13 @@ class UnsupportedCatalog(LakehouseError, Fatal):
 
     def __init__(self, uri: str, why: str) -> None:
         super().__init__(f"catalog_uri {uri!r}: {why}. Use sqlite:///FILE, postgresql://…, http(s)://… (REST), glue:, or hdfs://… (hadoop).")
+
+
+class NoTables(LakehouseError, Fatal):
+    """Nothing has been written yet where the settings point."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"No tables yet: the catalog {uri} does not exist. `weir up` starts the stream that makes them, `weir demo` shows one.")
 
 
 def spark_catalog_conf(settings: Settings) -> dict[str, str]:
@@ -51,9 +59,12 @@ def open_catalog(settings: Settings) -> Catalog:
     """Open the same catalog with PyIceberg, for reading without Spark.
 
     Raises:
+        NoTables: the embedded catalog's file is not there yet.
         UnsupportedCatalog: PyIceberg has no hadoop catalog; such tables are read through Spark.
     """
     scheme = urlsplit(settings.catalog_uri).scheme
+    if scheme == "sqlite" and not Path(settings.catalog_uri.removeprefix("sqlite:///")).exists():
+        raise NoTables(settings.catalog_uri)  # SQLite would make an empty file
     common = {"warehouse": settings.warehouse_uri}
     if scheme in ("sqlite", "postgresql"):
         return load_catalog(NAME, type="sql", uri=settings.catalog_uri, init_catalog_tables="false", **common)

@@ -12,9 +12,8 @@ from typing import Any, Literal
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from lakehouse.domains.air_quality.contract import AqiRuleName
 from lakehouse.errors import SettingsError
-
-AqiRuleName = Literal["us-epa-2024", "us-epa-2012"]
 
 # Names without the prefix that operators of the seeds already have in their environments.
 OLDER_NAMES = {

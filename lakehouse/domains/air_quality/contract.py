@@ -1,6 +1,11 @@
 """What is one message of `air-quality.hourly.v1`? The air of one place in one hour, as the source told it at one time."""
 
+from typing import Literal
+
 from lakehouse.contract import Contract, Field
+
+# The editions of the index that `aqi.py` knows.
+AqiRuleName = Literal["us-epa-2024", "us-epa-2012"]
 
 TOPIC = "air-quality.hourly.v1"
 

@@ -1,0 +1,164 @@
+"""How do bronze rows become silver and gold? One body with two callers: the streaming query and every batch program.
+
+rules -> rejects -> newest version per key -> MERGE silver where newer -> spans touched -> recompute gold whole from silver ->
+MERGE gold. Every step alone is safe to repeat, so a crash anywhere and a replay of the rows leaves the same tables: rejects
+are keyed by their offset, silver keeps the newer version, and gold never adds to a total.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse import failpoints
+from lakehouse.domain import Domain, Gold
+from lakehouse.rules import REASON, RULE, WARNINGS, with_verdict
+from lakehouse.schema import REJECTS
+from lakehouse.sinks.merge import latest_per_key, merge_newer, merge_rows, merge_whole, only_in
+from lakehouse.spans import Spans
+
+PROPERTY_PREFIX = "spark.sql.iceberg.snapshot-property."
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What one call of `apply` met: rows read, accepted and rejected (by rule), warnings by rule, and the span touched."""
+
+    rows_in: int = 0
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    warned: Mapping[str, int] = field(default_factory=dict)
+    touched: Spans = Spans(())
+
+    @property
+    def accepted(self) -> int:
+        """Rows that passed the rules."""
+        return self.rows_in - sum(self.rejected.values())
+
+
+def apply(rows: DataFrame, domain: Domain, properties: Mapping[str, str]) -> Applied:
+    """Bring one bounded set of bronze rows into rejects, silver and gold. Safe to repeat, in whole or in part.
+
+    Args:
+        rows: bronze rows, in any order and cutting, with any repetition.
+        domain: whose rows.
+        properties: go into the snapshot of every MERGE, such as query and batch id.
+
+    Returns:
+        What the rows were; empty when there were none.
+    """
+    judged = with_verdict(rows, domain.rules).persist()
+    try:
+        met = _summarize(judged, domain)
+        if met.rows_in == 0:  # the first micro-batch of an Iceberg stream may be empty
+            return met
+        _set_properties(rows.sparkSession, properties, met)
+        if met.rejected:
+            merge_rows(_to_rejects(judged, domain.name), REJECTS)
+        if met.touched:
+            accepted = domain.to_silver(judged.where(F.col(RULE).isNull()))
+            merge_newer(latest_per_key(accepted, domain.silver, domain.contract.version), domain, met.touched)
+            failpoints.reach("silver.merged")
+            refresh_gold(rows.sparkSession, domain, met.touched)
+        return met
+    finally:
+        judged.unpersist()
+
+
+def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans) -> None:
+    """Recompute what a touched span of silver reaches in every gold table, whole, and merge it."""
+    for number, gold in enumerate(domain.gold):
+        span = _grown(spark, gold, domain.entity, gold.reach(touched))
+        source_time = _time_column(domain, gold)
+        source = only_in(spark.table(gold.source.name), gold.reads(span), domain.entity, source_time)
+        made = gold.to_rows(source)
+        # What lies outside the span was computed without its look-back: not to be written.
+        merge_whole(only_in(made, span, domain.entity, gold.starts, gold.ends), gold, domain.entity, span)
+        if number == 0:
+            failpoints.reach("gold.first_table")
+    failpoints.reach("gold.merged")
+
+
+def to_gold(spark: SparkSession, domain: Domain, silver: DataFrame) -> dict[str, DataFrame]:
+    """Compute every gold table from all of silver in one batch pass, without writing: the other side of stream = batch."""
+    made = {domain.silver.name: silver}
+    for gold in domain.gold:
+        made[gold.table.name] = gold.to_rows(made[gold.source.name])
+    del made[domain.silver.name]
+    return made
+
+
+def to_silver(rows: DataFrame, domain: Domain) -> DataFrame:
+    """Compute silver from all bronze rows in one batch pass, without writing."""
+    judged = with_verdict(rows, domain.rules)
+    return latest_per_key(domain.to_silver(judged.where(F.col(RULE).isNull())), domain.silver, domain.contract.version)
+
+
+def _summarize(judged: DataFrame, domain: Domain) -> Applied:
+    """Count the rows and find what they touch, in one job: a row per rule, entity and day."""
+    event_time = F.col(domain.event_time)
+    groups: list[Row] = (
+        judged.groupBy(RULE, WARNINGS, domain.entity, F.to_date(event_time).alias("day"))
+        .agg(F.count(F.lit(1)).alias("rows"), F.min(event_time).alias("first"), F.max(event_time).alias("last"))
+        .collect()
+    )
+    rejected: Counter[str] = Counter()
+    warned: Counter[str] = Counter()
+    touched = []
+    for group in groups:
+        if group[RULE] is not None:
+            rejected[group[RULE]] += group["rows"]
+            continue
+        touched.append((group[domain.entity], _aware(group["first"]), _aware(group["last"])))
+        for name in group[WARNINGS]:
+            warned[name] += group["rows"]
+    return Applied(sum(group["rows"] for group in groups), dict(rejected), dict(warned), Spans.of(touched))
+
+
+def _aware(instant: datetime) -> datetime:
+    """Spark hands out instants in the zone of this process, without saying so."""
+    return instant.astimezone(UTC)
+
+
+def _set_properties(spark: SparkSession, properties: Mapping[str, str], met: Applied) -> None:
+    """Put what the batch was into the snapshot of every MERGE that follows in this session."""
+    said = properties | {"weir.rows-in": str(met.rows_in), "weir.rows-accepted": str(met.accepted), "weir.rejected": json.dumps(met.rejected)}
+    for name, value in said.items():
+        spark.conf.set(PROPERTY_PREFIX + name, value)
+
+
+def _to_rejects(judged: DataFrame, domain: str) -> DataFrame:
+    rejected = judged.where(F.col(RULE).isNotNull()).select(
+        F.lit(domain).alias("domain"),
+        F.coalesce("topic", "source_run").alias("topic"),
+        F.coalesce("partition", F.lit(0)).alias("partition"),
+        F.coalesce("kafka_offset", "source_row").alias("kafka_offset"),
+        "kafka_ts",
+        F.col(RULE).alias("rule"),
+        F.col(REASON).alias("reason"),
+        "value",
+    )
+    return rejected.dropDuplicates(["topic", "partition", "kafka_offset"])
+
+
+def _time_column(domain: Domain, gold: Gold) -> str:
+    if gold.source.name == domain.silver.name:
+        return domain.event_time
+    return next(above.starts for above in domain.gold if above.table.name == gold.source.name)
+
+
+def _grown(spark: SparkSession, gold: Gold, entity: str, span: Spans) -> Spans:
+    """Let a span grow by the rows of the table that touch it, so that whole episodes are read.
+
+    Hours outside the span have not changed, so what reaches into it from outside is a row of the table as it stands, or
+    shorter than a row.
+    """
+    if gold.grows is None:
+        return span
+    near = span.widened(before=gold.grows, after=gold.grows)
+    touching = only_in(spark.table(gold.table.name), near, entity, gold.starts, gold.ends)
+    rows = touching.select(entity, gold.starts, gold.ends).collect()
+    return span.joined((row[0], _aware(row[1]), _aware(row[2])) for row in rows)

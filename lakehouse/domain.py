@@ -1,0 +1,67 @@
+"""What does `apply` need to know of a domain? One record; each domain fills it in in its `tables.py`."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from pyspark.sql import DataFrame
+
+from lakehouse.contract import Contract
+from lakehouse.rules import Rule
+from lakehouse.schema import Table
+from lakehouse.spans import Spans
+
+
+def _unchanged(span: Spans) -> Spans:
+    return span
+
+
+@dataclass(frozen=True, slots=True)
+class Gold:
+    """A gold table and how its rows follow from those of its source.
+
+    Attributes:
+        table: the table; its rows for a span are recomputed whole and merged.
+        source: silver, or a gold table that stands before this one in the domain.
+        starts: the column with the row's (first) instant or date.
+        ends: the column with its last one; as `starts` where a row has only one.
+        reach: which span of this table a changed span of silver reaches.
+        reads: which span of the source the rows of a span are made of.
+        to_rows: the transform; the batch pass calls it with all rows of the source.
+        grows: where a row can be as long as its data (an episode): how far apart a row and the span may lie and still be one.
+            The span grows by such rows of the table, and rows of the span that are not made again are deleted.
+    """
+
+    table: Table
+    source: Table
+    starts: str
+    reach: Callable[[Spans], Spans]
+    to_rows: Callable[[DataFrame], DataFrame]
+    reads: Callable[[Spans], Spans] = _unchanged
+    ends: str = ""
+    grows: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A domain: one topic, one bronze, one silver, its gold tables in the order they are made.
+
+    Attributes:
+        name: as it stands on the command line.
+        entity: silver's column with the business entity; spans are kept by it.
+        event_time: silver's column with the event time.
+        dimensions: static tables and their rows, written at start and when they change.
+        edition: what gold was computed by; a table made by another edition is refused.
+    """
+
+    name: str
+    contract: Contract
+    bronze: Table
+    silver: Table
+    entity: str
+    event_time: str
+    rules: Sequence[Rule]
+    to_silver: Callable[[DataFrame], DataFrame]
+    gold: Sequence[Gold]
+    dimensions: Sequence[tuple[Table, Sequence[tuple[object, ...]]]] = ()
+    edition: Mapping[str, str] = field(default_factory=dict)

@@ -1,0 +1,125 @@
+"""How do rows get into silver, gold and rejects? By MERGE on their key, repeatable, with literal bounds on what is scanned."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from pyspark.sql import Column, DataFrame
+from pyspark.sql import functions as F
+
+from lakehouse.domain import Domain, Gold
+from lakehouse.schema import Table
+from lakehouse.spans import Spans
+
+GONE = "_gone"
+# Above this many, a list of literals costs more to plan than it saves to scan.
+MOST_LITERALS = 100
+
+
+def latest_per_key(rows: DataFrame, table: Table, version: str) -> DataFrame:
+    """Keep one row per key of the table: the newest version. Bounded input only.
+
+    Of two rows with equal versions the one whose columns compare greater wins, column by column in the order of the table:
+    a choice that depends on the rows alone, not on the order, the offsets or the lane in which they came. So silver is a
+    function of the set of bronze rows, and a replay under new offsets cannot change it.
+    """
+    others = [name for name in table.names if name not in (*table.key, version)]
+    newest = rows.groupBy(*table.key).agg(F.max(F.struct(version, *others)).alias("newest"))
+    return newest.select(*[F.col(name) if name in table.key else F.col(f"newest.{name}") for name in table.names])
+
+
+def merge_newer(rows: DataFrame, domain: Domain, changed: Spans) -> None:
+    """MERGE rows, one per key, into silver where they are new or newer; an equal or older row changes nothing.
+
+    Args:
+        rows: of silver's columns, from `latest_per_key`.
+        domain: whose silver.
+        changed: what the rows span, for pruning.
+    """
+    table, version = domain.silver, domain.contract.version
+    others = [name for name in table.names if name not in (*table.key, version)]
+
+    def rank(alias: str) -> str:
+        return f"struct({', '.join(f'{alias}.{name}' for name in (version, *others))})"
+
+    _merge(rows, table, _bounds(changed, domain.entity, domain.event_time), [f"WHEN MATCHED AND {rank('s')} > {rank('t')} THEN UPDATE SET *"])
+
+
+def merge_rows(rows: DataFrame, table: Table, bounds: str = "") -> None:
+    """MERGE rows, one per key: insert the new, update those in which a column differs."""
+    _merge(rows, table, bounds, [f"WHEN MATCHED AND NOT ({_same(table)}) THEN UPDATE SET *"])
+
+
+def merge_whole(rows: DataFrame, gold: Gold, entity: str, span: Spans) -> None:
+    """MERGE the recomputed rows of a span into a gold table; rows of the span that were not made again are deleted if they can vanish."""
+    table = gold.table
+    if gold.grows is None:
+        merge_rows(rows, table, _bounds(span, entity, gold.starts))
+        return
+    present = only_in(rows.sparkSession.table(table.name), span, entity, gold.starts, gold.ends)
+    gone = present.join(rows.select(*table.key), on=list(table.key), how="left_anti").withColumn(GONE, F.lit(True))
+    source = rows.withColumn(GONE, F.lit(False)).unionByName(gone)
+    _merge(
+        source,
+        table,
+        "",
+        [f"WHEN MATCHED AND s.{GONE} THEN DELETE", f"WHEN MATCHED AND NOT ({_same(table)}) THEN UPDATE SET {_assignments(table)}"],
+        insert=f"WHEN NOT MATCHED AND NOT s.{GONE} THEN INSERT ({', '.join(table.names)}) VALUES ({', '.join(f's.{name}' for name in table.names)})",
+    )
+
+
+def only_in(rows: DataFrame, span: Spans, entity: str, starts: str, ends: str = "") -> DataFrame:
+    """Keep the rows that overlap a span of their entity, both ends included.
+
+    The spans are joined as a small table; literal bounds beside it let Iceberg skip files.
+    """
+    schema = f"_entity STRING, _from {_type_of(rows, starts)}, _until {_type_of(rows, starts)}"
+    spans = rows.sparkSession.createDataFrame([_as_type(row, schema) for row in span.rows], schema)
+    last = ends or starts
+    # Spans of one entity do not overlap, but a row may overlap two of them: semi.
+    overlaps = (F.col(entity) == F.col("_entity")) & (F.col(starts) <= F.col("_until")) & (F.col(last) >= F.col("_from"))
+    return rows.where(_pruning(span, entity, starts, last)).join(F.broadcast(spans), on=overlaps, how="left_semi")
+
+
+def _merge(rows: DataFrame, table: Table, bounds: str, matched: Iterable[str], insert: str = "WHEN NOT MATCHED THEN INSERT *") -> None:
+    rows.createOrReplaceTempView("weir_merge_source")
+    keys = " AND ".join(f"t.{name} <=> s.{name}" if table.name.startswith("lh.ops.") else f"t.{name} = s.{name}" for name in table.key)
+    on = f"{keys} AND {bounds}" if bounds else keys
+    rows.sparkSession.sql(f"MERGE INTO {table.name} t USING weir_merge_source s ON {on}\n" + "\n".join(matched) + f"\n{insert}")
+
+
+def _same(table: Table) -> str:
+    return " AND ".join(f"t.{name} <=> s.{name}" for name in table.names if name not in table.key) or "true"
+
+
+def _assignments(table: Table) -> str:
+    return ", ".join(f"{name} = s.{name}" for name in table.names)
+
+
+def _bounds(span: Spans, entity: str, column: str) -> str:
+    """Literal bounds for ON: without them a MERGE scans the whole target."""
+    times = " OR ".join(f"t.{column} BETWEEN {_literal(start)} AND {_literal(end)}" for start, end in span.ranges)
+    bounds = f"({times})"
+    if len(span.entities) <= MOST_LITERALS:
+        names = ", ".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in span.entities)
+        bounds += f" AND t.{entity} IN ({names})"
+    return bounds
+
+
+def _pruning(span: Spans, entity: str, starts: str, ends: str) -> Column:
+    times = F.lit(False)
+    for start, end in span.ranges:
+        times = times | ((F.col(starts) <= F.lit(end)) & (F.col(ends) >= F.lit(start)))
+    return times & F.col(entity).isin(*span.entities) if len(span.entities) <= MOST_LITERALS else times
+
+
+def _literal(instant: datetime) -> str:
+    return f"TIMESTAMP '{instant:%Y-%m-%d %H:%M:%S.%f}+00:00'"
+
+
+def _type_of(rows: DataFrame, column: str) -> str:
+    return rows.schema[column].dataType.simpleString()
+
+
+def _as_type(row: tuple[str, datetime, datetime], schema: str) -> tuple[object, ...]:
+    entity, start, end = row
+    return (entity, start.date(), end.date()) if "date" in schema else row

@@ -1,0 +1,62 @@
+"""Which entities, over which times, did some rows touch? Small sets of (entity, from, until), collected on the driver."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+# Two spans of one entity closer than this are one: it costs less to recompute the hours between than to tell them apart.
+JOIN_GAP = timedelta(hours=72)
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Spans of time by entity, both ends included, sorted, without overlap within an entity. Instants are aware UTC."""
+
+    rows: tuple[tuple[str, datetime, datetime], ...]
+
+    @classmethod
+    def of(cls, rows: Iterable[tuple[str, datetime, datetime]], gap: timedelta = JOIN_GAP) -> "Spans":
+        """Join spans of one entity that overlap or lie closer than `gap`."""
+        joined: list[tuple[str, datetime, datetime]] = []
+        for entity, start, end in sorted(rows):
+            if joined and joined[-1][0] == entity and start - joined[-1][2] <= gap:
+                joined[-1] = (entity, joined[-1][1], max(joined[-1][2], end))
+            else:
+                joined.append((entity, start, end))
+        return cls(tuple(joined))
+
+    def __bool__(self) -> bool:
+        return bool(self.rows)
+
+    def widened(self, before: timedelta = timedelta(0), after: timedelta = timedelta(0)) -> "Spans":
+        """Give spans that begin `before` earlier and end `after` later."""
+        return Spans.of((entity, start - before, end + after) for entity, start, end in self.rows)
+
+    def whole_days(self) -> "Spans":
+        """Give spans that begin and end with a UTC day."""
+        return Spans.of((e, _midnight(start), _midnight(end) + timedelta(days=1, microseconds=-1)) for e, start, end in self.rows)
+
+    def joined(self, rows: Iterable[tuple[str, datetime, datetime]]) -> "Spans":
+        """Add more spans."""
+        return Spans.of((*self.rows, *rows))
+
+    @cached_property
+    def entities(self) -> tuple[str, ...]:
+        """The entities, sorted."""
+        return tuple(sorted({entity for entity, _, _ in self.rows}))
+
+    @cached_property
+    def ranges(self) -> tuple[tuple[datetime, datetime], ...]:
+        """The times of all entities together, for pruning: at most twelve ranges, joined where more lie close."""
+        gap = JOIN_GAP
+        while True:
+            merged = Spans.of((("", start, end) for _, start, end in self.rows), gap).rows
+            if len(merged) <= 12:
+                return tuple((start, end) for _, start, end in merged)
+            gap *= 4
+
+
+def _midnight(instant: datetime) -> datetime:
+    utc = instant.astimezone(UTC)
+    return utc.replace(hour=0, minute=0, second=0, microsecond=0)

@@ -1,0 +1,78 @@
+"""How is Spark set up? One session for every program; each setting with the reason it is there."""
+
+import tempfile
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from lakehouse.catalog import spark_catalog_conf
+from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.settings import Settings
+
+
+class JarsMissing(LakehouseError, Fatal):
+    """The locked jars are not there."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"No jars in {folder}: run `make setup`, or point WEIR_JARS_PATH at the folder that holds them.")
+
+
+def spark_conf(settings: Settings) -> dict[str, str]:
+    """Give the whole configuration of a session."""
+    conf = {
+        "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
+        "spark.sql.defaultCatalog": "lh",
+        # All instants are UTC; a local zone would shift dates and keys.
+        "spark.sql.session.timeZone": "UTC",
+        # A micro-batch is small: more tasks cost more than they save.
+        "spark.sql.shuffle.partitions": "2",
+        "spark.default.parallelism": "2",
+        "spark.sql.adaptive.enabled": "false",
+        # Queries of one driver share its cores fairly: a backlog in one must not starve the others.
+        "spark.scheduler.mode": "FAIR",
+        # Stateless queries have nothing to do in a batch without data.
+        "spark.sql.streaming.noDataMicroBatches.enabled": "false",
+        "spark.sql.streaming.minBatchesToRetain": "100",
+        "spark.driver.host": "127.0.0.1",
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.ui.enabled": "false",
+        "spark.ui.showConsoleProgress": "false",
+        "spark.log.level": "ERROR",
+        "spark.driver.memory": settings.spark_driver_memory,
+        # A fixed order: the class-data archive of the JVM depends on it.
+        "spark.driver.extraClassPath": ":".join(str(jar) for jar in _jars(settings)),
+        # HDFS: a file's close waits this long for its block; the default of 400 ms triples a micro-batch.
+        "spark.hadoop.dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "10",
+        # A local disk needs no .crc file beside each of ours, and renames are atomic.
+        "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -Dlog4j2.level=error",
+    }
+    if settings.enable_yarn_defaults:
+        conf |= {
+            "spark.dynamicAllocation.enabled": "true",
+            "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+            "spark.dynamicAllocation.minExecutors": str(settings.spark_dyn_min),
+            "spark.dynamicAllocation.maxExecutors": str(settings.spark_dyn_max),
+        }
+    return conf | spark_catalog_conf(settings)
+
+
+def open_spark(settings: Settings, app_name: str) -> SparkSession:
+    """Start, or return, the session of this process."""
+    builder = SparkSession.builder.appName(app_name).master(settings.spark_master)
+    conf = spark_conf(settings) | {"spark.local.dir": tempfile.gettempdir()}
+    for key, value in conf.items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
+
+
+def jvm_pid(spark: SparkSession) -> int:
+    """Process id of the JVM that this session drives."""
+    return int(spark.sparkContext._gateway.proc.pid)
+
+
+def _jars(settings: Settings) -> list[Path]:
+    folder = Path(settings.jars_path) / "spark"
+    jars = sorted(folder.glob("*.jar"))
+    if not jars:
+        raise JarsMissing(folder)
+    return jars
