@@ -1,17 +1,259 @@
-"""Which jars do Spark and Kafka run on, and are they here?"""
+"""Which jars do Spark and Kafka run on, and how do they come here?
 
+jars.lock lists every jar with its SHA-256. They are fetched by Maven coordinates and the ordinary resolver with its ordinary
+settings: `mvn` where there is one, else the Ivy that pyspark brings. No repository is named here. A jar takes its place in
+the folder only after its hash was checked.
+
+    python -m deploy.local.jars fetch [--folder FOLDER]    what is there and right is left alone
+    python -m deploy.local.jars lock                       write jars.lock from jars.in; needs mvn
+"""
+
+import argparse
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Literal
 
-from deploy.local.errors import MissingJars
+from deploy.local.errors import JarsUnavailable, MissingJars, WrongJarHash
+from deploy.local.java import find_java
+from lakehouse.errors import WeirError
+
+ClassPath = Literal["spark", "kafka"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DEFAULT_FOLDER = REPOSITORY / ".jars"
+LOCK = Path(__file__).with_name("jars.lock")
+WANTED = Path(__file__).with_name("jars.in")
+# Named with its version, or each Maven would take its own: 3.8 has 2.8, of 2013.
+COPY_GOAL = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+# Fetching all of them took Maven seconds and Ivy less than a minute on a good line.
+FETCH_SECONDS = 900
 
 
-def jars_for(classpath: str, folder: Path | None = None) -> list[Path]:
-    """List a class path's jars in a fixed order: an archive of loaded classes is valid for one order only."""
+@dataclass(frozen=True, slots=True)
+class Jar:
+    """One jar by its Maven coordinates; `sha256` is empty where it is not known yet."""
+
+    group: str
+    artifact: str
+    version: str
+    classpath: str
+    sha256: str = ""
+
+    @classmethod
+    def parse(cls, coordinates: str, classpath: str, sha256: str = "") -> "Jar":
+        """Read group:artifact:version."""
+        group, artifact, version = coordinates.split(":")
+        return cls(group, artifact, version, classpath, sha256)
+
+    @property
+    def coordinates(self) -> str:
+        """group:artifact:version."""
+        return f"{self.group}:{self.artifact}:{self.version}"
+
+    @property
+    def file_name(self) -> str:
+        """Name of the file in the folder of its class path."""
+        return f"{self.artifact}-{self.version}.jar"
+
+
+def locked_jars(lock: Path = LOCK) -> list[Jar]:
+    """Read jars.lock, in the order of the file."""
+    rows = [line.split() for line in lock.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    return [Jar.parse(coordinates, classpath, sha256) for coordinates, sha256, classpath in rows]
+
+
+def jars_for(classpath: ClassPath, folder: Path | None = None) -> list[Path]:
+    """List a class path's jars in the order of jars.lock: an archive of loaded classes is valid for one order only.
+
+    Raises:
+        MissingJars: one or more are not in the folder.
+    """
     where = (folder or DEFAULT_FOLDER) / classpath
-    found = sorted(where.glob("*.jar"))
-    if not found:
-        raise MissingJars(where, ["all of them"])
-    return found
+    files = [where / jar.file_name for jar in locked_jars() if jar.classpath == classpath]
+    if missing := [file.name for file in files if not file.exists()]:
+        raise MissingJars(where, missing)
+    return files
+
+
+def fetch(folder: Path, environment: Mapping[str, str], jars: Iterable[Jar] | None = None) -> int:
+    """Bring every locked jar into its class path's folder.
+
+    Args:
+        folder: holds one folder for each class path.
+        environment: where mvn and Java are looked up.
+        jars: other jars than the locked ones.
+
+    Returns:
+        How many were fetched; the others were there and right.
+
+    Raises:
+        JarsUnavailable: the resolver failed; what arrived is kept.
+        WrongJarHash: a resolver gave another file than was locked.
+        WrongJava: there is no Java to run a resolver with.
+    """
+    wanted = [jar for jar in (locked_jars() if jars is None else jars) if _sha256(folder / jar.classpath / jar.file_name) != jar.sha256]
+    folder.mkdir(parents=True, exist_ok=True)
+    # Inside the folder, so that taking its place is a rename on one disk.
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as work:
+        for classpath in sorted({jar.classpath for jar in wanted}):
+            group = [jar for jar in wanted if jar.classpath == classpath]
+            print(f"  fetching {len(group)} jars of the {classpath} class path", file=sys.stderr)
+            _fetch_group(group, folder / classpath, Path(work) / classpath, environment)
+    return len(wanted)
+
+
+def _fetch_group(jars: list[Jar], into: Path, work: Path, environment: Mapping[str, str]) -> None:
+    into.mkdir(parents=True, exist_ok=True)
+    missing, resolver, reason = jars, "", ""
+    for resolver, run in (("Maven", _by_maven), ("Ivy", _by_ivy)):
+        arrived = work / resolver
+        arrived.mkdir(parents=True)
+        said = run(missing, arrived, environment)
+        if said is None:  # not on this machine
+            continue
+        reason = _reason(said)
+        for jar in [jar for jar in missing if (arrived / jar.file_name).exists()]:
+            _take(jar, arrived / jar.file_name, into / jar.file_name)
+        missing = [jar for jar in missing if not (into / jar.file_name).exists() or _sha256(into / jar.file_name) != jar.sha256]
+        if not missing:
+            return
+    raise JarsUnavailable(resolver, len(missing), reason)
+
+
+def _take(jar: Jar, arrived: Path, target: Path) -> None:
+    found = _sha256(arrived)
+    if found != jar.sha256:
+        raise WrongJarHash(jar.coordinates, found or "", jar.sha256)
+    arrived.replace(target)
+
+
+def _by_maven(jars: list[Jar], into: Path, environment: Mapping[str, str]) -> str | None:
+    if shutil.which("mvn", path=environment.get("PATH", "")) is None:
+        return None
+    return _maven(jars, environment, into, f"-DoutputDirectory={into}")
+
+
+def _maven(jars: list[Jar], environment: Mapping[str, str], folder: Path, *options: str, closure: Iterable[Jar] = ()) -> str:
+    exclusions = "<exclusions><exclusion><groupId>*</groupId><artifactId>*</artifactId></exclusion></exclusions>"
+    dependencies = "".join(
+        f"<dependency><groupId>{jar.group}</groupId><artifactId>{jar.artifact}</artifactId><version>{jar.version}</version>"
+        f"{'' if jar in closure else exclusions}</dependency>\n"
+        for jar in jars
+    )
+    pom = folder.with_suffix(".pom.xml")
+    pom.write_text(
+        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>\n'
+        "<groupId>weir</groupId><artifactId>jars</artifactId><version>1</version><packaging>pom</packaging>\n"
+        f"<dependencies>\n{dependencies}</dependencies></project>\n"
+    )
+    return _run(["mvn", "-B", "-q", "-f", str(pom), COPY_GOAL, "-DincludeScope=runtime", *options], environment)
+
+
+def _by_ivy(jars: list[Jar], into: Path, environment: Mapping[str, str]) -> str | None:
+    """Run pyspark's Ivy. Its cache is ours alone: a ~/.m2 or ~/.ivy2 that holds an artifact's POM without the jar trips it."""
+    java = find_java(environment)
+    spec = find_spec("pyspark")
+    if spec is None or spec.origin is None:
+        return None
+    settings = Path(environment.get("HOME", "/nonexistent")) / ".ivy2" / "ivysettings.xml"
+    if not settings.exists():
+        settings = into.with_suffix(".settings.xml")
+        # Without POMs: the list is the closure already, and reading those of each jar and its parents took longer than all the jars.
+        settings.write_text(
+            '<ivysettings><settings defaultResolver="public"/>'
+            '<resolvers><ibiblio name="public" m2compatible="true" usepoms="false"/></resolvers></ivysettings>\n'
+        )
+    dependencies = "".join(
+        f'<dependency org="{jar.group}" name="{jar.artifact}" rev="{jar.version}" transitive="false"/>\n' for jar in jars
+    )
+    module = into.with_suffix(".ivy.xml")
+    module.write_text(
+        f'<ivy-module version="2.0"><info organisation="weir" module="jars"/>\n<dependencies>\n{dependencies}</dependencies></ivy-module>\n'
+    )
+    command = [str(java.launcher), "-cp", str(Path(spec.origin).parent / "jars" / "*"), "org.apache.ivy.Main"]
+    options = ["-settings", str(settings), "-cache", str(into.with_suffix(".cache")), "-ivy", str(module)]
+    return _run([*command, *options, "-retrieve", f"{into}/[artifact]-[revision].[ext]"], environment)
+
+
+def _run(command: list[str], environment: Mapping[str, str]) -> str:
+    try:
+        done = subprocess.run(
+            command, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"error: it did not end within {FETCH_SECONDS} s"
+    return done.stdout + done.stderr
+
+
+def _reason(said: str) -> str:
+    """Pick the line of a resolver's output that names the cause, without colours."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip() for line in said.splitlines()]
+    network = [line for line in lines if re.search(r"UnknownHost|[Uu]nknown host|[Cc]onnect|[Nn]etwork|timed out|resolve host", line)]
+    telling = [line for line in lines if re.search(r"ERROR|error:|not found|Exception", line)]
+    if network:
+        return f"no connection to its repository ({network[0][:200]})"
+    return (telling or [line for line in lines if line] or ["it said nothing"])[0][:300]
+
+
+def _sha256(file: Path) -> str | None:
+    if not file.exists():
+        return None
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def lock(environment: Mapping[str, str]) -> None:
+    """Resolve jars.in with Maven and write jars.lock: each class path's closure, sorted, with hashes.
+
+    Raises:
+        JarsUnavailable: Maven is missing, or could not resolve them.
+    """
+    rows = [line.split() for line in WANTED.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    found: list[Jar] = []
+    for classpath in sorted({row[1] for row in rows}):
+        wanted = [Jar.parse(row[0], classpath) for row in rows if row[1] == classpath]
+        closure = [Jar.parse(row[0], classpath) for row in rows if row[1] == classpath and row[2] == "closure"]
+        with tempfile.TemporaryDirectory() as work:
+            into = Path(work) / classpath
+            into.mkdir()
+            if shutil.which("mvn", path=environment.get("PATH", "")) is None:
+                raise JarsUnavailable("Maven", len(wanted), "there is no mvn on PATH, and only Maven resolves a closure")
+            said = _maven(wanted, environment, into, f"-DoutputDirectory={into}", "-Dmdep.useRepositoryLayout=true", closure=closure)
+            files = sorted(into.rglob("*.jar"))
+            if len(files) < len(wanted):
+                raise JarsUnavailable("Maven", len(wanted) - len(files), _reason(said))
+            for file in files:
+                *group, artifact, version, _ = file.relative_to(into).parts
+                found.append(Jar(".".join(group), artifact, version, classpath, _sha256(file) or ""))
+    header = "# group:artifact:version  sha256  classpath. Written by `make lock` from jars.in: each class path's whole closure.\n"
+    LOCK.write_text(header + "".join(f"{jar.coordinates}  {jar.sha256}  {jar.classpath}\n" for jar in found))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one of the two verbs; a known error is one sentence on stderr and exit code 1."""
+    parser = argparse.ArgumentParser(prog="python -m deploy.local.jars", description="Fetch or lock the jars of Spark and Kafka.")
+    parser.add_argument("verb", choices=["fetch", "lock"])
+    parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="folder with one folder for each class path")
+    asked = parser.parse_args(arguments)
+    try:
+        if asked.verb == "lock":
+            lock(dict(os.environ))
+        else:
+            fetch(asked.folder, dict(os.environ))
+    except WeirError as error:
+        print(f"jars: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

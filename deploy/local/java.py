@@ -1,8 +1,10 @@
 """Which Java runs Spark and Kafka on this machine?"""
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +14,8 @@ from deploy.local.errors import WrongJava
 # Spark 4.1 is tested on 17 and 21; Iceberg's and Kafka's jars run on both.
 GOOD_VERSIONS = (17, 21)
 INSTALLED = Path("/usr/lib/jvm")
+# Spark's launcher always asks for this module; trimmed Javas, such as one from a Python package, start without it and fail there.
+VECTORS = "jdk.incubator.vector"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +35,20 @@ def find_java(environment: Mapping[str, str], installed: Path = INSTALLED) -> Ja
     """
     seen: list[str] = []
     for where, launcher in _candidates(environment, installed):
-        version = java_version(launcher)
-        if version in GOOD_VERSIONS:
+        if (version := java_version(launcher, VECTORS)) in GOOD_VERSIONS:
             real = launcher.resolve()
             return Java(launcher=real, home=real.parent.parent, version=version)
-        seen.append(f"Java {version} ({where})" if version else f"{launcher} that does not start ({where})")
+        version = java_version(launcher)
+        lacking = f" without {VECTORS}" if version in GOOD_VERSIONS else ""
+        seen.append(f"Java {version}{lacking} ({where})" if version else f"{launcher} that does not start ({where})")
     raise WrongJava(", ".join(seen) or f"none in JAVA_HOME, on PATH or in {installed}")
 
 
-def java_version(launcher: Path) -> int | None:
-    """Ask a launcher for its major version; null means it does not start or says nothing of the kind."""
+def java_version(launcher: Path, module: str | None = None) -> int | None:
+    """Ask a launcher for its major version; null means it does not start, lacks the module, or says nothing of the kind."""
+    modules = ["--add-modules", module] if module else []
     try:
-        answer = subprocess.run([launcher, "-version"], capture_output=True, text=True, timeout=30, check=False)
+        answer = subprocess.run([launcher, *modules, "-version"], capture_output=True, text=True, timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
@@ -56,3 +62,18 @@ def _candidates(environment: Mapping[str, str], installed: Path) -> Iterator[tup
         yield "on PATH", Path(on_path)
     for launcher in sorted(installed.glob("*/bin/java")):
         yield "installed", launcher
+
+
+def main() -> int:
+    """Print the Java that will be used, or the one sentence that says why there is none."""
+    try:
+        java = find_java(dict(os.environ))
+    except WrongJava as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"Java {java.version} in {java.home}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,52 @@
+# Every target sets up what it needs first; on a machine that is set up this takes a second.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check unit spark system bench bench-quick lock clean
+
+PYTHON_IN := .venv/bin/python
+PYTEST := $(PYTHON_IN) -m pytest
+# One test may start Kafka and two Spark drivers one after the other on two slow cores; one that takes longer hangs.
+TIMEOUT := 600
+CASE ?=
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## install everything into .venv and .jars, checked against hashes (Java by apt where it is missing)
+	@deploy/local/bootstrap.sh
+
+demo: setup ## from recorded answers of Open-Meteo to gold in minutes, with a crash and a revision on the way
+	@.venv/bin/weir demo
+
+test: setup check ## everything: check, then the tests with Spark, and those with real Kafka
+	$(PYTEST) tests/spark tests/system --timeout=$(TIMEOUT)
+
+check: setup ## ruff, mypy --strict and the unit tests
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	$(PYTEST) tests/unit --timeout=$(TIMEOUT)
+
+unit: setup ## the unit tests: seconds
+	$(PYTEST) tests/unit --timeout=$(TIMEOUT)
+
+spark: setup ## the tests on local Spark and Iceberg: minutes
+	$(PYTEST) tests/spark --timeout=$(TIMEOUT)
+
+system: setup ## the tests with real Kafka, processes, kills and restarts
+	$(PYTEST) tests/system --timeout=$(TIMEOUT)
+
+bench: setup ## benchmarks; one of them with CASE=name
+	$(PYTHON_IN) -m bench $(CASE)
+
+bench-quick: setup ## the same on less data
+	$(PYTHON_IN) -m bench --quick $(CASE)
+
+lock: setup ## write the three lock files anew from pyproject.toml, requirements-build.in and jars.in (UPGRADE=1: newest versions)
+	@deploy/local/lock.sh $(if $(UPGRADE),--upgrade)
+
+clean: ## remove .venv, .jars and caches; data (.weir) stays
+	@echo "removing .venv .jars and caches; .weir stays"
+	@rm -rf .venv .jars .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
