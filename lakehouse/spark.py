@@ -9,6 +9,8 @@ from lakehouse.catalog import spark_catalog_conf
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.settings import Settings
 
+LOG4J = Path(__file__).parent.resolve() / "log4j2.properties"
+
 
 class JarsMissing(LakehouseError, Fatal):
     """The locked jars are not there."""
@@ -37,14 +39,12 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.driver.bindAddress": "127.0.0.1",
         "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.log.level": "ERROR",
         "spark.driver.memory": settings.spark_driver_memory,
         # A fixed order: the class-data archive of the JVM depends on it.
         "spark.driver.extraClassPath": ":".join(str(jar) for jar in _jars(settings)),
         # HDFS: a file's close waits this long for its block; the default of 400 ms triples a micro-batch.
         "spark.hadoop.dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "10",
-        # A local disk needs no .crc file beside each of ours, and renames are atomic.
-        "spark.driver.extraJavaOptions": "-XX:+UseParallelGC -Dlog4j2.level=error",
+        "spark.driver.extraJavaOptions": f"-XX:+UseParallelGC -Dlog4j2.configurationFile={LOG4J.as_uri()}",
     }
     if settings.enable_yarn_defaults:
         conf |= {

@@ -46,8 +46,8 @@ def create_missing(spark: SparkSession, tables: Iterable[Table]) -> None:
 def write_dimensions(spark: SparkSession, domain: Domain) -> None:
     """Bring the static tables to the rows of the configuration; repeating it changes nothing and commits nothing."""
     for table, rows in domain.dimensions:
-        schema = ", ".join(f"{c.name} {c.type}" for c in table.columns)
-        frame = spark.createDataFrame(list(rows), schema)
-        if frame.exceptAll(spark.table(table.name)).isEmpty():
+        present = {tuple(row) for row in spark.table(table.name).collect()}
+        if present == set(rows):
             continue
-        merge_rows(frame, table)
+        schema = ", ".join(f"{c.name} {c.type}" for c in table.columns)
+        merge_rows(spark.createDataFrame(list(rows), schema), table)

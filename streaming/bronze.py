@@ -1,0 +1,66 @@
+"""How do messages get from Kafka into bronze? One long-running query per domain; exactly once by the fenced append."""
+
+from collections.abc import Callable, Mapping
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.streaming import DataStreamWriter, StreamingQuery
+
+from lakehouse import failpoints
+from lakehouse.domain import Domain
+from lakehouse.parse import to_bronze
+from lakehouse.settings import Settings
+from lakehouse.sinks.fenced_append import append_once
+from streaming.progress import BatchReport, timed
+
+Body = Callable[[DataFrame, int], None]
+
+
+def query_name(domain: Domain) -> str:
+    """The query's name, which its checkpoint carries: the table it writes."""
+    return domain.bronze.name.removeprefix("lh.")
+
+
+def read_topic(spark: SparkSession, domain: Domain, settings: Settings) -> DataFrame:
+    """Read the domain's topic as a stream, from its beginning, failing when messages were lost."""
+    return (
+        spark.readStream.format("kafka")
+        .option("kafka.bootstrap.servers", settings.kafka_bootstrap)
+        .option("subscribe", domain.contract.topic)
+        .option("startingOffsets", "earliest")
+        .option("failOnDataLoss", "true")
+        # Bounds the memory of a micro-batch and what a replay repeats.
+        .option("maxOffsetsPerTrigger", settings.max_offsets_per_trigger)
+        .option("minPartitions", settings.min_partitions)
+        .load()
+    )
+
+
+def bronze_body(domain: Domain, topic_ids: Mapping[str, str], report: Callable[[BatchReport], None]) -> Body:
+    """Give the body of the query: type the messages of a micro-batch and append those that the table does not hold yet."""
+
+    def append(messages: DataFrame, batch_id: int) -> None:
+        with timed(query_name(domain), batch_id, report) as batch:
+            properties = {"weir.query": query_name(domain), "weir.batch-id": str(batch_id)}
+            batch.rows_in = batch.rows_out = append_once(to_bronze(messages, domain.contract), domain.bronze, topic_ids, properties)
+        failpoints.reach("bronze.committed")
+
+    return append
+
+
+def start_bronze(source: DataFrame, domain: Domain, settings: Settings, body: Body, available_now: bool) -> StreamingQuery:
+    """Start the query.
+
+    Args:
+        source: messages as Kafka's source gives them, handed in: the topic when running, a folder of files in a test.
+        domain: whose bronze.
+        settings: for checkpoint and trigger.
+        body: from `bronze_body`, possibly guarded by the supervisor.
+        available_now: end when everything that is there now was read.
+    """
+    return with_trigger(source.writeStream, query_name(domain), settings, available_now).foreachBatch(body).start()
+
+
+def with_trigger(writer: DataStreamWriter, name: str, settings: Settings, available_now: bool) -> DataStreamWriter:
+    """Name a query, give it the checkpoint of that name, and its trigger."""
+    named = writer.queryName(name).option("checkpointLocation", settings.checkpoint(name))
+    return named.trigger(availableNow=True) if available_now else named.trigger(processingTime=f"{settings.trigger_seconds} seconds")

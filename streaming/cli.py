@@ -1,0 +1,70 @@
+"""How is a stream started by hand? The verb `stream`."""
+
+import fcntl
+import json
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lakehouse.settings import Settings
+from streaming.errors import AlreadyRunning
+
+
+def stream(
+    ctx: typer.Context,
+    domain: Annotated[str, typer.Argument(help="domain to run, such as air_quality")],
+    available_now: Annotated[bool, typer.Option("--available-now", help="drain what is there now, Kafka to bronze and bronze to gold, and end")] = False,
+) -> None:
+    """Run a domain's queries: Kafka to bronze, bronze to silver and gold.
+
+    Example: weir stream air_quality --available-now
+    """
+    from lakehouse.logs import configure_logs
+    from streaming.driver import Driver
+    from streaming.report import report_batch
+
+    settings: Settings = ctx.obj
+    configure_logs(settings.log_format, settings.log_level)
+    with _only_driver(settings.home / "run", domain):
+        driver = Driver(domain, settings, report_batch)
+        signal.signal(signal.SIGTERM, lambda *_: driver.request_stop())
+        signal.signal(signal.SIGINT, lambda *_: driver.request_stop())
+        try:
+            driver.run(available_now, lambda: _say_ready(settings.home / "run", domain))
+        finally:
+            driver.close()
+
+
+def ready_file(run: Path, domain: str) -> Path:
+    """The file that says, while the lock is held, that the queries run."""
+    return run / f"stream-{domain}.ready.json"
+
+
+def _say_ready(run: Path, domain: str) -> None:
+    ready_file(run, domain).write_text(json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat()}))
+
+
+@contextmanager
+def _only_driver(run: Path, domain: str) -> Iterator[None]:
+    """Hold this machine's lock on the domain; the kernel lets go of it however the process ends."""
+    run.mkdir(parents=True, exist_ok=True)
+    with (run / f"stream-{domain}.lock").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            raise AlreadyRunning(domain, lock.read().strip()) from error
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        ready_file(run, domain).unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            ready_file(run, domain).unlink(missing_ok=True)

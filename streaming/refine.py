@@ -1,0 +1,59 @@
+"""How do bronze rows get into silver and gold? One query per domain reads bronze as a stream and calls `apply`."""
+
+from collections.abc import Callable
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.streaming import StreamingQuery
+
+from lakehouse.apply import apply
+from lakehouse.domain import Domain
+from lakehouse.settings import Settings
+from lakehouse.sinks.tables import write_dimensions
+from streaming.bronze import Body, with_trigger
+from streaming.progress import BatchReport, timed
+
+
+def query_name(domain: Domain) -> str:
+    """The query's name, which its checkpoint carries: the silver table; gold is made in the same micro-batch."""
+    return domain.silver.name.removeprefix("lh.")
+
+
+def read_bronze(spark: SparkSession, domain: Domain, settings: Settings) -> DataFrame:
+    """Read bronze as a stream. It is append-only; a rewrite of it by an overwrite is loud, compaction is read rightly."""
+    rows = (
+        spark.readStream.format("iceberg")
+        # Counts whole files; a file is at most one micro-batch of the bronze query.
+        .option("streaming-max-rows-per-micro-batch", settings.max_offsets_per_trigger)
+        .load(domain.bronze.name)
+    )
+    # Backfilled rows are applied by the backfill: each bronze row has exactly one applier.
+    return rows.where(F.col("source_run").isNull())
+
+
+def refine_body(build: Callable[[], Domain], report: Callable[[BatchReport], None]) -> Body:
+    """Give the body of the query.
+
+    Args:
+        build: puts the domain together; called for every micro-batch, so that a place added while the query runs is known.
+        report: is told what each micro-batch was.
+    """
+    last = build()
+
+    def refine(rows: DataFrame, batch_id: int) -> None:
+        nonlocal last
+        domain = build()
+        if [r for _, r in domain.dimensions] != [r for _, r in last.dimensions]:
+            write_dimensions(rows.sparkSession, domain)
+        last = domain
+        with timed(query_name(domain), batch_id, report) as batch:
+            met = apply(rows, domain, {"weir.query": query_name(domain), "weir.batch-id": str(batch_id)})
+            batch.rows_in, batch.rows_out = met.rows_in, met.accepted
+            batch.rejected, batch.warned = met.rejected, met.warned
+
+    return refine
+
+
+def start_refine(source: DataFrame, domain: Domain, settings: Settings, body: Body, available_now: bool) -> StreamingQuery:
+    """Start the query; `source` is handed in, `body` comes from `refine_body`."""
+    return with_trigger(source.writeStream, query_name(domain), settings, available_now).foreachBatch(body).start()

@@ -1,0 +1,22 @@
+"""Who is told of a micro-batch? The log and the metrics; neither can fail it."""
+
+import structlog
+
+from monitoring import metrics
+from streaming.progress import BatchReport, log_batch
+
+
+def report_batch(batch: BatchReport) -> None:
+    """Log one line and move the metrics."""
+    log_batch(batch)
+    try:
+        metrics.QUERY_INPUT_ROWS.labels(batch.query).inc(batch.rows_in)
+        metrics.QUERY_ROWS_OUT.labels(batch.query).inc(batch.rows_out)
+        metrics.QUERY_BATCH_SECONDS.labels(batch.query).observe(batch.seconds)
+        metrics.QUERY_LAST_COMMIT.labels(batch.query).set_to_current_time()
+        for rule, rows in batch.rejected.items():
+            metrics.REJECTS.labels(batch.query, rule).inc(rows)
+        for rule, rows in batch.warned.items():
+            metrics.WARNINGS.labels(batch.query, rule).inc(rows)
+    except (OSError, ValueError) as error:
+        structlog.get_logger("weir.stream").warning("metrics not written", error=str(error))
