@@ -1,9 +1,19 @@
 """Which numbers does weir tell of itself? Every metric is declared here, once.
 
 Base units, the unit in the name, counters end in `_total`. Labels come from closed sets, never ids, dates or messages.
+
+The parts are processes, the page is one: with PROMETHEUS_MULTIPROC_DIR set, as `weir up` does for its children, each process
+keeps its numbers in files of that folder, and `serve` adds them up. A counter goes on over restarts of its part; a gauge is
+the value that was set last, whichever process set it. Without the variable the metrics are the process's own.
 """
 
-from prometheus_client import Counter, Gauge, Histogram
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector
+
+# From a micro-batch of a few rows to the replay of a long outage.
+BATCH_SECONDS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 
 # The producers. outcome: ok, refused, limited, unavailable, broken.
 PRODUCER_CALLS = Counter("weir_producer_calls_total", "Requests to a source, by how they ended", ["source", "outcome"])
@@ -11,17 +21,40 @@ PRODUCER_RETRIES = Counter("weir_producer_retries_total", "Requests to a source 
 PRODUCER_MESSAGES = Counter("weir_producer_messages_total", "Messages that Kafka reported as delivered", ["source"])
 PRODUCER_DELIVERY_FAILURES = Counter("weir_producer_delivery_failures_total", "Messages that Kafka reported as not delivered", ["source"])
 PRODUCER_LAST_SUCCESS = Gauge(
-    "weir_producer_last_success_timestamp_seconds", "When all places of a source were last fetched and delivered, Unix time", ["source"]
+    "weir_producer_last_success_timestamp_seconds",
+    "When all places of a source were last fetched and delivered, Unix time",
+    ["source"],
+    multiprocess_mode="mostrecent",
 )
 
-# The streaming queries.
-QUERY_INPUT_ROWS = Counter("weir_query_input_rows_total", "Rows that a query's micro-batches read", ["query"])
-QUERY_ROWS_OUT = Counter("weir_query_rows_out_total", "Rows that a query's micro-batches passed on", ["query"])
-QUERY_BATCH_SECONDS = Histogram(
-    "weir_query_batch_seconds", "Processing time of a micro-batch", ["query"], buckets=(0.1, 0.25, 0.5, 1, 2, 4, 8, 16, 32, 64, 128)
-)
+# The queries. query: as it is named, such as silver.air_quality_hourly_clean; reason and rule: names of rules.
+QUERY_INPUT_ROWS = Counter("weir_query_input_rows_total", "Rows that a query read; a repeated micro-batch counts again", ["query"])
+QUERY_ROWS_OUT = Counter("weir_query_rows_out_total", "Rows that a query appended, or accepted for its MERGE", ["query"])
+REJECTS = Counter("weir_rejects_total", "Rows that went to lh.ops.rejects, by the rule they break", ["query", "reason"])
+WARNINGS = Counter("weir_warnings_total", "Rows that were kept although they are unusual, by rule", ["query", "rule"])
+QUERY_BATCH = Histogram("weir_query_batch_seconds", "Time that one micro-batch took", ["query"], buckets=BATCH_SECONDS)
 QUERY_LAST_COMMIT = Gauge(
-    "weir_query_last_commit_timestamp_seconds", "When a query last finished a micro-batch, Unix time", ["query"], multiprocess_mode="mostrecent"
+    "weir_query_last_commit_timestamp_seconds",
+    "When a query last committed to its table, Unix time",
+    ["query"],
+    multiprocess_mode="mostrecent",
 )
-REJECTS = Counter("weir_rejects_total", "Rows that broke a rejecting rule", ["query", "reason"])
-WARNINGS = Counter("weir_warnings_total", "Rows that broke a warning rule, and went on", ["query", "rule"])
+QUERY_LAG = Gauge(
+    "weir_query_lag_messages", "Messages in Kafka that are not in the query's table yet", ["query"], multiprocess_mode="mostrecent"
+)
+QUERY_RESTARTS = Counter("weir_query_restarts_total", "Times that a query was started again after it failed", ["query"])
+
+# The machine. part: kafka, stream, producer, metrics.
+PART_UP = Gauge("weir_part_up", "1 while a part of the stack runs, else 0", ["part"], multiprocess_mode="mostrecent")
+
+
+def serve(port: int, folder: Path) -> None:
+    """Serve the one page of all processes that keep their numbers in a folder; on the loopback only, in a thread.
+
+    Args:
+        port: of 127.0.0.1.
+        folder: the processes' PROMETHEUS_MULTIPROC_DIR.
+    """
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    start_http_server(port, addr="127.0.0.1", registry=registry)
