@@ -39,7 +39,8 @@ class LazyVerbs(TyperGroup):
             return None
         module, function = VERBS[cmd_name].split(":")
         one = typer.Typer(add_completion=False)
-        one.command(cmd_name)(getattr(importlib.import_module(module), function))
+        verb = getattr(importlib.import_module(module), function)
+        one.command(cmd_name, context_settings=getattr(verb, "context_settings", None))(verb)
         return typer.main.get_command(one)
 
 
