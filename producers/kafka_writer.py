@@ -1,0 +1,253 @@
+"""How does a record get into Kafka, and how do we know that it did?
+
+Idempotent, acknowledged by all replicas, keyed by the contract's entity. Every message's delivery report is counted: what was
+sent and not reported as delivered is an error when flushed, never a guess.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Protocol
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from lakehouse.contract import Contract, Value
+from lakehouse.errors import Fatal, ProducerError, Retryable
+from monitoring import metrics
+
+DELIVERY_SECONDS = 60.0
+BROKER_SECONDS = 10.0
+# Of each kind of bad record only the first few are described: one line a record would bury the log.
+DESCRIBED = 5
+
+log = structlog.get_logger()
+
+
+class NoKafkaError(ProducerError, Retryable):
+    """No broker is configured, or none answers."""
+
+
+class TopicError(ProducerError, Fatal):
+    """The topic can be neither found nor created."""
+
+
+class DeliveryError(ProducerError, Retryable):
+    """Messages were handed to Kafka and not all of them were reported as delivered."""
+
+
+class InvalidRecordsError(ProducerError, Fatal):
+    """The source gave records that are no records of the contract; they could not be sent."""
+
+
+class KafkaClient(Protocol):
+    """What the writer needs of confluent-kafka's Producer; a test hands in its own."""
+
+    def produce(
+        self,
+        topic: str,
+        value: bytes | None = None,
+        key: bytes | None = None,
+        *,
+        on_delivery: Callable[[KafkaError | None, Message], None] | None = None,
+        headers: list[tuple[str, str | bytes | None]] | None = None,
+    ) -> None:
+        """Queue a message; BufferError when the queue is full."""
+
+    def poll(self, timeout: float) -> int:
+        """Serve delivery reports."""
+
+    def flush(self, timeout: float) -> int:
+        """Wait for all delivery reports; the number still missing."""
+
+    def purge(self) -> None:
+        """Drop what is queued."""
+
+
+@dataclass(slots=True)
+class Counts:
+    """What became of the records of one writer."""
+
+    sent: int = 0
+    delivered: int = 0
+    failed: int = 0
+    invalid: int = 0
+    out_of_range: int = 0
+
+
+def connect(bootstrap: str, run_id: str) -> Producer:
+    """Make a client for an idempotent producer; it connects by itself when it is used."""
+    if not bootstrap:
+        raise NoKafkaError("no Kafka: run `weir up --services-only` or set WEIR_KAFKA_BOOTSTRAP")
+    return Producer(
+        {
+            "bootstrap.servers": bootstrap,
+            "client.id": f"weir-{run_id}",
+            "enable.idempotence": True,
+            "acks": "all",
+            "compression.type": "lz4",
+            "linger.ms": 20,
+            # The Java clients' partitioner: any other producer of the topic puts a key into the same partition.
+            "partitioner": "murmur2_random",
+            "message.timeout.ms": int(DELIVERY_SECONDS * 1000),
+            # librdkafka writes a line per failed connection to stderr; what matters comes back as an error.
+            "log_level": 2,
+        }
+    )
+
+
+def ensure_topic(bootstrap: str, contract: Contract, partitions: int) -> None:
+    """Create the contract's topic where it is missing; an existing one is left as it is.
+
+    Raises:
+        NoKafkaError: no address, or no broker answers there.
+        TopicError: the broker refuses.
+    """
+    if not bootstrap:
+        raise NoKafkaError("no Kafka: run `weir up --services-only` or set WEIR_KAFKA_BOOTSTRAP")
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+    try:
+        topics = admin.list_topics(timeout=BROKER_SECONDS).topics
+    except KafkaException as error:
+        raise NoKafkaError(
+            f"no Kafka broker answers at {bootstrap} within {BROKER_SECONDS:g} s ({_text(error)}). "
+            "Is it running (`weir status`)? Start it by `weir up --services-only`, or set WEIR_KAFKA_BOOTSTRAP."
+        ) from error
+    if contract.topic in topics:
+        return
+    topic = NewTopic(contract.topic, num_partitions=partitions, config={"message.timestamp.type": "LogAppendTime"})
+    try:
+        admin.create_topics([topic], operation_timeout=BROKER_SECONDS)[contract.topic].result(timeout=2 * BROKER_SECONDS)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise TopicError(f"topic {contract.topic} cannot be created at {bootstrap}: {_text(error)}") from error
+    log.info("topic created", topic=contract.topic, partitions=partitions)
+
+
+class KafkaWriter:
+    """Send records of one contract. Leaving its `with` flushes; an exception on the way flushes as well, but is the one raised.
+
+    Args:
+        client: of `connect`.
+        contract: what the records must be.
+        source: goes into the header `source` and the metrics.
+        run_id: goes into the header `run_id`.
+        delivery_seconds: how long to wait for delivery reports before the rest counts as lost.
+    """
+
+    def __init__(
+        self, client: KafkaClient, contract: Contract, source: str, run_id: str, delivery_seconds: float = DELIVERY_SECONDS
+    ) -> None:
+        self.counts = Counts()
+        self._client, self._contract, self._source = client, contract, source
+        self._delivery_seconds = delivery_seconds
+        version = contract.topic.rsplit(".", 1)[-1]
+        self._headers: list[tuple[str, str | bytes | None]] = [
+            ("source", source.encode()),
+            ("contract_version", version.encode()),
+            ("run_id", run_id.encode()),
+        ]
+        # The contract without its ranges: a value out of range is data, and bad data is kept where it can be looked at, in the
+        # lakehouse's rejects. What breaks the shape is no record at all.
+        self._shape = replace(contract, fields=tuple(replace(field, low=-math.inf, high=math.inf) for field in contract.fields))
+        self._first_failure = ""
+        self._first_invalid = ""
+
+    def __enter__(self) -> "KafkaWriter":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if error is None:
+            self.flush()
+        else:
+            self._client.flush(self._delivery_seconds)
+
+    def send(self, record: Mapping[str, Value]) -> None:
+        """Queue one record; a record that is none of the contract's is counted and described instead, see `raise_invalid`.
+
+        Raises:
+            DeliveryError: the queue stayed full, or an earlier message failed.
+        """
+        if self._contract.violations(record):
+            broken = self._shape.violations(record)
+            if broken:
+                self._note_invalid(broken)
+                return
+            self.counts.out_of_range += 1
+            if self.counts.out_of_range <= DESCRIBED:
+                log.warning(
+                    "out of range, published for the rejects", topic=self._contract.topic, fields=_fields(self._contract.violations(record))
+                )
+        key, value = self._contract.encode_key(record), self._contract.encode(record)
+        deadline = time.monotonic() + self._delivery_seconds
+        while True:
+            try:
+                self._client.produce(self._contract.topic, value, key, on_delivery=self._on_delivery, headers=self._headers)
+                break
+            except BufferError as error:
+                if time.monotonic() > deadline:
+                    raise self._delivery_error("the queue is full and nothing leaves it") from error
+                self._client.poll(0.1)
+            except KafkaException as error:
+                raise self._delivery_error(_text(error)) from error
+        self.counts.sent += 1
+        self._client.poll(0)
+
+    def flush(self) -> None:
+        """Wait until every message was reported.
+
+        Raises:
+            DeliveryError: for messages that were reported as failed or not at all.
+        """
+        missing = self._client.flush(self._delivery_seconds)
+        if missing or self.counts.failed or self.counts.delivered < self.counts.sent:
+            self._client.purge()
+            raise self._delivery_error(self._first_failure or f"no report within {self._delivery_seconds:g} s")
+
+    def raise_invalid(self) -> None:
+        """Fail when there were records that could not be sent; call it after everything else was.
+
+        Raises:
+            InvalidRecordsError: with their number and the first one's faults.
+        """
+        if self.counts.invalid:
+            raise InvalidRecordsError(
+                f"{self.counts.invalid} record(s) of {self._source} are none of {self._contract.topic} and were not sent; "
+                f"the first: {self._first_invalid}"
+            )
+
+    def _note_invalid(self, broken: list[str]) -> None:
+        self.counts.invalid += 1
+        self._first_invalid = self._first_invalid or "; ".join(broken)
+        if self.counts.invalid <= DESCRIBED:
+            log.error("not a record of the contract", topic=self._contract.topic, fields=_fields(broken))
+
+    def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is None:
+            self.counts.delivered += 1
+            metrics.PRODUCER_MESSAGES.labels(source=self._source).inc()
+            return
+        self.counts.failed += 1
+        metrics.PRODUCER_DELIVERY_FAILURES.labels(source=self._source).inc()
+        self._first_failure = self._first_failure or error.str()
+
+    def _delivery_error(self, reason: str) -> DeliveryError:
+        lost = self.counts.sent - self.counts.delivered
+        return DeliveryError(
+            f"{lost} of {self.counts.sent} message(s) to {self._contract.topic} were not delivered: {reason}. "
+            "No cursor moved past them; the next run sends them again."
+        )
+
+
+def _fields(violations: list[str]) -> list[str]:
+    # Names only: the contents of rows stay out of the log.
+    return [violation.removeprefix("unknown field ").split(" ", 1)[0] for violation in violations]
+
+
+def _text(error: KafkaException) -> str:
+    cause = error.args[0] if error.args else error
+    return cause.str() if isinstance(cause, KafkaError) else str(cause)

@@ -1,0 +1,377 @@
+"""How are hours fetched from Open-Meteo, and what happens when it says no?
+
+The API limits calls by minute, hour and day and says so only in the text of a 429; there is no Retry-After. A limit is waited
+for until its boundary; an outage or a broken answer is asked again a few times, jittered; a refusal (400, 401) is final. What
+is still wrong then is an error, and a place whose hours did not arrive is not advanced.
+"""
+
+import json
+import random
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from types import TracebackType
+from typing import Literal
+from urllib.parse import urlsplit
+
+import requests
+import stamina
+import structlog
+
+from lakehouse.domains.air_quality.contract import VARIABLES
+from lakehouse.errors import Fatal, ProducerError, Retryable
+from lakehouse.locations import Location
+from monitoring import metrics
+from producers.sources.open_meteo_answers import BrokenAnswerError, PlaceHours, check_hours, check_places, decode, elements_of
+
+SOURCE = "open-meteo"
+MODEL_DOMAIN = "cams_global"
+FIRST_DAY = date(2013, 1, 1)
+# The API takes days up to six times 24 hours from now; the sixth is a part of a day, so five are safe at any time of day.
+LAST_DAY_AHEAD = 5
+# A request may ask for 90 days; one at each edge is dropped, since the last two hours of an answer are interpolated without
+# their neighbours and differ from the same hours inside a longer answer.
+DAYS_OF_A_REQUEST = 90
+LOCATIONS_OF_A_REQUEST = 50
+# The API weighs a call by places and days, 600 a minute: a request of 50 places and 90 days alone would use that up.
+PLACE_DAYS_OF_A_REQUEST = 1_500
+
+ATTEMPTS = 5
+LIMIT_WAITS = 3
+CONNECT_SECONDS, READ_SECONDS, WHOLE_ANSWER_SECONDS = 5.0, 20.0, 120.0
+BACKOFF_FIRST_SECONDS, BACKOFF_MOST_SECONDS = 0.5, 20.0
+
+LimitSpan = Literal["minute", "hour", "day"]
+
+log = structlog.get_logger()
+
+
+class RefusedError(ProducerError, Fatal):
+    """The API refused the request itself; asking again changes nothing."""
+
+
+class NoSuchPlaceError(RefusedError):
+    """The API has no data at one of the places asked for: the others may be asked for without it."""
+
+
+class UnavailableError(ProducerError, Retryable):
+    """The API did not answer: down, overloaded, too slow, or out of reach."""
+
+
+class LimitError(ProducerError, Retryable):
+    """A limit on calls is used up.
+
+    Attributes:
+        span: which limit.
+        until: when it begins anew.
+    """
+
+    def __init__(self, span: LimitSpan, until: datetime, reason: str, asked: str) -> None:
+        super().__init__(
+            f"Open-Meteo's limit of the {span} is used up ({reason}), asked for {asked}. Come back at {until:%Y-%m-%dT%H:%M:%SZ}."
+        )
+        self.span, self.until = span, until
+
+
+class StoppedError(ProducerError, Retryable):
+    """The program was asked to stop before it was done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Time as the source sees it; a test hands in its own. `sleep` may raise StoppedError."""
+
+    now: Callable[[], datetime]
+    sleep: Callable[[float], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Days:
+    """UTC days, both included: those to keep, and those to ask for so that the kept ones are right."""
+
+    first: date
+    last: date
+    asked_first: date
+    asked_last: date
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A place whose hours could not be had, and why."""
+
+    location: Location
+    error: ProducerError
+
+
+def split_days(since: date, until: date, today: date) -> list[Days]:
+    """Cut a range into requests, without gap or overlap, and clip it to what the API has.
+
+    Returns:
+        In order of time; empty when the API has nothing of the range.
+    """
+    end_of_api = today + timedelta(days=LAST_DAY_AHEAD)
+    first, until = max(since, FIRST_DAY), min(until, end_of_api)
+    kept_days = DAYS_OF_A_REQUEST - 2
+    spans = []
+    while first <= until:
+        last = min(first + timedelta(days=kept_days - 1), until)
+        asked_first = max(first - timedelta(days=1), FIRST_DAY)
+        asked_last = min(last + timedelta(days=1), end_of_api)
+        spans.append(Days(first, last, asked_first, asked_last))
+        first = last + timedelta(days=1)
+    return spans
+
+
+def split_places(places: Sequence[Location], days: Days) -> list[list[Location]]:
+    """Cut a list of places into requests over these days, in order."""
+    asked_days = (days.asked_last - days.asked_first).days + 1
+    most = max(1, min(LOCATIONS_OF_A_REQUEST, PLACE_DAYS_OF_A_REQUEST // asked_days))
+    return [list(places[i : i + most]) for i in range(0, len(places), most)]
+
+
+def limit_boundary(span: LimitSpan, now: datetime) -> datetime:
+    """Say when a limit begins anew: at the next full minute, hour, or UTC midnight."""
+    if span == "minute":
+        return now.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    if span == "hour":
+        return now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
+    return now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+
+
+class OpenMeteo:
+    """A client of the API. Not for several threads; close it, or use it in a `with`."""
+
+    def __init__(
+        self,
+        url: str,
+        clock: Clock,
+        api_key: str | None = None,
+        is_stopping: Callable[[], bool] = lambda: False,
+        read_seconds: float = READ_SECONDS,
+    ) -> None:
+        self._url = f"{url.rstrip('/')}/v1/air-quality"
+        self._host = urlsplit(url).netloc
+        self._clock, self._api_key = clock, api_key
+        self._is_stopping, self._read_seconds = is_stopping, read_seconds
+        self._session = requests.Session()
+
+    def __enter__(self) -> "OpenMeteo":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def poll(self, places: Sequence[Location], since: date, until: date) -> Iterator[PlaceHours | Failure]:
+        """Fetch UTC days, both included, request by request in order of time.
+
+        A place that failed is not asked for again in later requests, so what was given of it has no hole.
+
+        Yields:
+            Per request and place either its hours or its failure; see `fetch_each`.
+
+        Raises:
+            RefusedError, LimitError: these concern all places; nothing more can be had now.
+        """
+        failed: set[str] = set()
+        for days in split_days(since, until, self._clock.now().date()):
+            active = [place for place in places if place.location_key not in failed]
+            for group in split_places(active, days):
+                for one in self.fetch_each(group, days):
+                    if isinstance(one, Failure):
+                        failed.add(one.location.location_key)
+                    yield one
+
+    def fetch_each(self, places: Sequence[Location], days: Days) -> Iterator[PlaceHours | Failure]:
+        """Ask for several places together and, when that fails, one by one, so that one place does not cost the others theirs.
+
+        Raises:
+            RefusedError, LimitError: as for `poll`.
+        """
+        try:
+            together = self.fetch(places, days)
+        except (BrokenAnswerError, UnavailableError, NoSuchPlaceError) as error:
+            if len(places) == 1:
+                yield Failure(places[0], error)
+                return
+            log.warning("asking one by one", source=SOURCE, places=len(places), reason=str(error))
+        else:
+            yield from together
+            return
+        outages = 0
+        for index, place in enumerate(places):
+            try:
+                # Asked often enough together: alone it is asked once, or an outage would take its time for every place.
+                alone = self.fetch([place], days, attempts=1)
+            except (BrokenAnswerError, UnavailableError, NoSuchPlaceError) as error:
+                yield Failure(place, error)
+                outages = outages + 1 if isinstance(error, UnavailableError) else 0
+                if outages == 2:
+                    yield from (Failure(rest, error) for rest in places[index + 1 :])
+                    return
+            else:
+                outages = 0
+                yield from alone
+
+    def fetch(self, places: Sequence[Location], days: Days, attempts: int = ATTEMPTS) -> list[PlaceHours]:
+        """Make one request, repeated and waited for as the module says.
+
+        Returns:
+            One per place, in the order asked, with the kept days only.
+
+        Raises:
+            RefusedError: the API refused; NoSuchPlaceError when it is for one of the places.
+            LimitError: the limit of the day is used up, or another one still is after waiting for it.
+            UnavailableError, BrokenAnswerError: still so after the last attempt.
+        """
+        for waits_left in reversed(range(LIMIT_WAITS + 1)):
+            try:
+                return self._fetch_with_retries(places, days, attempts)
+            except LimitError as limit:
+                if limit.span == "day" or not waits_left:
+                    raise
+                # A little later than the boundary, and not all at once: the clocks differ, and others wait for it as well.
+                seconds = (limit.until - self._clock.now()).total_seconds() + random.uniform(0.5, 2)
+                log.warning(
+                    "waiting for the limit", source=SOURCE, span=limit.span, until=limit.until.isoformat(), seconds=round(seconds, 1)
+                )
+                self._clock.sleep(max(seconds, 0))
+        raise AssertionError("the last wait returns or raises")
+
+    def _fetch_with_retries(self, places: Sequence[Location], days: Days, attempts: int) -> list[PlaceHours]:
+        for attempt in stamina.retry_context(
+            on=self._is_worth_repeating,
+            attempts=attempts,
+            timeout=None,
+            wait_initial=BACKOFF_FIRST_SECONDS,
+            wait_max=BACKOFF_MOST_SECONDS,
+        ):
+            with attempt:
+                if attempt.num > 1:
+                    metrics.PRODUCER_RETRIES.labels(source=SOURCE).inc()
+                return self._fetch_once(places, days)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _is_worth_repeating(self, error: Exception) -> bool:
+        return isinstance(error, (UnavailableError, BrokenAnswerError)) and not self._is_stopping()
+
+    def _fetch_once(self, places: Sequence[Location], days: Days) -> list[PlaceHours]:
+        keys = ", ".join(place.location_key for place in places)
+        asked = f"{keys} from {days.asked_first} to {days.asked_last} at {self._host}"
+        try:
+            status, body = self._get(self._query(places, days), asked)
+            retrieved_ts = self._clock.now()
+            if status != 200:
+                raise _error_of(status, body, asked, retrieved_ts)
+            try:
+                elements = elements_of(_parse(body))
+                check_places(elements, places)
+                found = [decode(element, place, retrieved_ts, MODEL_DOMAIN) for element, place in zip(elements, places, strict=True)]
+                for one in found:
+                    check_hours(one.hours, days.asked_first, days.asked_last)
+            except BrokenAnswerError as error:
+                raise BrokenAnswerError(
+                    f"Open-Meteo's answer for {asked} is broken: {error}. The place stays where it is; run it again."
+                ) from error
+        except ProducerError as error:
+            metrics.PRODUCER_CALLS.labels(source=SOURCE, outcome=_outcome(error)).inc()
+            raise
+        metrics.PRODUCER_CALLS.labels(source=SOURCE, outcome="ok").inc()
+        return [one.kept(days.first, days.last) for one in found]
+
+    def _query(self, places: Sequence[Location], days: Days) -> dict[str, str]:
+        query = {
+            "latitude": ",".join(_degrees(place.latitude) for place in places),
+            "longitude": ",".join(_degrees(place.longitude) for place in places),
+            "hourly": ",".join(VARIABLES),
+            "domains": MODEL_DOMAIN,
+            "timeformat": "unixtime",
+            "timezone": "GMT",
+            "start_date": days.asked_first.isoformat(),
+            "end_date": days.asked_last.isoformat(),
+        }
+        return query | ({"apikey": self._api_key} if self._api_key else {})
+
+    def _get(self, query: Mapping[str, str], asked: str) -> tuple[int, bytes]:
+        # The time limit of requests is one between two pieces of the body: a source that drips would never end.
+        deadline = time.monotonic() + WHOLE_ANSWER_SECONDS
+        try:
+            with self._session.get(self._url, params=query, timeout=(CONNECT_SECONDS, self._read_seconds), stream=True) as response:
+                body = bytearray()
+                for piece in response.iter_content(65_536):
+                    body += piece
+                    if time.monotonic() > deadline:
+                        raise UnavailableError(
+                            f"Open-Meteo did not finish its answer for {asked} within {WHOLE_ANSWER_SECONDS:g} s. Run it again later."
+                        )
+                return response.status_code, bytes(body)
+        except requests.RequestException as error:
+            # Without its cause: requests writes the URL, and with it the API key, into its messages.
+            raise UnavailableError(f"Open-Meteo did not answer for {asked}: {_kind(error)}. Run it again later.") from None
+
+
+def _error_of(status: int, body: bytes, asked: str, now: datetime) -> ProducerError:
+    """Tell from status and text what a refusal means: the API tells its limits apart by the text alone."""
+    reason = _reason(body)
+    if status == 429:
+        for word, span in _LIMITS.items():
+            if word in reason.lower():
+                return LimitError(span, limit_boundary(span, now), reason, asked)
+        return UnavailableError(f"Open-Meteo has no room for the request of {asked} (429): {reason}. Run it again later.")
+    if status == 400 and "for this location" in reason:
+        return NoSuchPlaceError(f"Open-Meteo refused {asked} (400): {reason}")
+    if 400 <= status < 500 and status not in (408, 425):
+        return RefusedError(f"Open-Meteo refused {asked} ({status}): {reason}")
+    return UnavailableError(f"Open-Meteo failed for {asked} ({status}): {reason}. Run it again later.")
+
+
+_LIMITS: dict[str, LimitSpan] = {"minutely": "minute", "hourly": "hour", "daily": "day"}
+
+
+def _reason(body: bytes) -> str:
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if isinstance(answer, dict) and isinstance(answer.get("reason"), str):
+        return str(answer["reason"])
+    return body[:200].decode(errors="replace").strip() or "no reason given"
+
+
+def _parse(body: bytes) -> object:
+    def refuse(constant: str) -> object:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(body, parse_constant=refuse)
+    except ValueError as error:
+        raise BrokenAnswerError(f"{len(body)} bytes that are not JSON ({error})") from error
+
+
+def _kind(error: requests.RequestException) -> str:
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
+        return "the answer was cut off"
+    return "no connection" if isinstance(error, requests.ConnectionError) else type(error).__name__
+
+
+def _outcome(error: ProducerError) -> str:
+    if isinstance(error, RefusedError):
+        return "refused"
+    if isinstance(error, LimitError):
+        return "limited"
+    return "broken" if isinstance(error, BrokenAnswerError) else "unavailable"
+
+
+def _degrees(value: float) -> str:
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def utc_now() -> datetime:
+    """Give the present instant, aware, UTC."""
+    return datetime.now(UTC)
