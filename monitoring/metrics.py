@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from prometheus_client.multiprocess import MultiProcessCollector
 
 # From a micro-batch of a few rows to the replay of a long outage.
-BATCH_SECONDS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
+BATCH_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 
 # The producers. outcome: ok, refused, limited, unavailable, broken.
 PRODUCER_CALLS = Counter("weir_producer_calls_total", "Requests to a source, by how they ended", ["source", "outcome"])
@@ -32,7 +32,7 @@ QUERY_INPUT_ROWS = Counter("weir_query_input_rows_total", "Rows that a query rea
 QUERY_ROWS_OUT = Counter("weir_query_rows_out_total", "Rows that a query appended, or accepted for its MERGE", ["query"])
 REJECTS = Counter("weir_rejects_total", "Rows that went to lh.ops.rejects, by the rule they break", ["query", "reason"])
 WARNINGS = Counter("weir_warnings_total", "Rows that were kept although they are unusual, by rule", ["query", "rule"])
-QUERY_BATCH = Histogram("weir_query_batch_seconds", "Time that one micro-batch took", ["query"], buckets=BATCH_SECONDS)
+QUERY_BATCH_SECONDS = Histogram("weir_query_batch_seconds", "Time that one micro-batch took", ["query"], buckets=BATCH_BUCKETS)
 QUERY_LAST_COMMIT = Gauge(
     "weir_query_last_commit_timestamp_seconds",
     "When a query last committed to its table, Unix time",
