@@ -28,8 +28,15 @@ DESCRIBED = 5
 log = structlog.get_logger()
 
 
+class NoKafkaAddressError(ProducerError, Fatal):
+    """No broker is configured, and no embedded one runs."""
+
+    def __init__(self) -> None:
+        super().__init__("no Kafka: run `weir up --services-only` or set WEIR_KAFKA_BOOTSTRAP")
+
+
 class NoKafkaError(ProducerError, Retryable):
-    """No broker is configured, or none answers."""
+    """No broker answers."""
 
 
 class TopicError(ProducerError, Fatal):
@@ -82,7 +89,7 @@ class Counts:
 def connect(bootstrap: str, run_id: str) -> Producer:
     """Make a client for an idempotent producer; it connects by itself when it is used."""
     if not bootstrap:
-        raise NoKafkaError("no Kafka: run `weir up --services-only` or set WEIR_KAFKA_BOOTSTRAP")
+        raise NoKafkaAddressError
     return Producer(
         {
             "bootstrap.servers": bootstrap,
@@ -104,11 +111,11 @@ def ensure_topic(bootstrap: str, contract: Contract, partitions: int) -> None:
     """Create the contract's topic where it is missing; an existing one is left as it is.
 
     Raises:
-        NoKafkaError: no address, or no broker answers there.
+        NoKafkaAddressError, NoKafkaError: no address, or no broker answers there.
         TopicError: the broker refuses.
     """
     if not bootstrap:
-        raise NoKafkaError("no Kafka: run `weir up --services-only` or set WEIR_KAFKA_BOOTSTRAP")
+        raise NoKafkaAddressError
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
     try:
         topics = admin.list_topics(timeout=BROKER_SECONDS).topics
