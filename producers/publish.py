@@ -161,8 +161,9 @@ class Publisher:
                 delivered = list(self._send(self.source.fetch_each(group, days), outcome))
                 self.writer.flush()
                 for key, last_hour in delivered:
-                    if midnight(days.first) <= asked_until[key] + timedelta(hours=1):
-                        asked_until[key] = max(asked_until[key], midnight(days.last) + timedelta(hours=23))
+                    last_asked = midnight(days.last) + timedelta(hours=23)
+                    if midnight(days.first) - timedelta(hours=1) <= asked_until[key] <= last_asked:
+                        asked_until[key] = last_asked
                         if last_hour:
                             self.cursors.advance(key, last_hour)
         return True

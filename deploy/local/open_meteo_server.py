@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
@@ -34,7 +35,7 @@ from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 from lakehouse.domains.air_quality.contract import VARIABLES
-from producers.recorded import RecordedAnswer, read_recorded
+from producers.recorded import read_recorded
 
 PACKED = Path(__file__).parent / "recorded" / "open_meteo.jsonl.gz"
 PATH = "/v1/air-quality"
@@ -109,7 +110,7 @@ class OpenMeteoServer:
         self._faults: deque[Fault] = deque()
         self._always: Fault | None = None
         self._lock = threading.Lock()
-        self._cities = _cities(read_recorded(packed))
+        self._cities = _cities(packed)
         self._end_of_recordings = max(ts for city in self._cities for _, _, hours in city.answers for ts in hours)
         handler = type("Handler", (_Handler,), {"api": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", port), handler)
@@ -316,9 +317,10 @@ def to_as_of(text: str) -> datetime | None:
     return instant.astimezone(UTC)
 
 
-def _cities(answers: Iterable[RecordedAnswer]) -> list[_City]:
+@lru_cache(maxsize=1)
+def _cities(packed: Path) -> list[_City]:
     cities: dict[str, _City] = {}
-    for answer in answers:
+    for answer in read_recorded(packed):
         if answer.set_name not in ("responses", "revised"):
             continue
         element = answer.elements[0]

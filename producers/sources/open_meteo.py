@@ -211,7 +211,8 @@ class OpenMeteo:
                 yield Failure(place, error)
                 outages = outages + 1 if isinstance(error, UnavailableError) else 0
                 if outages == 2:
-                    yield from (Failure(rest, error) for rest in places[index + 1 :])
+                    not_asked = UnavailableError(f"not asked any more: {error}")
+                    yield from (Failure(rest, not_asked) for rest in places[index + 1 :])
                     return
             else:
                 outages = 0
