@@ -7,17 +7,21 @@ import json
 import socket
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Snapshot
+from pyiceberg.table.snapshots import Operation, Snapshot
 
 from lakehouse.catalog import NoTables, open_catalog
 from lakehouse.errors import Retryable, WeirError
 from lakehouse.settings import Settings
 
 BRONZE_TABLE = "bronze.open_meteo_hourly"
+SILVER_QUERY = "silver.air_quality_hourly_clean"
 TOPIC = "air-quality.hourly.v1"
 MARK_PROPERTY = "weir.offsets"
 # The broker is on the same machine, or near: one that has not answered by then is down.
@@ -108,6 +112,49 @@ def bronze_mark(settings: Settings) -> dict[str, Any]:
             mark: dict[str, Any] = json.loads(held)
             return mark
     return {}
+
+
+def unread_rows(settings: Settings) -> int:
+    """Count bronze rows that the silver and gold query has not committed yet, from its checkpoint on the local disk.
+
+    A snapshot that was read in part counts by its share of files that are left.
+
+    Raises:
+        LagUnknown: the query has not committed a micro-batch yet, or its checkpoint is not a local folder.
+    """
+    uri = urlsplit(settings.checkpoint(SILVER_QUERY))
+    if uri.scheme != "file":
+        raise LagUnknown(
+            f"The checkpoint {settings.checkpoint(SILVER_QUERY)} is not on this machine; the metrics page has the query's progress."
+        )
+    snapshot_id, files_read = _committed_position(Path(url2pathname(uri.path)))
+    try:
+        table = open_catalog(settings).load_table(BRONZE_TABLE)
+    except (NoTables, NoSuchTableError):
+        return 0
+    rows = 0
+    for snapshot in ancestors(table):
+        added = snapshot.summary.additional_properties if snapshot.summary is not None else {}
+        records = (
+            int(added.get("added-records", 0)) if snapshot.summary is not None and snapshot.summary.operation == Operation.APPEND else 0
+        )
+        if snapshot.snapshot_id == snapshot_id:
+            files = int(added.get("added-data-files", 0))
+            return rows + (records * max(0, files - files_read) // files if files else 0)
+        rows += records
+    return rows
+
+
+def _committed_position(checkpoint: Path) -> tuple[int, int]:
+    """Read the snapshot and the number of its files that the last committed micro-batch ended with."""
+    committed = [int(file.name) for file in checkpoint.glob("commits/*") if file.name.isdigit()]
+    if not committed:
+        raise LagUnknown(f"{SILVER_QUERY} has committed no micro-batch yet: it has no checkpoint in {checkpoint}.")
+    try:
+        offset = json.loads((checkpoint / "offsets" / str(max(committed))).read_text().splitlines()[-1])
+        return int(offset["snapshot_id"]), int(offset["position"])
+    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        raise LagUnknown(f"The checkpoint {checkpoint} holds an offset that this version cannot read ({error}).") from error
 
 
 def ancestors(table: Table) -> Iterator[Snapshot]:

@@ -108,3 +108,18 @@ class PartFailed(DeployError, Retryable):
     def __init__(self, part: str, what: str, reason: str, log: Path) -> None:
         super().__init__(f"{part} {what}: {reason}. The whole log is {log}; `weir doctor` checks this machine.")
         self.part, self.reason, self.log = part, reason, log
+
+
+class StartFailed(DeployError, Fatal):
+    """The agent could not start the stack; the message is the agent's own."""
+
+
+class DataFileDiffers(DeployError, Fatal):
+    """A data file is not what the table's manifest says of it."""
+
+    def __init__(self, table: str, file: Path, found: str, expected: str) -> None:
+        super().__init__(
+            f"{table} refers to {file}: found {found}, expected {expected}. Stop the stream (`weir down`) and restore the file from a copy "
+            f"of the disk; its rows can also be published again from the source."
+        )
+        self.table, self.file = table, file

@@ -17,7 +17,7 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from deploy.local.errors import DiskFull, ForeignKafkaFolder, HalfFormattedKafka, PartFailed, PortInUse
@@ -109,8 +109,18 @@ class EmbeddedKafka:
         """Address for clients, host:port."""
         return f"127.0.0.1:{self.port}"
 
-    def start(self, seconds: float = START_SECONDS) -> None:
+    def start(
+        self,
+        seconds: float = START_SECONDS,
+        launched: Callable[[ProcessKey], None] = lambda _: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Format the storage if it is new, start the broker and wait until it answers.
+
+        Args:
+            seconds: longest wait for an answer.
+            launched: told of the process as soon as there is one.
+            stopping: asked while waiting; true gives up.
 
         Raises:
             WrongJava, MissingJars, PortInUse, DiskFull, HalfFormattedKafka, ForeignKafkaFolder: before anything is started.
@@ -119,7 +129,7 @@ class EmbeddedKafka:
         # Between picking a free port and Kafka's listening on it, another program may take it: then with others, three times at most.
         for attempt in (1, 2, 3):
             try:
-                self._start_once(seconds)
+                self._start_once(seconds, launched, stopping)
                 return
             except PortInUse:
                 if attempt == 3 or (self.wanted_port and self.wanted_controller_port):
@@ -135,7 +145,7 @@ class EmbeddedKafka:
             self.process.wait()
         self.process = self.key = None
 
-    def _start_once(self, seconds: float) -> None:
+    def _start_once(self, seconds: float, launched: Callable[[ProcessKey], None], stopping: Callable[[], bool]) -> None:
         java = find_java(self.environment)
         class_path = os.pathsep.join(str(jar) for jar in jars_for("kafka", self.jars))
         self._pick_ports()
@@ -159,8 +169,9 @@ class EmbeddedKafka:
         except OSError as error:
             raise _as_disk_full(error, self.folder) from error
         self.key = ProcessKey.of(self.process.pid)
+        launched(self.key)
         try:
-            self._wait_until_it_answers(seconds, written)
+            self._wait_until_it_answers(seconds, written, stopping)
         except BaseException:
             self.stop(seconds=1)
             raise
@@ -216,12 +227,14 @@ class EmbeddedKafka:
         lines = [f"{name}={value}\n" for name, value in {**addresses, **EMBEDDED}.items()]
         (self.folder / "server.properties").write_text("".join(lines))
 
-    def _wait_until_it_answers(self, seconds: float, log_offset: int) -> None:
+    def _wait_until_it_answers(self, seconds: float, log_offset: int, stopping: Callable[[], bool]) -> None:
         assert self.process is not None
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise self._failure(f"ended with exit code {self.process.returncode} while it started", log_offset)
+            if stopping():
+                raise PartFailed("Kafka", "was stopped while it started", "the stop was asked for", self.log)
             if answers(self.bootstrap):
                 return
             time.sleep(0.1)

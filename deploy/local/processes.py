@@ -15,6 +15,8 @@ import psutil
 
 # The kernel counts creation times in hundredths of a second since boot; two readings of one process may differ by rounding.
 SAME_START_SECONDS = 0.05
+# A driver's JVM removes its temporary folders after the Python process has gone.
+CHILDREN_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,8 @@ def stop_process(process: ProcessKey, grace_seconds: float) -> bool:
     with contextlib.suppress(ProcessLookupError):
         os.kill(process.pid, signal.SIGTERM)
     ended = wait_gone(process, grace_seconds)
+    if ended:
+        _wait_group_empty(process.pid, CHILDREN_SECONDS)
     kill_group(process)
     if not ended:
         wait_gone(process, 10)
@@ -73,6 +77,19 @@ def kill_group(leader: ProcessKey) -> None:
             return
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader.pid, signal.SIGKILL)
+
+
+def _wait_group_empty(leader: int, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(_in_group(process, leader) for process in psutil.process_iter()):
+        time.sleep(0.05)
+
+
+def _in_group(process: psutil.Process, leader: int) -> bool:
+    try:
+        return os.getpgid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, psutil.Error):
+        return False
 
 
 def wait_gone(process: ProcessKey, seconds: float) -> bool:

@@ -1,0 +1,89 @@
+"""How is the stack on this machine started, stopped and looked at? The verbs `up`, `down`, `status`, `doctor` and `demo`."""
+
+import json
+from typing import Annotated
+
+import typer
+
+from lakehouse.settings import Settings
+
+EXIT_FAILED = 1
+
+
+def up(
+    ctx: typer.Context,
+    services_only: Annotated[
+        bool, typer.Option("--services-only", help="only Kafka and the metrics page: nothing polls, nothing streams")
+    ] = False,
+    foreground: Annotated[bool, typer.Option("--foreground", help="stay in this terminal; Ctrl-C stops everything")] = False,
+) -> None:
+    """Start Kafka, the stream, the producer and the metrics page, and keep them running.
+
+    A later `weir up` adds what `--services-only` left out; when everything runs it says so and changes nothing.
+
+    Example: weir up --services-only
+    """
+    from deploy.local.stack import bring_up
+
+    settings: Settings = ctx.obj
+    bring_up(settings, services_only=services_only, foreground=foreground)
+
+
+def down(ctx: typer.Context) -> None:
+    """Stop everything that runs for this WEIR_HOME, the producer first and Kafka last; safe to repeat.
+
+    Example: weir down
+    """
+    from deploy.local.stack import bring_down
+
+    settings: Settings = ctx.obj
+    bring_down(settings)
+
+
+def status(
+    ctx: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout, instants in ISO 8601 UTC")] = False,
+) -> None:
+    """Show every part, query, lag, table, reject count and path; works with everything down.
+
+    Example: weir status --json
+    """
+    from deploy.local.status import collect, show
+
+    settings: Settings = ctx.obj
+    found = collect(settings)
+    if as_json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        show(found)
+
+
+def doctor(
+    ctx: typer.Context,
+    files: Annotated[bool, typer.Option("--files", help="also open every data file and compare it with its manifest entry")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="a list of objects on stdout: check, ok, says")] = False,
+) -> None:
+    """Check this machine: Java, jars, disk, ports, Kafka's folder, what runs, the tables. Exits with 1 if something is wrong.
+
+    Example: weir doctor --files
+    """
+    from deploy.local.doctor import examine, show
+
+    settings: Settings = ctx.obj
+    findings = examine(settings, files=files)
+    if as_json:
+        print(json.dumps([{"check": one.check, "ok": one.ok, "says": one.says} for one in findings], indent=2, ensure_ascii=False))
+    else:
+        show(findings)
+    if not all(one.ok for one in findings):
+        raise typer.Exit(EXIT_FAILED)
+
+
+def demo(ctx: typer.Context) -> None:
+    """From recorded answers of the API to gold, with a crash and a revision on the way; a few minutes, and nothing stays running.
+
+    Example: weir demo
+    """
+    from deploy.local.demo import run_demo
+
+    run_demo(ctx.obj)

@@ -1,0 +1,188 @@
+"""Is anything wrong with this machine, or with what weir keeps on it? Each check is one sentence, and says what to do if it fails."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from deploy.local.errors import DataFileDiffers, PortInUse, StaleProcessId
+from deploy.local.jars import jars_for
+from deploy.local.java import find_java
+from deploy.local.kafka_broker import answers, check_room
+from deploy.local.processes import port_is_free, port_owner
+from deploy.local.stack import check_kafka_folder
+from deploy.local.state import PARTS, PartName, read_state, run_folder, running_kafka, seen
+from lakehouse.errors import WeirError
+from lakehouse.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found."""
+
+    check: str
+    ok: bool
+    says: str
+
+
+def examine(settings: Settings, *, files: bool = False) -> list[Finding]:
+    """Run every check; none stops the others.
+
+    Args:
+        settings: which home.
+        files: also open every data file of every table, which takes as long as there are files.
+    """
+    checks: list[tuple[str, Callable[[], str]]] = [
+        ("python", _python),
+        ("java", _java),
+        ("jars", _jars),
+        ("disk", lambda: _disk(settings)),
+        ("ports", lambda: _ports(settings)),
+        ("processes", lambda: _processes(settings)),
+        ("kafka folder", lambda: _kafka_folder(settings)),
+        ("kafka", lambda: _kafka(settings)),
+        ("tables", lambda: _tables(settings)),
+    ]
+    if files:
+        checks.append(("data files", lambda: _data_files(settings)))
+    return [_finding(name, check) for name, check in checks]
+
+
+def _finding(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, True, check())
+    except WeirError as error:
+        return Finding(name, False, str(error))
+
+
+def _python() -> str:
+    return f"Python {sys.version.split()[0]} in {sys.prefix}"
+
+
+def _java() -> str:
+    java = find_java(os.environ)
+    return f"Java {java.version} in {java.home}"
+
+
+def _jars() -> str:
+    return f"{len(jars_for('spark'))} jars for Spark, {len(jars_for('kafka'))} for Kafka"
+
+
+def _disk(settings: Settings) -> str:
+    check_room(settings.home)
+    existing = next(parent for parent in (settings.home, *settings.home.parents) if parent.exists())
+    return f"{shutil.disk_usage(existing).free // 2**30} GiB free for {settings.home}"
+
+
+def _ports(settings: Settings) -> str:
+    wanted: tuple[tuple[PartName, str, int | None, str], ...] = (
+        ("kafka", "Kafka", settings.kafka_port, "WEIR_KAFKA_PORT"),
+        ("metrics", "The metrics page", settings.metrics_port, "WEIR_METRICS_PORT"),
+    )
+    for part, what, port, setting in wanted:
+        state = read_state(run_folder(settings), part)
+        ours = state is not None and state.alive and str(port) in state.address
+        if port is not None and not ours and not port_is_free(port):
+            raise PortInUse(what, port, port_owner(port), setting)
+    given = [f"{what} {port}" for _, what, port, _ in wanted if port is not None]
+    return f"set: {', '.join(given)}" if given else "none is set: free ones are picked"
+
+
+def _processes(settings: Settings) -> str:
+    run = run_folder(settings)
+    found = [seen(run, part) for part in (*PARTS, "agent")]
+    for state in found:
+        if state.condition == "stale" and state.pid is not None:
+            raise StaleProcessId(state.part, state.pid, run / f"{state.part}.json")
+    alive = [f"{state.part} {state.pid}" for state in found if state.alive]
+    return f"running: {', '.join(alive)}" if alive else "nothing runs"
+
+
+def _kafka_folder(settings: Settings) -> str:
+    check_kafka_folder(settings.home / "kafka")
+    return str(settings.home / "kafka") if (settings.home / "kafka").exists() else "not made yet: the first `weir up` makes it"
+
+
+def _kafka(settings: Settings) -> str:
+    address = running_kafka(settings) or settings.kafka_bootstrap
+    if not address:
+        return "does not run; `weir up` starts it"
+    return f"{address} answers" if answers(address) else f"{address} does not answer; `weir status` says more"
+
+
+def _tables(settings: Settings) -> str:
+    from lakehouse.catalog import NoTables
+
+    try:
+        names = [name for name, _ in _open_tables(settings)]
+    except NoTables:
+        return "none yet: the stream makes them"
+    return f"{len(names)} tables open, in {settings.warehouse_uri}"
+
+
+def _data_files(settings: Settings) -> str:
+    from lakehouse.catalog import NoTables
+
+    checked = 0
+    try:
+        for name, table in _open_tables(settings):
+            checked += _check_files(name, table)
+    except NoTables:
+        return "no tables yet"
+    return f"{checked} files have the size and the rows that their manifests say"
+
+
+def _check_files(name: str, table: Any) -> int:  # noqa: ANN401 - pyiceberg's Table, whose import takes a second
+    """Open every data file that a table's head refers to, and compare it with its manifest entry.
+
+    Raises:
+        DataFileDiffers: one is missing, cannot be opened, or has another size or number of rows.
+    """
+    import pyarrow.parquet as pq
+
+    if table.current_snapshot() is None:
+        return 0
+    entries = table.inspect.files().select(["content", "file_path", "file_format", "record_count", "file_size_in_bytes"]).to_pylist()
+    for entry in entries:
+        where = urlsplit(entry["file_path"])
+        if where.scheme not in ("file", ""):
+            continue
+        file = Path(unquote(where.path) if where.scheme else entry["file_path"])
+        expected = f"{entry['file_size_in_bytes']} bytes and {entry['record_count']} rows"
+        if not file.exists():
+            raise DataFileDiffers(name, file, "no such file", expected)
+        size = file.stat().st_size
+        try:
+            # Delete files have their own counts; deletion vectors share one file, whose size is of all of them.
+            rows = pq.read_metadata(file).num_rows if entry["content"] == 0 else entry["record_count"]
+        except OSError as error:  # pyarrow's ArrowInvalid for a file that is no Parquet comes as ValueError below
+            raise DataFileDiffers(name, file, str(error), expected) from error
+        except ValueError as error:
+            raise DataFileDiffers(name, file, f"{size} bytes that do not open", expected) from error
+        if size != entry["file_size_in_bytes"] or rows != entry["record_count"]:
+            raise DataFileDiffers(name, file, f"{size} bytes and {rows} rows", expected)
+    return len(entries)
+
+
+def _open_tables(settings: Settings) -> Iterator[tuple[str, Any]]:
+    from lakehouse.catalog import open_catalog
+
+    catalog = open_catalog(settings)
+    for space in catalog.list_namespaces():
+        for name in catalog.list_tables(space):
+            yield "lh." + ".".join(name), catalog.load_table(name)
+
+
+def show(findings: list[Finding]) -> None:
+    """Print the findings, one line each, those that failed in red."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    for one in findings:
+        mark = "[green]ok[/green]   " if one.ok else "[bold red]wrong[/bold red]"
+        text = one.says.replace("[", r"\[")
+        console.print(f"{mark}  {one.check:<13} {text}", soft_wrap=True)

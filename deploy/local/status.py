@@ -1,0 +1,251 @@
+"""What runs, how far behind is it, and how fresh is what is in the tables?
+
+`collect` gives the facts as plain values, instants in ISO 8601 UTC, and never needs a service: what cannot be known is null,
+with the reason beside it. `show` prints them.
+
+    parts      part, state (up, starting, restarting, down, stale), pid, since, address, restarts, says, log
+    queries    query, table, lag_messages, last_commit, says
+    tables     table, rows, last_commit, age_seconds, files
+    freshness  city, newest_ts_utc, newest_retrieved_ts   (of the hourly fact)
+    rejects    total, by_rule
+    paths      home, warehouse, checkpoints, catalog, logs
+"""
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from deploy.local.errors import StaleProcessId
+from deploy.local.kafka_broker import answers
+from deploy.local.state import PARTS, PartName, PartState, run_folder, running_kafka, seen
+from lakehouse.errors import WeirError
+from lakehouse.settings import Settings
+
+# The queries in the order of the flow, and the table that each commits to.
+QUERIES = {"bronze.open_meteo_hourly": "bronze.open_meteo_hourly", "silver.air_quality_hourly_clean": "silver.air_quality_hourly_clean"}
+FACT = "gold.fact_air_quality_hourly"
+REJECTS = "ops.rejects"
+# Newest hours and reasons are read from the data: beyond so many rows that is no longer a glance.
+ROWS_AT_A_GLANCE = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """One table's head: live rows, data files and the time of the last commit, from its snapshot alone."""
+
+    name: str
+    rows: int
+    files: int
+    last_commit_ts: datetime | None
+
+
+def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
+    """Gather everything that `weir status` shows."""
+    moment = now or datetime.now(UTC)
+    parts = [_part(settings, part) for part in PARTS]
+    tables, says = _tables(settings)
+    commits = {table["table"]: table["last_commit"] for table in tables}
+    return {
+        "now": _iso(moment),
+        "parts": parts,
+        "queries": _queries(settings, commits),
+        "tables": [{**table, "age_seconds": _age(table["last_commit"], moment)} for table in tables],
+        "tables_say": says,
+        "freshness": _freshness(settings, tables),
+        "rejects": _rejects(settings, tables),
+        "paths": {
+            "home": str(settings.home),
+            "warehouse": settings.warehouse_uri,
+            "checkpoints": settings.checkpoints_uri,
+            "catalog": settings.catalog_uri,
+            "logs": str(settings.home / "logs"),
+        },
+    }
+
+
+def _part(settings: Settings, part: PartName) -> dict[str, Any]:
+    run = run_folder(settings)
+    state = seen(run, part)
+    own = part == "kafka" and settings.kafka_bootstrap and settings.kafka_bootstrap != running_kafka(settings)
+    if own and state.condition == "down":
+        reached = answers(settings.kafka_bootstrap)
+        state = PartState("kafka", "up" if reached else "down", address=settings.kafka_bootstrap)
+    says = state.failure
+    if state.condition == "stale" and state.pid is not None:
+        says = str(StaleProcessId(part, state.pid, run / f"{part}.json"))
+    return {
+        "part": part,
+        "state": state.condition,
+        "pid": state.pid if state.alive else None,
+        "since": _iso(state.since_ts) if state.alive else None,
+        "address": state.address or None,
+        "restarts": state.restarts,
+        "says": says or None,
+        "log": state.log or None,
+    }
+
+
+def _queries(settings: Settings, commits: dict[str, str | None]) -> list[dict[str, Any]]:
+    from monitoring.lag import bronze_lag, unread_rows
+
+    found: list[dict[str, Any]] = []
+    for query, table in QUERIES.items():
+        lag, says = None, None
+        try:
+            if table.startswith("bronze."):
+                lag = bronze_lag(settings, running_kafka(settings)).messages
+            else:
+                lag = unread_rows(settings)
+        except WeirError as error:
+            says = str(error)
+        found.append({"query": query, "table": f"lh.{table}", "lag_messages": lag, "last_commit": commits.get(f"lh.{table}"), "says": says})
+    return found
+
+
+def _tables(settings: Settings) -> tuple[list[dict[str, Any]], str | None]:
+    from lakehouse.catalog import open_catalog
+
+    try:
+        catalog = open_catalog(settings)
+        names = sorted((".".join(name) for space in catalog.list_namespaces() for name in catalog.list_tables(space)), key=_layer)
+        facts = [table_facts(catalog.load_table(name), name) for name in names]
+    except WeirError as error:
+        return [], str(error)
+    return [
+        {"table": f"lh.{one.name}", "rows": one.rows, "files": one.files, "last_commit": _iso(one.last_commit_ts)} for one in facts
+    ], None
+
+
+def table_facts(table: Any, name: str) -> TableFacts:  # noqa: ANN401 - pyiceberg's Table, whose import takes a second
+    """Read a table's head. Rows deleted by position, in delete files or deletion vectors, are still counted as records: taken off."""
+    head = table.current_snapshot()
+    if head is None or head.summary is None:
+        return TableFacts(name, 0, 0, None)
+    numbers = head.summary.additional_properties
+    rows = int(numbers.get("total-records", 0)) - int(numbers.get("total-position-deletes", 0))
+    return TableFacts(name, rows, int(numbers.get("total-data-files", 0)), datetime.fromtimestamp(head.timestamp_ms / 1000, UTC))
+
+
+def _freshness(settings: Settings, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    if not 0 < _rows_of(tables, FACT) <= ROWS_AT_A_GLANCE:
+        return []
+    import pyarrow.compute as pc
+
+    rows = _scan(settings, FACT, ("location_key", "ts_utc", "retrieved_ts"))
+    newest = rows.group_by("location_key").aggregate([("ts_utc", "max"), ("retrieved_ts", "max")])
+    newest = newest.take(pc.sort_indices(newest, sort_keys=[("location_key", "ascending")]))
+    return [
+        {"city": row["location_key"], "newest_ts_utc": _iso(row["ts_utc_max"]), "newest_retrieved_ts": _iso(row["retrieved_ts_max"])}
+        for row in newest.to_pylist()
+    ]
+
+
+def _rejects(settings: Settings, tables: list[dict[str, Any]]) -> dict[str, Any]:
+    total = _rows_of(tables, REJECTS)
+    if not 0 < total <= ROWS_AT_A_GLANCE:
+        return {"total": total, "by_rule": {}}
+    rules = Counter(_scan(settings, REJECTS, ("rule",)).column("rule").to_pylist())
+    return {"total": total, "by_rule": dict(rules.most_common())}
+
+
+def _scan(settings: Settings, table: str, columns: tuple[str, ...]) -> Any:  # noqa: ANN401 - pyarrow's Table has no types
+    from lakehouse.catalog import open_catalog
+
+    return open_catalog(settings).load_table(table).scan(selected_fields=columns).to_arrow()
+
+
+def _rows_of(tables: list[dict[str, Any]], name: str) -> int:
+    return next((int(table["rows"]) for table in tables if table["table"] == f"lh.{name}"), 0)
+
+
+def _layer(name: str) -> tuple[int, str]:
+    layers = ("bronze", "silver", "gold", "ops")
+    layer = name.partition(".")[0]
+    return (layers.index(layer) if layer in layers else len(layers), name)
+
+
+def _iso(moment: datetime | None) -> str | None:
+    return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _age(commit: str | None, now: datetime) -> float | None:
+    return None if commit is None else round((now - datetime.fromisoformat(commit)).total_seconds(), 3)
+
+
+_COLOURS = {"up": "green", "starting": "yellow", "restarting": "yellow", "stale": "red", "down": "dim"}
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print what `collect` gave, for a person: only the sections that have something to say."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    parts = _grid("part", "state", "since (UTC)", "process", "address", "restarts")
+    for part in found["parts"]:
+        colour = _COLOURS[part["state"]]
+        state = f"[{colour}]{part['state']}[/{colour}]"
+        parts.add_row(
+            part["part"], state, _short(part["since"]), str(part["pid"] or ""), part["address"] or "", str(part["restarts"] or "")
+        )
+    console.print(parts)
+    for part in found["parts"]:
+        if part["says"]:
+            console.print(f"[bold]{part['part']}[/bold] {_plain(part['says'])}", soft_wrap=True)
+            if part["log"] and part["state"] == "restarting":
+                console.print(f"  log: {part['log']}", soft_wrap=True)
+
+    if found["tables"]:
+        console.print()
+        lags = {query["table"]: query for query in found["queries"]}
+        tables = _grid("table", "rows", "last commit (UTC)", "age", "behind")
+        for table in found["tables"]:
+            lag = lags.get(table["table"], {}).get("lag_messages")
+            behind = "" if lag is None else f"{lag:,} messages" if table["table"].startswith("lh.bronze") else f"{lag:,} rows"
+            tables.add_row(table["table"], f"{table['rows']:,}", _short(table["last_commit"]), _span(table["age_seconds"]), behind)
+        console.print(tables)
+    elif found["tables_say"]:
+        console.print(f"\n{_plain(found['tables_say'])}", soft_wrap=True)
+
+    if found["freshness"]:
+        console.print()
+        cities = _grid("city", "newest hour (UTC)", "retrieved (UTC)")
+        for city in found["freshness"]:
+            cities.add_row(city["city"], _short(city["newest_ts_utc"]), _short(city["newest_retrieved_ts"]))
+        console.print(cities)
+    if found["rejects"]["total"]:
+        rules = " · ".join(f"{rule} {count:,}" for rule, count in found["rejects"]["by_rule"].items())
+        console.print(f"\nrejects {found['rejects']['total']:,}: {rules}", soft_wrap=True)
+    console.print()
+    paths = _grid("path", "where")
+    for name, where in found["paths"].items():
+        paths.add_row(name, where)
+    console.print(paths, soft_wrap=True)
+
+
+def _grid(*headings: str) -> Any:  # noqa: ANN401 - rich is imported where something is printed
+    from rich.table import Table
+
+    grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for heading in headings:
+        grid.add_column(
+            heading, justify="right" if heading in ("rows", "restarts", "age", "behind") else "left", no_wrap=heading == "where"
+        )
+    return grid
+
+
+def _short(moment: str | None) -> str:
+    return "" if moment is None else moment[:19].replace("T", " ")
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", r"\[")
+
+
+def _span(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} s"
