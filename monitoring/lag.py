@@ -134,12 +134,11 @@ def unread_rows(settings: Settings) -> int:
         return 0
     rows = 0
     for snapshot in ancestors(table):
-        added = snapshot.summary.additional_properties if snapshot.summary is not None else {}
-        records = (
-            int(added.get("added-records", 0)) if snapshot.summary is not None and snapshot.summary.operation == Operation.APPEND else 0
-        )
+        if snapshot.summary is None or snapshot.summary.operation != Operation.APPEND:
+            continue
+        added = snapshot.summary.additional_properties
+        records, files = int(added.get("added-records", 0)), int(added.get("added-data-files", 0))
         if snapshot.snapshot_id == snapshot_id:
-            files = int(added.get("added-data-files", 0))
             return rows + (records * max(0, files - files_read) // files if files else 0)
         rows += records
     return rows

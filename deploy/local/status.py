@@ -93,10 +93,7 @@ def _queries(settings: Settings, commits: dict[str, str | None]) -> list[dict[st
     for query, table in QUERIES.items():
         lag, says = None, None
         try:
-            if table.startswith("bronze."):
-                lag = bronze_lag(settings, running_kafka(settings)).messages
-            else:
-                lag = unread_rows(settings)
+            lag = bronze_lag(settings, running_kafka(settings)).messages if table.startswith("bronze.") else unread_rows(settings)
         except WeirError as error:
             says = str(error)
         found.append({"query": query, "table": f"lh.{table}", "lag_messages": lag, "last_commit": commits.get(f"lh.{table}"), "says": says})
