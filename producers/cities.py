@@ -82,8 +82,8 @@ def add_to_list(city: Location, configured: str, home: Path, same_zone: bool) ->
         if (place.latitude, place.longitude) == (city.latitude, city.longitude) and (not same_zone or place.timezone == city.timezone):
             return base, False
         raise CityTakenError(
-            f"{city.location_key} is {place.location_name} at {place.latitude:g}, {place.longitude:g}, {place.timezone} in {base}, "
-            f"not {city.latitude:g}, {city.longitude:g}, {city.timezone}. Give the new one another --key, or edit that file."
+            f"{city.location_key} is {place.location_name} at {place.latitude}, {place.longitude}, {place.timezone} in {base}, "
+            f"not {city.latitude}, {city.longitude}, {city.timezone}. Give the new one another --key, or edit that file."
         )
     text = base.read_text(encoding="utf-8").rstrip("\n")
     replace_file(path, f"{text}\n{json.dumps(asdict(city), ensure_ascii=False, separators=(',', ':'))}\n")

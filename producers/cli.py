@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -35,7 +35,7 @@ class _Run:
     stop: "Stop"
     clock: "Clock"
     delivered_before: int = 0
-    failed: dict[str, str] = field(default_factory=dict)
+    has_begun: bool = False
 
 
 def produce(
@@ -130,7 +130,7 @@ def add_city(
     if not is_new:
         print(f"{city.location_key} is in {path} already: nothing to do")
         return
-    print(f"added {city.location_key} ({city.location_name}, {city.latitude:g}, {city.longitude:g}, {city.timezone}) to {path}")
+    print(f"added {city.location_key} ({city.location_name}, {city.latitude}, {city.longitude}, {city.timezone}) to {path}")
     if not timezone:
         print("its local hours are UTC; to have them right, edit `timezone` in that file, or give --timezone NAME with another --key")
     month_ago = _today() - timedelta(days=30)
@@ -263,7 +263,8 @@ def _loop(run: _Run, watched: "list[Location]") -> None:
             except (BadListError, typer.BadParameter) as error:
                 log.error("the list of places cannot be read: going on with the places before", reason=str(error))
     finally:
-        _print_summary(run)
+        if run.has_begun:
+            _print_summary(run)
 
 
 def _raise_what_failed(run: _Run, writer: "KafkaWriter") -> None:
@@ -291,6 +292,7 @@ def _writing(run: _Run, summary: bool = True) -> "Iterator[KafkaWriter]":
     writer = KafkaWriter(connect(bootstrap, run.run_id), HOURLY, SOURCES[0], run.run_id)
     run.delivered_before += run.counts.delivered
     run.counts = writer.counts
+    run.has_begun = True
     try:
         with writer:
             yield writer

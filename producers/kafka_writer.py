@@ -100,7 +100,8 @@ def connect(bootstrap: str, run_id: str) -> Producer:
             "linger.ms": 20,
             # The Java clients' partitioner: any other producer of the topic puts a key into the same partition.
             "partitioner": "murmur2_random",
-            "message.timeout.ms": int(DELIVERY_SECONDS * 1000),
+            # A little less than a flush waits, so that it sees the reports of what failed.
+            "message.timeout.ms": int(DELIVERY_SECONDS * 900),
             # librdkafka writes a line per failed connection to stderr; what matters comes back as an error.
             "log_level": 2,
         }
