@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lakehouse.locations import Location
     from lakehouse.settings import Settings
     from producers.kafka_writer import Counts, KafkaWriter
-    from producers.publish import Outcome
+    from producers.publish import Outcome, Publisher
     from producers.sources.open_meteo import Clock
     from producers.stopping import Stop
 
@@ -302,7 +302,7 @@ def _writing(run: _Run, summary: bool = True) -> "Iterator[KafkaWriter]":
 
 
 @contextmanager
-def _publisher(run: _Run, writer: "KafkaWriter", steps: int) -> Iterator["Publisher"]:
+def _publisher(run: _Run, writer: "KafkaWriter", steps: int) -> "Iterator[Publisher]":
     from producers.cursor import Cursors
     from producers.publish import Publisher
     from producers.sources.open_meteo import OpenMeteo
@@ -342,7 +342,7 @@ def _print_summary(run: _Run) -> None:
                     "places": sorted(outcome.places),
                     "first_ts": f"{outcome.first:%Y-%m-%dT%H:%M:%SZ}" if outcome.first else None,
                     "last_ts": f"{outcome.last:%Y-%m-%dT%H:%M:%SZ}" if outcome.last else None,
-                    "hours_without_data": {key: len(found) for key, found in sorted(outcome.without_data.items())},
+                    "hours_without_data": {key: found.hours for key, found in sorted(outcome.without_data.items())},
                     "out_of_range": counts.out_of_range,
                     "invalid": counts.invalid,
                     "failed": {key: str(error) for key, error in sorted(outcome.failures.items())},
@@ -356,7 +356,7 @@ def _print_summary(run: _Run) -> None:
     if outcome.first and outcome.last:
         parts[0] += f", {outcome.first:%Y-%m-%dT%H:%MZ} to {outcome.last:%Y-%m-%dT%H:%MZ}"
     parts += [
-        f"no data for {key} {min(found):%Y-%m-%dT%H:%MZ} to {max(found):%Y-%m-%dT%H:%MZ}, {len(found)} hours"
+        f"no data for {key} {found.first:%Y-%m-%dT%H:%MZ} to {found.last:%Y-%m-%dT%H:%MZ}, {found.hours} hours"
         for key, found in sorted(outcome.without_data.items())
     ]
     if counts.out_of_range:
@@ -365,7 +365,3 @@ def _print_summary(run: _Run) -> None:
         parts.append(f"failed: {', '.join(sorted(outcome.failures))}")
     parts += [f"{count} answer(s) skipped, no known place: {name} (weir add-city)" for name, count in sorted(outcome.unknown.items())]
     print("; ".join(parts))
-
-
-if TYPE_CHECKING:
-    from producers.publish import Publisher

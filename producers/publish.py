@@ -38,6 +38,15 @@ class NothingRecordedError(ProducerError, Fatal):
     """A replay found answers, but none of the places and days that were asked for."""
 
 
+@dataclass(frozen=True, slots=True)
+class NoData:
+    """Hours of one place for which the source has none of the ten measures: how many, the first, the last."""
+
+    hours: int
+    first: datetime
+    last: datetime
+
+
 @dataclass(slots=True)
 class Outcome:
     """What one command published.
@@ -55,7 +64,7 @@ class Outcome:
     places: set[str] = field(default_factory=set)
     first: datetime | None = None
     last: datetime | None = None
-    without_data: dict[str, list[datetime]] = field(default_factory=dict)
+    without_data: dict[str, NoData] = field(default_factory=dict)
     failures: dict[str, ProducerError] = field(default_factory=dict)
     unknown: dict[str, int] = field(default_factory=dict)
 
@@ -72,9 +81,10 @@ class Outcome:
 
     def note_without_data(self, found: PlaceHours) -> None:
         """Count and tell the hours that have no data: they are no failure, and no record."""
-        hours = found.hours_without_data()
+        hours, key = found.hours_without_data(), found.location.location_key
         if hours:
-            self.without_data.setdefault(found.location.location_key, []).extend(hours)
+            before = self.without_data.get(key, NoData(0, hours[0], hours[-1]))
+            self.without_data[key] = NoData(before.hours + len(hours), min(before.first, hours[0]), max(before.last, hours[-1]))
             log.info(
                 "no data",
                 source=SOURCE,

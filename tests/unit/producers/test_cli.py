@@ -58,3 +58,10 @@ def test_add_city_takes_negative_coordinates_and_any_letter(tmp_path: Path) -> N
     other = weir(tmp_path, "add-city", "Quito", "1", "1")
     assert (other.returncode, "Give the new one another --key" in other.stderr) == (1, True)
     assert len((tmp_path / "locations.jsonl").read_text().splitlines()) == 5
+
+
+def test_producer_starts_without_spark(tmp_path: Path) -> None:
+    heavy = "{'pyspark', 'pyarrow', 'duckdb'}"
+    code = f"import sys, producers.publish, producers.cli, producers.kafka_writer; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

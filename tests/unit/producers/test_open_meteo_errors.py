@@ -5,10 +5,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from prometheus_client import REGISTRY
 
 from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, ProducerError, Retryable
-from producers.publish import Outcome, PlacesFailedError, PlacesRefusedError, Publisher
+from producers.publish import NoData, Outcome, PlacesFailedError, PlacesRefusedError, Publisher
 from producers.sources.open_meteo import (
     ATTEMPTS,
     LIMIT_WAITS,
@@ -298,8 +299,38 @@ def test_hours_without_data_are_no_failure(api: OpenMeteoServer, publisher: Publ
     outcome = poll(publisher)
     assert outcome.failures == {}
     # 06:00 to 10:00: what lies behind the present is no loss, the forecast does not reach that far.
-    assert [ts.hour for ts in outcome.without_data["hanoi"]] == [6, 7, 8, 9, 10]
+    assert outcome.without_data == {"hanoi": NoData(5, datetime(2024, 1, 20, 6, tzinfo=UTC), datetime(2024, 1, 20, 10, tzinfo=UTC))}
     assert publisher.cursors.read() == {"hanoi": datetime(2024, 1, 20, 5, tzinfo=UTC)}
+
+
+def test_calls_and_retries_are_counted_by_how_they_ended(api: OpenMeteoServer, source: OpenMeteo) -> None:
+    def counted() -> dict[str, float]:
+        samples = {"retries": REGISTRY.get_sample_value("weir_producer_retries_total", {"source": "open-meteo"}) or 0.0}
+        for outcome in ("ok", "refused", "limited", "unavailable", "broken"):
+            labels = {"source": "open-meteo", "outcome": outcome}
+            samples[outcome] = REGISTRY.get_sample_value("weir_producer_calls_total", labels) or 0.0
+        return samples
+
+    before = counted()
+    api.queue(Fault(503, b"down"), Fault(body=b"{"), fault_of(limit("minute")), Fault(), Fault(400, b"no"))
+    source.fetch([HANOI], DAYS)
+    with pytest.raises(RefusedError):
+        source.fetch([HANOI], DAYS)
+    after = counted()
+    assert {name: after[name] - before[name] for name in after} == {
+        "retries": 2,
+        "ok": 1,
+        "refused": 1,
+        "limited": 1,
+        "unavailable": 1,
+        "broken": 1,
+    }
+
+
+def test_key_is_sent(api: OpenMeteoServer, time: FakeTime) -> None:
+    with OpenMeteo(api.url, time.clock, api_key="s3cret") as source:
+        source.fetch([HANOI], DAYS)
+    assert api.requests[0]["apikey"] == "s3cret"
 
 
 def test_no_answer_ever_shows_the_key(time: FakeTime) -> None:
