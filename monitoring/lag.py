@@ -134,9 +134,8 @@ def unread_rows(settings: Settings) -> int:
         return 0
     rows = 0
     for snapshot in ancestors(table):
-        if snapshot.summary is None or snapshot.summary.operation != Operation.APPEND:
-            continue
-        added = snapshot.summary.additional_properties
+        is_append = snapshot.summary is not None and snapshot.summary.operation == Operation.APPEND
+        added = snapshot.summary.additional_properties if snapshot.summary is not None and is_append else {}
         records, files = int(added.get("added-records", 0)), int(added.get("added-data-files", 0))
         if snapshot.snapshot_id == snapshot_id:
             return rows + (records * max(0, files - files_read) // files if files else 0)

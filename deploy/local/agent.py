@@ -10,6 +10,7 @@ does not help (1 or 2) after five minutes at the latest. After five good minutes
 """
 
 import argparse
+import contextlib
 import fcntl
 import json
 import os
@@ -99,11 +100,14 @@ class Supervised:
     def ended(self, now: float) -> None:
         """Clear up behind a process that ended, and decide when to start it again."""
         assert self.state.process is not None
-        code = self.process.returncode if self.process is not None else None
+        code: int | None = None
+        if self.process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = self.process.wait(5)
         # A driver's JVM may outlive its Python process, and would go on writing beside the next one.
         kill_group(self.state.process)
         how = "ended" if code is None else f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        self.failed(f"{how}: {last_line(self.log)}", now, fatal=code in (1, 2))
+        self.failed(f"{how}; the last line of its log: {last_line(self.log)}", now, fatal=code in (1, 2))
 
     def failed(self, failure: str, now: float, fatal: bool) -> None:
         """Note a failure, and wait before the next try."""

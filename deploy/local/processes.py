@@ -37,11 +37,16 @@ class ProcessKey:
         return datetime.fromtimestamp(self.created, UTC)
 
     def alive(self) -> bool:
-        """Say whether this very process still runs; a zombie does not."""
+        """Say whether this very process still runs; a zombie does not.
+
+        A killed JVM is a zombie by its first thread while others still end, and holds its port and its files until then.
+        """
         try:
             process = psutil.Process(self.pid)
-            return abs(process.create_time() - self.created) < SAME_START_SECONDS and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:
+            if abs(process.create_time() - self.created) >= SAME_START_SECONDS:
+                return False
+            return bool(process.status() != psutil.STATUS_ZOMBIE or process.num_threads() > 1)
+        except psutil.Error:
             return False
 
 

@@ -186,10 +186,10 @@ def _print_summary(console: Console, settings: Settings, parts: tuple[PartName, 
         grid.add_row(part, state.condition, str(state.pid or ""), state.address)
     out.print(grid)
     out.print(f"home {settings.home}", soft_wrap=True, highlight=False)
-    if "stream" in parts:
-        console.print('next: weir status · weir query "SELECT * FROM lh.gold.fact_city_daily" · weir down')
-    else:
-        console.print("next: weir up (adds the stream and the producer) · weir stream air_quality · weir down")
+    after = ("status", 'query "SELECT * FROM lh.gold.fact_city_daily"', "down")
+    if "stream" not in parts:
+        after = ("up (adds the stream and the producer)", "stream air_quality", "down")
+    console.print("next: " + " · ".join(f"weir {verb}" for verb in after), soft_wrap=True, highlight=False)
 
 
 def bring_down(settings: Settings) -> None:

@@ -178,6 +178,8 @@ def show(found: dict[str, Any]) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)  # a pipe has no width; 80 would cut addresses
     parts = _grid("part", "state", "since (UTC)", "process", "address", "restarts")
     for part in found["parts"]:
         colour = _COLOURS[part["state"]]
