@@ -243,6 +243,8 @@ def _loop(run: _Run, watched: "list[Location]") -> None:
             try:
                 with _writing(run, summary=False) as writer, _publisher(run, writer, len(watched)) as publisher:
                     publisher.publish_latest(watched, run.outcome)
+                if not run.outcome.failures and not writer.counts.invalid:
+                    _note_success()
                 log.info(
                     "polled",
                     source=SOURCES[0],

@@ -179,15 +179,17 @@ class Publisher:
         return True
 
     def _send(self, fetched: Iterable[PlaceHours | Failure], outcome: Outcome) -> Iterator[tuple[str, datetime | None]]:
-        """Hand each place's hours to Kafka; give its key and the newest hour that had passed."""
+        """Hand each place's hours to Kafka; for each that could be sent whole, give its key and the newest hour that had passed."""
         for one in fetched:
             if isinstance(one, Failure):
                 outcome.failures[one.location.location_key] = one.error
                 log.error("place failed", source=SOURCE, location=one.location.location_key, reason=str(one.error))
             else:
+                invalid_before = self.writer.counts.invalid
                 send_all(outcome.note(one.readings()), self.writer)
                 outcome.note_without_data(one)
-                yield one.location.location_key, one.last_measured_hour()
+                if self.writer.counts.invalid == invalid_before:
+                    yield one.location.location_key, one.last_measured_hour()
             self.on_step()
 
 
@@ -225,9 +227,9 @@ def publish_recorded(
         clock: sleeps between the hours; needed with `speed`.
         on_step: called after each answer.
     """
-    readings = outcome.note(_recorded_readings(answers, places, outcome, days, on_step))
+    readings = _recorded_readings(answers, places, outcome, days, on_step)
     if speed is None or clock is None:
-        send_all(readings, writer)
+        send_all(outcome.note(readings), writer)
     else:
 
         def at(reading: Reading) -> datetime:
@@ -238,7 +240,7 @@ def publish_recorded(
         for ts, hour in groupby(sorted(readings, key=at), key=at):
             if before:
                 clock.sleep((ts - before).total_seconds() / speed)
-            send_all(hour, writer)
+            send_all(outcome.note(hour), writer)
             before = ts
     writer.flush()
 

@@ -46,7 +46,7 @@ class Stop:
             StoppedError: when told to stop meanwhile.
         """
         if self.wait(seconds):
-            raise StoppedError("stopped while waiting; what was not delivered is published by the next run")
+            raise StoppedError("stopped while waiting, before everything was published")
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         if self._is_set and number == signal.SIGINT:

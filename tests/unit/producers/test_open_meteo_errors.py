@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, ProducerError, Retryable
+from producers.kafka_writer import InvalidRecordsError
 from producers.publish import NoData, Outcome, PlacesFailedError, PlacesRefusedError, Publisher
 from producers.sources.open_meteo import (
     ATTEMPTS,
@@ -301,6 +302,19 @@ def test_hours_without_data_are_no_failure(api: OpenMeteoServer, publisher: Publ
     # 06:00 to 10:00: what lies behind the present is no loss, the forecast does not reach that far.
     assert outcome.without_data == {"hanoi": NoData(5, datetime(2024, 1, 20, 6, tzinfo=UTC), datetime(2024, 1, 20, 10, tzinfo=UTC))}
     assert publisher.cursors.read() == {"hanoi": datetime(2024, 1, 20, 5, tzinfo=UTC)}
+
+
+def test_place_with_records_that_are_none_is_not_advanced(api: OpenMeteoServer, publisher: Publisher) -> None:
+    def garbled(answer: object) -> object:
+        assert isinstance(answer, list)
+        answer[1]["hourly"]["pm10"] = ["much"] * len(answer[1]["hourly"]["time"])
+        return answer
+
+    api.queue(Fault(change=garbled))
+    poll(publisher, "all")
+    assert set(publisher.cursors.read()) == {"hanoi", "danang"}
+    with pytest.raises(InvalidRecordsError, match="pm10 is str 'much', expected double"):
+        publisher.writer.raise_invalid()
 
 
 def test_calls_and_retries_are_counted_by_how_they_ended(api: OpenMeteoServer, source: OpenMeteo) -> None:

@@ -10,6 +10,7 @@ import pytest
 from lakehouse.errors import Fatal
 from producers.publish import Outcome, publish_recorded
 from producers.recorded import BadRecordingError, read_recorded
+from producers.sources.open_meteo import Clock, StoppedError
 from tests.unit.producers.support import HANOI, PACKED, PLACES, FakeKafka, FakeTime, place, writer_to
 
 FIRST, SECOND = datetime(2025, 9, 20, 10, 9, 36, tzinfo=UTC), datetime(2025, 9, 23, 6, 42, 55, tzinfo=UTC)
@@ -126,3 +127,14 @@ def test_speed_publishes_hour_by_hour(time: FakeTime) -> None:
     assert hours == sorted(hours)
     assert len(hours) == 3 * 168
     assert HANOI.location_key in outcome.places
+
+
+def test_stopped_replay_tells_what_it_published_and_no_more() -> None:
+    def stop(_: float) -> None:
+        raise StoppedError("stopped")
+
+    client, outcome = FakeKafka(), Outcome()
+    answers = read_recorded(PACKED, "responses_week")
+    with pytest.raises(StoppedError):
+        publish_recorded(answers, PLACES, writer_to(client), outcome, speed=1, clock=Clock(lambda: FIRST, stop))
+    assert (outcome.hours, outcome.last, len(client.sent)) == (3, datetime(2024, 1, 1, tzinfo=UTC), 3)
