@@ -74,10 +74,6 @@ def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
     Raises:
         LagUnknown: it does not answer, or has no such topic.
     """
-    from kafka import KafkaAdminClient, TopicPartition
-    from kafka.admin import OffsetSpec
-    from kafka.errors import KafkaError
-
     milliseconds = int(BROKER_SECONDS * 1000)
     host, port = bootstrap.split(",")[0].rsplit(":", 1)
     try:
@@ -85,6 +81,11 @@ def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
         socket.create_connection((host, int(port)), timeout=BROKER_SECONDS).close()
     except OSError as error:
         raise LagUnknown(f"Kafka at {bootstrap} does not answer ({error}). `weir status` says what runs.") from error
+
+    from kafka import KafkaAdminClient, TopicPartition
+    from kafka.admin import OffsetSpec
+    from kafka.errors import KafkaError
+
     try:
         admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=milliseconds, bootstrap_timeout_ms=milliseconds)
     except KafkaError as error:
