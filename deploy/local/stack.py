@@ -35,7 +35,7 @@ from deploy.local.state import (
 )
 from lakehouse.settings import Settings
 
-KAFKA_SECONDS = 90.0
+KAFKA_SECONDS = 150.0
 # A cold driver took 13 s on two free cores; with Kafka starting beside it on a busy machine, several times that.
 DRIVER_SECONDS = 240.0
 # The agent looks at its flags four times a second, and while it waits for Kafka ten times.
