@@ -3,10 +3,12 @@
 import importlib
 import os
 import sys
+from typing import cast
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from deploy.local.state import running_kafka
 from lakehouse.errors import Retryable, WeirError
 from lakehouse.settings import load_settings
 
@@ -29,11 +31,11 @@ EXIT_FAILED, EXIT_TRY_AGAIN = 1, 75
 class LazyVerbs(TyperGroup):
     """A group of commands whose modules are imported when a verb is asked for."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's own copy of click
         """Name the verbs in the order of a newcomer's day."""
         return list(VERBS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | None:
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> TyperCommand | None:  # type: ignore[override]
         """Import the verb's module and make its function a command."""
         if cmd_name not in VERBS:
             return None
@@ -41,7 +43,7 @@ class LazyVerbs(TyperGroup):
         one = typer.Typer(add_completion=False)
         verb = getattr(importlib.import_module(module), function)
         one.command(cmd_name, context_settings=getattr(verb, "context_settings", None))(verb)
-        return typer.main.get_command(one)
+        return cast(TyperCommand, typer.main.get_command(one))
 
 
 app = typer.Typer(cls=LazyVerbs, add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
@@ -51,7 +53,10 @@ app = typer.Typer(cls=LazyVerbs, add_completion=False, no_args_is_help=True, ric
 def weir(ctx: typer.Context) -> None:
     """A streaming-first lakehouse: from the API through Kafka into Iceberg in seconds, and provably so."""
     if not {"--help", "-h"} & set(sys.argv[1:]):
-        ctx.obj = load_settings(dict(os.environ))
+        settings = load_settings(dict(os.environ))
+        if not settings.kafka_bootstrap and (embedded := running_kafka(settings)):
+            settings = settings.model_copy(update={"kafka_bootstrap": embedded})
+        ctx.obj = settings
 
 
 def main() -> None:

@@ -70,16 +70,33 @@ def apply(rows: DataFrame, domain: Domain, properties: Mapping[str, str]) -> App
 
 def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans) -> None:
     """Recompute what a touched span of silver reaches in every gold table, whole, and merge it."""
-    for number, gold in enumerate(domain.gold):
-        span = _grown(spark, gold, domain.entity, gold.reach(touched))
-        source_time = _time_column(domain, gold)
-        source = only_in(spark.table(gold.source.name), gold.reads(span), domain.entity, source_time)
-        made = gold.to_rows(source)
-        # What lies outside the span was computed without its look-back: not to be written.
-        merge_whole(only_in(made, span, domain.entity, gold.starts, gold.ends), gold, domain.entity, span)
-        if number == 0:
-            failpoints.reach("gold.first_table")
+    reached = {gold.table.name: _grown(spark, gold, domain.entity, gold.reach(touched)) for gold in domain.gold}
+    needed = _needed(domain, reached)
+    made: dict[str, DataFrame] = {}
+    try:
+        for number, gold in enumerate(domain.gold):
+            name, source = gold.table.name, gold.source.name
+            from_table = source not in made
+            rows = only_in(spark.table(source), gold.reads(needed[name]), domain.entity, domain.event_time) if from_table else made[source]
+            # What lies outside the span was computed without its look-back: it is nobody's.
+            made[name] = only_in(gold.to_rows(rows), needed[name], domain.entity, gold.starts, gold.ends).persist()
+            if gold.grows is None or reached[name] != gold.reach(touched) or not made[name].isEmpty():
+                merge_whole(only_in(made[name], reached[name], domain.entity, gold.starts, gold.ends), gold, domain.entity, reached[name])
+            if number == 0:
+                failpoints.reach("gold.first_table")
+    finally:
+        for rows in made.values():
+            rows.unpersist()
     failpoints.reach("gold.merged")
+
+
+def _needed(domain: Domain, reached: Mapping[str, Spans]) -> dict[str, Spans]:
+    """Find the span of each gold table that must be computed: what it writes, and what the tables made of it read."""
+    needed = dict(reached)
+    for gold in reversed(domain.gold):
+        if gold.source.name in needed:
+            needed[gold.source.name] = needed[gold.source.name].joined(gold.reads(needed[gold.table.name]).rows)
+    return needed
 
 
 def to_gold(spark: SparkSession, domain: Domain, silver: DataFrame) -> dict[str, DataFrame]:
@@ -125,7 +142,12 @@ def _aware(instant: datetime) -> datetime:
 
 def _set_properties(spark: SparkSession, properties: Mapping[str, str], met: Applied) -> None:
     """Put what the batch was into the snapshot of every MERGE that follows in this session."""
-    said = properties | {"weir.rows-in": str(met.rows_in), "weir.rows-accepted": str(met.accepted), "weir.rejected": json.dumps(met.rejected)}
+    said = {
+        **properties,
+        "weir.rows-in": str(met.rows_in),
+        "weir.rows-accepted": str(met.accepted),
+        "weir.rejected": json.dumps(met.rejected),
+    }
     for name, value in said.items():
         spark.conf.set(PROPERTY_PREFIX + name, value)
 
@@ -142,12 +164,6 @@ def _to_rejects(judged: DataFrame, domain: str) -> DataFrame:
         "value",
     )
     return rejected.dropDuplicates(["topic", "partition", "kafka_offset"])
-
-
-def _time_column(domain: Domain, gold: Gold) -> str:
-    if gold.source.name == domain.silver.name:
-        return domain.event_time
-    return next(above.starts for above in domain.gold if above.table.name == gold.source.name)
 
 
 def _grown(spark: SparkSession, gold: Gold, entity: str, span: Spans) -> Spans:

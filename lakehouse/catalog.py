@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog, load_catalog
 
-from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.errors import Fatal, LakehouseError, Retryable
 from lakehouse.settings import Settings
 
 NAME = "lh"
@@ -15,14 +15,23 @@ class UnsupportedCatalog(LakehouseError, Fatal):
     """The catalog's URI names a kind that weir does not support, or that is unsafe there."""
 
     def __init__(self, uri: str, why: str) -> None:
-        super().__init__(f"catalog_uri {uri!r}: {why}. Use sqlite:///FILE, postgresql://…, http(s)://… (REST), glue:, or hdfs://… (hadoop).")
+        super().__init__(
+            f"catalog_uri {uri!r}: {why}. Use sqlite:///FILE, postgresql://…, http(s)://… (REST), glue:, or hdfs://… (hadoop)."
+        )
 
 
 class NoTables(LakehouseError, Fatal):
     """Nothing has been written yet where the settings point."""
 
     def __init__(self, uri: str) -> None:
-        super().__init__(f"No tables yet: the catalog {uri} does not exist. `weir up` starts the stream that makes them, `weir demo` shows one.")
+        super().__init__(f"No tables yet: the catalog {uri} is not there or empty. `weir up` starts the stream that makes them, `weir demo` shows one.")
+
+
+class UnreadableCatalog(LakehouseError, Retryable):
+    """The catalog's database does not answer, or is not one."""
+
+    def __init__(self, uri: str, problem: object) -> None:
+        super().__init__(f"The catalog {uri} cannot be read: {problem}. See that its database runs and that WEIR_CATALOG_URI names it.")
 
 
 def spark_catalog_conf(settings: Settings) -> dict[str, str]:
@@ -55,21 +64,52 @@ def spark_catalog_conf(settings: Settings) -> dict[str, str]:
     raise UnsupportedCatalog(settings.catalog_uri, f"unknown kind {scheme!r}")
 
 
+def pyiceberg_properties(settings: Settings) -> dict[str, str]:
+    """Give PyIceberg's configuration of the same catalog: what `pyiceberg.catalog.load_catalog` takes.
+
+    Raises:
+        UnsupportedCatalog: PyIceberg has no hadoop catalog; such tables are read through Spark.
+    """
+    scheme = urlsplit(settings.catalog_uri).scheme
+    common = {"warehouse": settings.warehouse_uri}
+    if scheme in ("sqlite", "postgresql"):
+        return {"type": "sql", "uri": settings.catalog_uri, "init_catalog_tables": "false", **common}
+    if scheme in ("http", "https"):
+        return {"type": "rest", "uri": settings.catalog_uri, **common}
+    if scheme == "glue":
+        return {"type": "glue", **common}
+    raise UnsupportedCatalog(settings.catalog_uri, "it cannot be read without Spark")
+
+
 def open_catalog(settings: Settings) -> Catalog:
     """Open the same catalog with PyIceberg, for reading without Spark.
 
     Raises:
-        NoTables: the embedded catalog's file is not there yet.
+        NoTables: the embedded catalog's file is not there yet, or nothing has been entered in it.
+        UnreadableCatalog: the database does not answer, or is none.
         UnsupportedCatalog: PyIceberg has no hadoop catalog; such tables are read through Spark.
     """
-    scheme = urlsplit(settings.catalog_uri).scheme
-    if scheme == "sqlite" and not Path(settings.catalog_uri.removeprefix("sqlite:///")).exists():
+    properties = pyiceberg_properties(settings)
+    if settings.catalog_uri.startswith("sqlite:") and not Path(settings.catalog_uri.removeprefix("sqlite:///")).exists():
         raise NoTables(settings.catalog_uri)  # SQLite would make an empty file
-    common = {"warehouse": settings.warehouse_uri}
-    if scheme in ("sqlite", "postgresql"):
-        return load_catalog(NAME, type="sql", uri=settings.catalog_uri, init_catalog_tables="false", **common)
-    if scheme in ("http", "https"):
-        return load_catalog(NAME, type="rest", uri=settings.catalog_uri, **common)
-    if scheme == "glue":
-        return load_catalog(NAME, type="glue", **common)
-    raise UnsupportedCatalog(settings.catalog_uri, "it cannot be read without Spark")
+    catalog = load_catalog(NAME, **properties)
+    if properties["type"] == "sql":
+        _check_entries(catalog, settings.catalog_uri)
+    return catalog
+
+
+def _check_entries(catalog: Catalog, uri: str) -> None:
+    """See that the database holds a catalog: between its creation and the first table it may hold nothing."""
+    from pyiceberg.catalog.sql import SqlCatalog
+    from sqlalchemy import inspect
+    from sqlalchemy.exc import DBAPIError
+
+    assert isinstance(catalog, SqlCatalog)
+    try:
+        there = inspect(catalog.engine).has_table("iceberg_tables")
+    except DBAPIError as error:
+        catalog.close()
+        raise UnreadableCatalog(uri, error.orig) from error
+    if not there:
+        catalog.close()
+        raise NoTables(uri)

@@ -50,6 +50,7 @@ class Domain:
         name: as it stands on the command line.
         entity: silver's column with the business entity; spans are kept by it.
         event_time: silver's column with the event time.
+        rules: in the order they are tried.
         dimensions: static tables and their rows, written at start and when they change.
         edition: what gold was computed by; a table made by another edition is refused.
     """

@@ -1,11 +1,13 @@
-"""When is a bronze row good enough for silver? Rules as data, those that follow from a contract, and the split by them."""
+"""When is a bronze row good enough for silver? Rules as data, those that follow from a contract, and the verdict on a row.
 
-from collections.abc import Callable, Sequence
+Conditions and reasons are SQL text over the columns of bronze: data that can be printed, and one round trip to the JVM for all.
+"""
+
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 
 from lakehouse.contract import Contract, Field
 
@@ -19,32 +21,32 @@ class Rule:
     Attributes:
         name: as it stands in `lh.ops.rejects` and in the metrics.
         level: `reject` keeps the row out of silver, `warn` counts it and lets it in.
-        broken: true where the row breaks the rule; null counts as not broken.
-        reason: what was found against what is allowed.
+        broken: SQL condition, true where the row breaks the rule; null counts as not broken.
+        reason: SQL text expression: what was found against what is allowed.
     """
 
     name: str
     level: Literal["reject", "warn"]
-    broken: Column
-    reason: Column
+    broken: str
+    reason: str
 
 
 def contract_rules(contract: Contract) -> list[Rule]:
     """Derive the rules that follow from a contract alone: parsable, typed, required fields, ranges; in that order."""
-    fields = [F.col(f.name) for f in contract.fields]
-    untyped = F.coalesce(*[f.cast("string") for f in fields]).isNull()
+    untyped = f"coalesce({', '.join(f'CAST({name} AS STRING)' for name in contract.names)}) IS NULL"
     # Read only where nothing was typed; whatever is a JSON object reads as a map of texts.
-    as_map = F.from_json(F.col("value").cast("string"), "map<string,string>")
-    says_something = F.coalesce(*[F.try_element_at(as_map, F.lit(f.name)) for f in contract.fields]).isNotNull()
-    missing = [f for f in contract.fields if f.required]
+    as_map = "from_json(CAST(value AS STRING), 'map<string,string>')"
+    said = ", ".join(f"try_element_at({as_map}, '{name}')" for name in contract.names)
+    says_something = f"coalesce({said}) IS NOT NULL"
+    required = [f.name for f in contract.fields if f.required]
     return [
-        Rule("unparsable", "reject", untyped & as_map.isNull(), F.lit("the message is not a JSON object")),
-        Rule("wrong_type", "reject", untyped & says_something, F.concat(F.lit("wrong type in: "), _suspects(contract, as_map))),
+        Rule("unparsable", "reject", f"{untyped} AND {as_map} IS NULL", "'the message is not a JSON object'"),
+        Rule("wrong_type", "reject", f"{untyped} AND {says_something}", f"concat('wrong type in: ', {_suspects(contract, as_map)})"),
         Rule(
             "no_key",
             "reject",
-            F.array_contains(F.array(*[F.col(f.name).isNull() for f in missing]), True),
-            F.concat(F.lit("missing, or not a time between year 1 and 9999: "), _names(missing, lambda f: F.col(f.name).isNull())),
+            " OR ".join(f"{name} IS NULL" for name in required),
+            f"concat('missing, or not a time between year 1 and 9999: ', {_names({name: f'{name} IS NULL' for name in required})})",
         ),
         *[_range_rule(f) for f in contract.fields if f.low is not None or f.high is not None],
     ]
@@ -52,33 +54,36 @@ def contract_rules(contract: Contract) -> list[Rule]:
 
 def with_verdict(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
     """Add the first broken rejecting rule (`_rule`, null when accepted), why (`_reason`), and the names of broken warnings. Row-wise."""
-    rejecting = [rule for rule in rules if rule.level == "reject"]
-    warning = [rule for rule in rules if rule.level == "warn"]
-    first = F.coalesce(*[F.when(rule.broken, F.struct(F.lit(rule.name).alias("name"), rule.reason.alias("reason"))) for rule in rejecting])
-    warnings = F.array_compact(F.array(*[F.when(rule.broken, F.lit(rule.name)) for rule in warning])).cast("array<string>")
-    judged = rows.withColumn("_verdict", first)
-    return judged.withColumns({RULE: F.col("_verdict.name"), REASON: F.col("_verdict.reason"), WARNINGS: warnings}).drop("_verdict")
+    rejecting = " ".join(
+        f"WHEN {rule.broken} THEN named_struct('name', '{rule.name}', 'reason', {rule.reason})" for rule in rules if rule.level == "reject"
+    )
+    warning = ", ".join(f"CASE WHEN {rule.broken} THEN '{rule.name}' END" for rule in rules if rule.level == "warn")
+    judged = rows.selectExpr(
+        "*", f"CASE {rejecting} END AS _verdict", f"CAST(array_compact(array({warning})) AS ARRAY<STRING>) AS {WARNINGS}"
+    )
+    return judged.selectExpr("*", f"_verdict.name AS {RULE}", f"_verdict.reason AS {REASON}").drop("_verdict")
 
 
 def _range_rule(f: Field) -> Rule:
-    value = F.col(f.name)
-    broken = (value < F.lit(f.low)) | (value > F.lit(f.high)) | F.isnan(value)
-    found = F.format_string(f"{f.name} is %s, allowed are {f.low:g} to {f.high:g} {f.unit}".rstrip().replace("%", "%%").replace("%%s", "%s"), value)
-    return Rule("out_of_range", "reject", broken, found)
+    checks = [f"isnan({f.name})"]
+    allowed = []
+    if f.low is not None:
+        checks.append(f"{f.name} < {f.low}")
+        allowed.append(f"from {f.low:g}")
+    if f.high is not None:
+        checks.append(f"{f.name} > {f.high}")
+        allowed.append(f"up to {f.high:g}")
+    expected = " ".join([*allowed, f.unit]).strip()
+    return Rule("out_of_range", "reject", f"({' OR '.join(checks)})", f"concat('{f.name} is ', {f.name}, ', allowed is {expected}')")
 
 
-def _suspects(contract: Contract, as_map: Column) -> Column:
+def _suspects(contract: Contract, as_map: str) -> str:
     """Name the fields whose text does not read as their type, or say that a text stands where a number is expected."""
-    numbers = [f for f in contract.fields if f.type != "string"]
-    pattern = r"^-?\d+(\.\d+)?([eE][-+]?\d+)?$"
-
-    def odd(f: Field) -> Column:
-        text = F.try_element_at(as_map, F.lit(f.name))
-        return text.isNotNull() & ~text.rlike(r"^-?\d+$" if f.type == "timestamp" else pattern)
-
-    named = _names(numbers, odd)
-    return F.when(named != "", named).otherwise("a number is written as a text, or is too large")
+    patterns = {"timestamp": r"^-?[0-9]+$", "double": r"^-?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?$"}
+    odd = {f.name: f"try_element_at({as_map}, '{f.name}') NOT RLIKE '{patterns[f.type]}'" for f in contract.fields if f.type in patterns}
+    return f"coalesce(nullif({_names(odd)}, ''), 'a number is written as a text, or is too large')"
 
 
-def _names(fields: Sequence[Field], condition: Callable[[Field], Column]) -> Column:
-    return F.concat_ws(", ", *[F.when(condition(f), F.lit(f.name)) for f in fields])
+def _names(conditions: Mapping[str, str]) -> str:
+    cases = ", ".join(f"CASE WHEN {condition} THEN '{name}' END" for name, condition in conditions.items())
+    return f"concat_ws(', ', {cases})"

@@ -37,16 +37,30 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="WEIR_", extra="forbid", frozen=True, populate_by_name=True)
 
-    home: Path = Field(Path(".weir"), description="folder that holds everything weir keeps on this machine, unless a URI below says otherwise")
+    home: Path = Field(
+        Path(".weir"), description="folder that holds everything weir keeps on this machine, unless a URI below says otherwise"
+    )
 
-    warehouse_uri: str = Field("", validation_alias=_older("warehouse_uri"), description="URI of the folder of the tables, file: or hdfs: (default: HOME/warehouse)")
-    checkpoints_uri: str = Field("", description="URI of the folder with one checkpoint per query, file: or hdfs: (default: HOME/checkpoints)")
+    warehouse_uri: str = Field(
+        "",
+        validation_alias=_older("warehouse_uri"),
+        description="URI of the folder of the tables, file: or hdfs: (default: HOME/warehouse)",
+    )
+    checkpoints_uri: str = Field(
+        "", description="URI of the folder with one checkpoint per query, file: or hdfs: (default: HOME/checkpoints)"
+    )
     catalog_uri: str = Field(
         "",
         description="URI of the Iceberg catalog: sqlite:///FILE (default: HOME/catalog.db), postgresql://…, http(s)://… for REST, glue:, or hdfs://… for a hadoop catalog",
     )
-    locations_path: str = Field("", validation_alias=_older("locations_path"), description="file of places, one JSON object a line (default: HOME/locations.jsonl, else the shipped one)")
-    pollutants_path: str = Field("", validation_alias=_older("pollutants_path"), description="file of pollutants, one JSON object a line (default: the shipped one)")
+    locations_path: str = Field(
+        "",
+        validation_alias=_older("locations_path"),
+        description="file of places, one JSON object a line (default: HOME/locations.jsonl, else the shipped one)",
+    )
+    pollutants_path: str = Field(
+        "", validation_alias=_older("pollutants_path"), description="file of pollutants, one JSON object a line (default: the shipped one)"
+    )
 
     kafka_bootstrap: str = Field("", description="host:port of Kafka (default: the embedded broker that `weir up` started)")
     kafka_port: int | None = Field(None, ge=1, le=65535, description="port of the embedded broker on the loopback (default: a free one)")
@@ -55,17 +69,25 @@ class Settings(BaseSettings):
 
     spark_master: str = Field("local[2]", validation_alias=_older("spark_master"), description="Spark master: local[N], yarn, spark://…")
     spark_driver_memory: str = Field("2g", pattern=r"^\d+[mg]$", description="heap of the Spark driver")
-    enable_yarn_defaults: bool = Field(False, validation_alias=_older("enable_yarn_defaults"), description="add dynamic allocation and the other settings that suit YARN")
+    enable_yarn_defaults: bool = Field(
+        False, validation_alias=_older("enable_yarn_defaults"), description="add dynamic allocation and the other settings that suit YARN"
+    )
     spark_dyn_min: int = Field(1, ge=0, validation_alias=_older("spark_dyn_min"), description="least executors under dynamic allocation")
     spark_dyn_max: int = Field(4, ge=1, validation_alias=_older("spark_dyn_max"), description="most executors under dynamic allocation")
 
     jars_path: str = Field("", description="folder with the locked jars, one folder per class path (default: .jars beside the code)")
 
     trigger_seconds: float = Field(0.5, ge=0, description="how often a query looks for new rows; 0 starts the next micro-batch at once")
-    max_offsets_per_trigger: int = Field(200_000, ge=1, description="most messages of one micro-batch: bounds memory and what a replay repeats")
+    max_offsets_per_trigger: int = Field(
+        200_000, ge=1, description="most messages of one micro-batch: bounds memory and what a replay repeats"
+    )
     min_partitions: int = Field(2, ge=1, description="least Spark tasks that read one micro-batch from Kafka")
 
-    open_meteo_url: str = Field("https://air-quality-api.open-meteo.com", pattern=r"^https?://[^/]+$", description="scheme, host and port of the API; /v1/air-quality is appended")
+    open_meteo_url: str = Field(
+        "https://air-quality-api.open-meteo.com",
+        pattern=r"^https?://[^/]+$",
+        description="scheme, host and port of the API; /v1/air-quality is appended",
+    )
     open_meteo_api_key: SecretStr | None = Field(None, description="key of a commercial plan; sent as apikey")
     poll_minutes: float = Field(15, gt=0, description="minutes between two polls of the live API")
     poll_past_days: int = Field(3, ge=1, le=90, description="days before today that every poll asks for again: the source revises them")
@@ -76,7 +98,9 @@ class Settings(BaseSettings):
 
     log_format: Literal["console", "json"] = Field("console", description="how a log line is written")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
-    failpoint: str = Field("", description="for fault tests only: kill -9 the process at a named point, NAME or NAME:N for the N-th time it is reached")
+    failpoint: str = Field(
+        "", description="for fault tests only: kill -9 the process at a named point, NAME or NAME:N for the N-th time it is reached"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -132,7 +156,9 @@ def load_settings(environment: dict[str, str]) -> Settings:
         problems.append(f"weir.toml: {error}")
     if problems or settings is None:
         allowed = ", ".join(Settings.model_fields)
-        raise SettingsError("\n  ".join([f"{len(problems)} wrong setting(s):", *problems, f"settings are: {allowed} (in weir.toml), or WEIR_<NAME>"]))
+        raise SettingsError(
+            "\n  ".join([f"{len(problems)} wrong setting(s):", *problems, f"settings are: {allowed} (in weir.toml), or WEIR_<NAME>"])
+        )
     return settings
 
 

@@ -47,6 +47,17 @@ class Spans:
         return tuple(sorted({entity for entity, _, _ in self.rows}))
 
     @cached_property
+    def alike(self) -> dict[tuple[tuple[datetime, datetime], ...], tuple[str, ...]]:
+        """The entities by their times: places that are polled together have the same."""
+        times: dict[str, list[tuple[datetime, datetime]]] = {}
+        for entity, start, end in self.rows:
+            times.setdefault(entity, []).append((start, end))
+        grouped: dict[tuple[tuple[datetime, datetime], ...], tuple[str, ...]] = {}
+        for entity, ranges in times.items():
+            grouped[tuple(ranges)] = (*grouped.get(tuple(ranges), ()), entity)
+        return grouped
+
+    @cached_property
     def ranges(self) -> tuple[tuple[datetime, datetime], ...]:
         """The times of all entities together, for pruning: at most twelve ranges, joined where more lie close."""
         gap = JOIN_GAP

@@ -230,7 +230,7 @@ def _loop(run: _Run, watched: "list[Location]") -> None:
 
     from lakehouse.errors import Retryable, WeirError
     from lakehouse.locations import BadListError
-    from producers.kafka_writer import NoKafkaError
+    from lakehouse.topics import NoKafkaError
     from producers.publish import Outcome
     from producers.sources.open_meteo import StoppedError
 
@@ -287,7 +287,8 @@ def _note_success() -> None:
 def _writing(run: _Run, summary: bool = True) -> "Iterator[KafkaWriter]":
     """Give a writer of the topic; flush it at the end, and say on stdout what came of it whatever happened."""
     from lakehouse.domains.air_quality.contract import HOURLY
-    from producers.kafka_writer import KafkaWriter, connect, ensure_topic
+    from lakehouse.topics import ensure_topic
+    from producers.kafka_writer import KafkaWriter, connect
 
     bootstrap = run.settings.kafka_bootstrap
     ensure_topic(bootstrap, HOURLY, run.settings.kafka_partitions)

@@ -13,34 +13,17 @@ from typing import Protocol
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient
-from confluent_kafka.cimpl import NewTopic
 
 from lakehouse.contract import Contract, Value
 from lakehouse.errors import Fatal, ProducerError, Retryable
+from lakehouse.topics import NoKafkaAddressError
 from monitoring import metrics
 
 DELIVERY_SECONDS = 60.0
-BROKER_SECONDS = 10.0
 # Of each kind of bad record only the first few are described: one line a record would bury the log.
 DESCRIBED = 5
 
 log = structlog.get_logger()
-
-
-class NoKafkaAddressError(ProducerError, Fatal):
-    """No broker is configured, and no embedded one runs."""
-
-    def __init__(self) -> None:
-        super().__init__("no Kafka: run `weir up --services-only` or set WEIR_KAFKA_BOOTSTRAP")
-
-
-class NoKafkaError(ProducerError, Retryable):
-    """No broker answers."""
-
-
-class TopicError(ProducerError, Fatal):
-    """The topic can be neither found nor created."""
 
 
 class DeliveryError(ProducerError, Retryable):
@@ -106,34 +89,6 @@ def connect(bootstrap: str, run_id: str) -> Producer:
             "log_level": 2,
         }
     )
-
-
-def ensure_topic(bootstrap: str, contract: Contract, partitions: int) -> None:
-    """Create the contract's topic where it is missing; an existing one is left as it is.
-
-    Raises:
-        NoKafkaAddressError, NoKafkaError: no address, or no broker answers there.
-        TopicError: the broker refuses.
-    """
-    if not bootstrap:
-        raise NoKafkaAddressError
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
-    try:
-        topics = admin.list_topics(timeout=BROKER_SECONDS).topics
-    except KafkaException as error:
-        raise NoKafkaError(
-            f"no Kafka broker answers at {bootstrap} within {BROKER_SECONDS:g} s ({_text(error)}). "
-            "Is it running (`weir status`)? Start it by `weir up --services-only`, or set WEIR_KAFKA_BOOTSTRAP."
-        ) from error
-    if contract.topic in topics:
-        return
-    topic = NewTopic(contract.topic, num_partitions=partitions, config={"message.timestamp.type": "LogAppendTime"})
-    try:
-        admin.create_topics([topic], operation_timeout=BROKER_SECONDS)[contract.topic].result(timeout=2 * BROKER_SECONDS)
-    except KafkaException as error:
-        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-            raise TopicError(f"topic {contract.topic} cannot be created at {bootstrap}: {_text(error)}") from error
-    log.info("topic created", topic=contract.topic, partitions=partitions)
 
 
 class KafkaWriter:

@@ -19,7 +19,9 @@ from streaming.errors import AlreadyRunning
 def stream(
     ctx: typer.Context,
     domain: Annotated[str, typer.Argument(help="domain to run, such as air_quality")],
-    available_now: Annotated[bool, typer.Option("--available-now", help="drain what is there now, Kafka to bronze and bronze to gold, and end")] = False,
+    available_now: Annotated[
+        bool, typer.Option("--available-now", help="drain what is there now, Kafka to bronze and bronze to gold, and end")
+    ] = False,
 ) -> None:
     """Run a domain's queries: Kafka to bronze, bronze to silver and gold.
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from pyspark.errors import StreamingQueryException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse import failpoints
 from lakehouse.domain import Domain
@@ -20,11 +20,11 @@ from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import newest_mark
 from lakehouse.sinks.tables import ensure_tables, write_dimensions
 from lakehouse.spark import jvm_pid, open_spark
+from lakehouse.topics import ensure_topic
 from streaming import bronze, refine
 from streaming.bronze import Body
 from streaming.errors import QueryFailed
 from streaming.progress import BatchReport
-from streaming.topics import topic_id
 
 STOP_LIMIT_SECONDS = 45
 POLL_SECONDS = 0.2
@@ -58,12 +58,12 @@ class Driver:
         """Run until everything that is there now is in gold (`available_now`), a stop is asked for, or a query fails.
 
         Raises:
-            NoKafka: no broker answers.
+            NoKafkaAddressError, NoKafkaError: no broker is known, or none answers.
             TopicRecreated: the topic is another one than bronze holds.
             QueryFailed: a query ended with an error; the others were stopped.
         """
         domain = build_domain(self._name, self._settings)
-        ids = {domain.contract.topic: topic_id(domain.contract, self._settings)}
+        ids = {domain.contract.topic: ensure_topic(self._settings.kafka_bootstrap, domain.contract, self._settings.kafka_partitions)}
         spark = self._spark = open_spark(self._settings, f"weir {self._name}")
         failpoints.arm(self._settings.failpoint, [jvm_pid(spark)])
         ensure_tables(spark, domain)

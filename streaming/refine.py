@@ -3,8 +3,7 @@
 from collections.abc import Callable
 
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.streaming import StreamingQuery
+from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse.apply import apply
 from lakehouse.domain import Domain
@@ -28,7 +27,7 @@ def read_bronze(spark: SparkSession, domain: Domain, settings: Settings) -> Data
         .load(domain.bronze.name)
     )
     # Backfilled rows are applied by the backfill: each bronze row has exactly one applier.
-    return rows.where(F.col("source_run").isNull())
+    return rows.where("source_run IS NULL")
 
 
 def refine_body(build: Callable[[], Domain], report: Callable[[BatchReport], None]) -> Body:

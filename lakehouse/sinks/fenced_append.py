@@ -46,7 +46,10 @@ class Mark:
         topics = sorted({topic for topic, _ in self.next_offsets})
         return json.dumps(
             {
-                topic: {"id": self.topic_ids.get(topic, ""), "next": {str(p): n for (t, p), n in sorted(self.next_offsets.items()) if t == topic}}
+                topic: {
+                    "id": self.topic_ids.get(topic, ""),
+                    "next": {str(p): n for (t, p), n in sorted(self.next_offsets.items()) if t == topic},
+                }
                 for topic in topics
             }
         )
@@ -74,7 +77,8 @@ def newest_mark(spark: SparkSession, table: Table) -> Mark:
     Other writers' snapshots (compaction, backfill) carry none and are walked past. Where none is left, the marks are the
     greatest offsets in the data, plus one.
     """
-    iceberg_table = spark._jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, table.name)
+    jvm: Any = spark._jvm
+    iceberg_table = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, table.name)
     snapshot = iceberg_table.currentSnapshot()
     if snapshot is None:
         return Mark()
@@ -84,7 +88,9 @@ def newest_mark(spark: SparkSession, table: Table) -> Mark:
             return Mark.from_json(held)
         parent = snapshot.parentId()
         snapshot = None if parent is None else iceberg_table.snapshot(parent)
-    rows = spark.table(table.name).where("topic IS NOT NULL").groupBy("topic", "partition").agg(F.max("kafka_offset").alias("last")).collect()
+    rows = (
+        spark.table(table.name).where("topic IS NOT NULL").groupBy("topic", "partition").agg(F.max("kafka_offset").alias("last")).collect()
+    )
     return Mark({}, {(row["topic"], row["partition"]): row["last"] + 1 for row in rows})
 
 
@@ -113,9 +119,11 @@ def append_once(rows: DataFrame, table: Table, topic_ids: Mapping[str, str], pro
     if not found:
         return 0
     next_offsets = {**mark.next_offsets, **{(row["topic"], row["partition"]): row["last"] + 1 for row in found}}
-    count = sum(row["rows"] for row in found)
-    writer = fresh.writeTo(table.name).option(f"snapshot-property.{MARK_PROPERTY}", Mark({**mark.topic_ids, **topic_ids}, next_offsets).to_json())
-    for name, value in (properties | {"weir.rows-in": str(count)}).items():
+    count = sum(int(row["rows"]) for row in found)
+    writer = fresh.writeTo(table.name).option(
+        f"snapshot-property.{MARK_PROPERTY}", Mark({**mark.topic_ids, **topic_ids}, next_offsets).to_json()
+    )
+    for name, value in {**properties, "weir.rows-in": str(count)}.items():
         writer = writer.option(f"snapshot-property.{name}", value)
     writer.append()
     return count

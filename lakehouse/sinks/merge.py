@@ -3,16 +3,17 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from pyspark.sql import Column, DataFrame
+from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.domain import Domain, Gold
-from lakehouse.schema import Table
+from lakehouse.schema import Table, quote
 from lakehouse.spans import Spans
 
 GONE = "_gone"
 # Above this many, a list of literals costs more to plan than it saves to scan.
 MOST_LITERALS = 100
+MOST_PREDICATES = 16
 
 
 def latest_per_key(rows: DataFrame, table: Table, version: str) -> DataFrame:
@@ -41,7 +42,9 @@ def merge_newer(rows: DataFrame, domain: Domain, changed: Spans) -> None:
     def rank(alias: str) -> str:
         return f"struct({', '.join(f'{alias}.{name}' for name in (version, *others))})"
 
-    _merge(rows, table, _bounds(changed, domain.entity, domain.event_time), [f"WHEN MATCHED AND {rank('s')} > {rank('t')} THEN UPDATE SET *"])
+    _merge(
+        rows, table, _bounds(changed, domain.entity, domain.event_time), [f"WHEN MATCHED AND {rank('s')} > {rank('t')} THEN UPDATE SET *"]
+    )
 
 
 def merge_rows(rows: DataFrame, table: Table, bounds: str = "") -> None:
@@ -58,11 +61,12 @@ def merge_whole(rows: DataFrame, gold: Gold, entity: str, span: Spans) -> None:
     present = only_in(rows.sparkSession.table(table.name), span, entity, gold.starts, gold.ends)
     gone = present.join(rows.select(*table.key), on=list(table.key), how="left_anti").withColumn(GONE, F.lit(True))
     source = rows.withColumn(GONE, F.lit(False)).unionByName(gone)
+    assignments = ", ".join(f"{name} = s.{name}" for name in table.names)
     _merge(
         source,
         table,
         "",
-        [f"WHEN MATCHED AND s.{GONE} THEN DELETE", f"WHEN MATCHED AND NOT ({_same(table)}) THEN UPDATE SET {_assignments(table)}"],
+        [f"WHEN MATCHED AND s.{GONE} THEN DELETE", f"WHEN MATCHED AND NOT ({_same(table)}) THEN UPDATE SET {assignments}"],
         insert=f"WHEN NOT MATCHED AND NOT s.{GONE} THEN INSERT ({', '.join(table.names)}) VALUES ({', '.join(f's.{name}' for name in table.names)})",
     )
 
@@ -70,14 +74,29 @@ def merge_whole(rows: DataFrame, gold: Gold, entity: str, span: Spans) -> None:
 def only_in(rows: DataFrame, span: Spans, entity: str, starts: str, ends: str = "") -> DataFrame:
     """Keep the rows that overlap a span of their entity, both ends included.
 
-    The spans are joined as a small table; literal bounds beside it let Iceberg skip files.
+    A few distinct spans become literals, which Iceberg prunes by and which cost no join; many become a small table beside
+    literal bounds.
     """
-    schema = f"_entity STRING, _from {_type_of(rows, starts)}, _until {_type_of(rows, starts)}"
-    spans = rows.sparkSession.createDataFrame([_as_type(row, schema) for row in span.rows], schema)
-    last = ends or starts
-    # Spans of one entity do not overlap, but a row may overlap two of them: semi.
-    overlaps = (F.col(entity) == F.col("_entity")) & (F.col(starts) <= F.col("_until")) & (F.col(last) >= F.col("_from"))
-    return rows.where(_pruning(span, entity, starts, last)).join(F.broadcast(spans), on=overlaps, how="left_semi")
+    ends = ends or starts
+    pruned = rows.where(_overlap(span.ranges, starts, ends))
+    if len(span.alike) <= MOST_PREDICATES:
+        return pruned.where(_any(f"{_one_of(entity, who)} AND {_overlap(times, starts, ends)}" for times, who in span.alike.items()))
+    spans = rows.sparkSession.createDataFrame(list(span.rows), "_entity STRING, _from TIMESTAMP, _until TIMESTAMP")
+    # Semi: spans of one entity do not overlap, but a row may overlap two of them. A date compares with an instant as its
+    # midnight; the spans of such a table are whole days.
+    return pruned.join(F.broadcast(spans), on=F.expr(f"{entity} = _entity AND {starts} <= _until AND {ends} >= _from"), how="left_semi")
+
+
+def _overlap(times: Iterable[tuple[datetime, datetime]], starts: str, ends: str) -> str:
+    return _any(f"{starts} <= {_literal(end)} AND {ends} >= {_literal(start)}" for start, end in times)
+
+
+def _one_of(column: str, names: Iterable[str]) -> str:
+    return f"{column} IN ({', '.join(quote(name) for name in names)})"
+
+
+def _any(conditions: Iterable[str]) -> str:
+    return "(" + (" OR ".join(f"({condition})" for condition in conditions) or "false") + ")"
 
 
 def _merge(rows: DataFrame, table: Table, bounds: str, matched: Iterable[str], insert: str = "WHEN NOT MATCHED THEN INSERT *") -> None:
@@ -91,35 +110,11 @@ def _same(table: Table) -> str:
     return " AND ".join(f"t.{name} <=> s.{name}" for name in table.names if name not in table.key) or "true"
 
 
-def _assignments(table: Table) -> str:
-    return ", ".join(f"{name} = s.{name}" for name in table.names)
-
-
 def _bounds(span: Spans, entity: str, column: str) -> str:
     """Literal bounds for ON: without them a MERGE scans the whole target."""
-    times = " OR ".join(f"t.{column} BETWEEN {_literal(start)} AND {_literal(end)}" for start, end in span.ranges)
-    bounds = f"({times})"
-    if len(span.entities) <= MOST_LITERALS:
-        names = ", ".join("'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'" for name in span.entities)
-        bounds += f" AND t.{entity} IN ({names})"
-    return bounds
-
-
-def _pruning(span: Spans, entity: str, starts: str, ends: str) -> Column:
-    times = F.lit(False)
-    for start, end in span.ranges:
-        times = times | ((F.col(starts) <= F.lit(end)) & (F.col(ends) >= F.lit(start)))
-    return times & F.col(entity).isin(*span.entities) if len(span.entities) <= MOST_LITERALS else times
+    bounds = _overlap(span.ranges, f"t.{column}", f"t.{column}")
+    return f"{bounds} AND {_one_of(f't.{entity}', span.entities)}" if len(span.entities) <= MOST_LITERALS else bounds
 
 
 def _literal(instant: datetime) -> str:
     return f"TIMESTAMP '{instant:%Y-%m-%d %H:%M:%S.%f}+00:00'"
-
-
-def _type_of(rows: DataFrame, column: str) -> str:
-    return rows.schema[column].dataType.simpleString()
-
-
-def _as_type(row: tuple[str, datetime, datetime], schema: str) -> tuple[object, ...]:
-    entity, start, end = row
-    return (entity, start.date(), end.date()) if "date" in schema else row

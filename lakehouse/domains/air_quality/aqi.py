@@ -9,15 +9,13 @@ its May 2024 edition after the PM NAAQS final rule, 89 FR 16202); the breakpoint
 are not truncated, as the Open-Meteo API does (open-meteo.com, air quality API, "US AQI").
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from typing import Literal
 
-from pyspark.sql import Column, Window
-from pyspark.sql import functions as F
+from pyspark.sql import DataFrame
 
 from lakehouse.domains.air_quality.contract import AqiRuleName
-
 
 HOUR = 3600
 # Ties go to the first: the order in which the dominant pollutant is decided.
@@ -90,48 +88,64 @@ LOOK_BACK_HOURS = 24
 CATEGORIES = {"good": 50, "moderate": 100, "usg": 150, "unhealthy": 200, "very_unhealthy": 300}
 
 
-def sub_index(pollutant: str, rule: AqiRule) -> Column:
-    """Give the sub-index of one pollutant for the hour, unrounded; null where its concentrations do not suffice.
+def with_sub_indices(hours: DataFrame, rule: AqiRule) -> DataFrame:
+    """Add the sub-index of each pollutant for the hour, `aqi_<pollutant>`, unrounded; null where its concentrations do not suffice.
 
     Bounded input only: ranks rows by `ts_utc` within `location_key` and needs the 24 hours before each.
     """
-    return _greatest([_interpolate(_concentration(pollutant, scale), scale) for scale in rule.scales[pollutant]])
+    # Each concentration becomes a column once; an expression repeated in every segment would make a plan of thousands of nodes.
+    named = {(p, n): f"_{p}_{n}" for p, scales in rule.scales.items() for n, _ in enumerate(scales)}
+    concentrations = [f"{_concentration(p, scale)} AS {named[p, n]}" for p, scales in rule.scales.items() for n, scale in enumerate(scales)]
+    indices = [
+        f"{_greatest([interpolate(named[p, n], scale) for n, scale in enumerate(scales)])} AS aqi_{p}" for p, scales in rule.scales.items()
+    ]
+    return hours.selectExpr("*", *concentrations).selectExpr("*", *indices).drop(*named.values())
 
 
-def overall(sub_indices: list[Column]) -> Column:
-    """Give the AQI: the largest sub-index, rounded half up; null when all are null."""
-    return F.floor(_greatest(sub_indices) + F.lit(0.5 + ROUNDING_GUARD)).cast("int")
+def overall(sub_indices: Sequence[str]) -> str:
+    """Give the SQL of the AQI: the largest sub-index, rounded half up; null when all are null."""
+    return f"CAST(floor({_greatest(sub_indices)} + {_double(0.5 + ROUNDING_GUARD)}) AS INT)"
 
 
-def dominant(sub_indices: dict[str, Column]) -> Column:
-    """Name the pollutant with the largest sub-index; of equal ones the first in POLLUTANTS; null when all are null."""
+def dominant(sub_indices: Mapping[str, str]) -> str:
+    """Give the SQL of the pollutant with the largest sub-index; of equal ones the first in POLLUTANTS; null when all are null.
+
+    Args:
+        sub_indices: column by pollutant.
+    """
     largest = _greatest(list(sub_indices.values()))
-    return F.coalesce(*[F.when(sub_indices[p] == largest, F.lit(p)) for p in POLLUTANTS])
+    cases = " ".join(f"WHEN {sub_indices[p]} = {largest} THEN '{p}'" for p in POLLUTANTS)
+    return f"CASE {cases} END"
 
 
-def _greatest(columns: list[Column]) -> Column:
-    return columns[0] if len(columns) == 1 else F.greatest(*columns)  # greatest skips nulls
-
-
-def _concentration(pollutant: str, scale: Scale) -> Column:
-    if scale.hours == 0:
-        return F.col(pollutant) / F.lit(scale.divisor)
-    before = Window.partitionBy("location_key").orderBy(F.unix_timestamp("ts_utc")).rangeBetween(-scale.hours * HOUR, -HOUR)
-    enough = F.count(pollutant).over(before) >= F.lit(scale.hours * COMPLETENESS)
-    return F.when(enough, F.avg(pollutant).over(before) / F.lit(scale.divisor))
-
-
-def _interpolate(concentration: Column, scale: Scale) -> Column:
+def interpolate(concentration: str, scale: Scale) -> str:
+    """Give the SQL of a scale's index for a concentration, a column in the scale's unit."""
     points = list(zip(scale.concentrations, scale.indices, strict=True))
     segments = [
-        # from the segment's lower point; the last segment has no upper end
-        (upper_c, F.lit(float(lower_i)) + (concentration - F.lit(lower_c)) * F.lit((upper_i - lower_i) / (upper_c - lower_c)))
+        (upper_c, f"{_double(lower_i)} + ({concentration} - {_double(lower_c)}) * {_double((upper_i - lower_i) / (upper_c - lower_c))}")
         for (lower_c, lower_i), (upper_c, upper_i) in zip(points[:-1], points[1:], strict=True)
     ]
-    *inner, (_, beyond) = segments
-    index = reduce(lambda rest, segment: F.when(concentration < F.lit(segment[0]), segment[1]).otherwise(rest), reversed(inner), beyond)
+    *inner, (_, beyond) = segments  # the last segment has no upper end
     if scale.last == "hold":
-        index = F.least(index, F.lit(float(scale.indices[-1])))
-    if scale.first is not None:
-        index = F.when(concentration >= F.lit(scale.first), index)
-    return F.when(concentration.isNotNull(), index)
+        beyond = f"least({beyond}, {_double(scale.indices[-1])})"
+    unknown = f"{concentration} IS NULL" + (f" OR {concentration} < {_double(scale.first)}" if scale.first is not None else "")
+    cases = " ".join(f"WHEN {concentration} < {_double(upper)} THEN {index}" for upper, index in inner)
+    return f"CASE WHEN {unknown} THEN NULL {cases} ELSE {beyond} END"
+
+
+def _greatest(columns: Sequence[str]) -> str:
+    return columns[0] if len(columns) == 1 else f"greatest({', '.join(columns)})"  # greatest skips nulls
+
+
+def _concentration(pollutant: str, scale: Scale) -> str:
+    if scale.hours == 0:
+        return f"{pollutant} / {_double(scale.divisor)}"
+    before = (
+        f"(PARTITION BY location_key ORDER BY unix_timestamp(ts_utc) RANGE BETWEEN {scale.hours * HOUR} PRECEDING AND {HOUR} PRECEDING)"
+    )
+    enough = f"count({pollutant}) OVER {before} >= {_double(scale.hours * COMPLETENESS)}"
+    return f"CASE WHEN {enough} THEN avg({pollutant}) OVER {before} / {_double(scale.divisor)} END"
+
+
+def _double(number: float) -> str:
+    return f"{float(number)!r}D"  # without the D Spark reads a DECIMAL

@@ -163,8 +163,21 @@ def air_quality(rules: t.GoldRules, locations: Sequence[Location], pollutants: S
         rules=reading_rules([place.location_key for place in locations]),
         to_silver=t.to_clean_hours,
         gold=(
-            Gold(FACT_HOURLY, source=SILVER, starts="ts_utc", reach=t.hourly_reach, reads=t.hourly_reads, to_rows=lambda rows: t.to_hourly_facts(rows, rules)),
-            Gold(FACT_CITY_DAILY, source=FACT_HOURLY, starts="date_utc", reach=lambda s: t.daily_reach(t.hourly_reach(s)), to_rows=t.to_city_days),
+            Gold(
+                FACT_HOURLY,
+                source=SILVER,
+                starts="ts_utc",
+                reach=t.hourly_reach,
+                reads=t.hourly_reads,
+                to_rows=lambda rows: t.to_hourly_facts(rows, rules),
+            ),
+            Gold(
+                FACT_CITY_DAILY,
+                source=FACT_HOURLY,
+                starts="date_utc",
+                reach=lambda s: t.daily_reach(t.hourly_reach(s)),
+                to_rows=t.to_city_days,
+            ),
             Gold(
                 FACT_EPISODE,
                 source=FACT_HOURLY,

@@ -1,5 +1,8 @@
 """How do readings become clean hours, facts, days and episodes? Pure functions; the AQI's own formula is in `aqi.py`.
 
+Columns are written as SQL text: every column function is a round trip to the JVM, and some thousand of them took longer than
+a micro-batch's work.
+
 Each gold table states beside its transform how far a changed row reaches (`*_reach`): the span of rows that must be
 recomputed when rows in a given span have changed.
 """
@@ -7,16 +10,24 @@ recomputed when rows in a given span have changed.
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from pyspark.sql import Column, DataFrame, Window
+from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.domains.air_quality import aqi
 from lakehouse.domains.air_quality.contract import MEASURES, PROVIDER_INDICES, AqiRuleName
+from lakehouse.schema import quote
 from lakehouse.spans import Spans
 
 MEASURE_NAMES = tuple(MEASURES.values())
 PROVIDER_NAMES = tuple(PROVIDER_INDICES.values())
 HOUR = timedelta(hours=1)
+SUB_INDICES = {p: f"aqi_{p}" for p in aqi.POLLUTANTS}
+PEAKS = [f"max({column}) AS peak_{p}" for p, column in SUB_INDICES.items()]
+DOMINANT_PEAK = aqi.dominant({p: f"peak_{p}" for p in aqi.POLLUTANTS})
+_LOWEST = (0, *(high + 1 for high in aqi.CATEGORIES.values()))
+CATEGORY_CONDITIONS = {c: f"aqi BETWEEN {low} AND {high}" for low, (c, high) in zip(_LOWEST, aqi.CATEGORIES.items(), strict=False)} | {
+    "hazardous": f"aqi >= {_LOWEST[-1]}"
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,19 +59,19 @@ def to_clean_hours(readings: DataFrame) -> DataFrame:
         The readings' business columns with date_key (YYYYMMDD, UTC), time_key (0-23, UTC) and is_forecast: the hour began
         after the source was asked, so its values are a forecast.
     """
-    return readings.select(
+    return readings.selectExpr(
         "location_key",
         "ts_utc",
-        F.to_date("ts_utc").alias("date_utc"),
-        _date_key(F.col("ts_utc")).alias("date_key"),
-        F.hour("ts_utc").alias("time_key"),
+        "to_date(ts_utc) AS date_utc",
+        f"{_date_key('ts_utc')} AS date_key",
+        "hour(ts_utc) AS time_key",
         "latitude",
         "longitude",
         *MEASURE_NAMES,
         *PROVIDER_NAMES,
         "model_domain",
         "request_timezone",
-        (F.col("ts_utc") > F.col("retrieved_ts")).alias("is_forecast"),
+        "ts_utc > retrieved_ts AS is_forecast",
         "retrieved_ts",
     )
 
@@ -90,26 +101,24 @@ def to_hourly_facts(clean_hours: DataFrame, rules: GoldRules) -> DataFrame:
         measures that are not null, in %.
     """
     # The API answers with forecast hours too: silver keeps them, a fact is made of hours that had passed when we asked.
-    measured = clean_hours.where(~F.col("is_forecast"))
-    rule = aqi.RULES[rules.aqi_rule]
-    indexed = measured.withColumns({f"aqi_{p}": aqi.sub_index(p, rule) for p in aqi.POLLUTANTS})
-    sub_indices = {p: F.col(f"aqi_{p}") for p in aqi.POLLUTANTS}
-    local_ts = F.from_utc_timestamp("ts_utc", _timezone(rules.timezones))
-    present = sum((F.col(m).isNotNull().cast("int") for m in MEASURE_NAMES), F.lit(0))
-    return indexed.select(
+    measured = clean_hours.where("NOT is_forecast")
+    indexed = aqi.with_sub_indices(measured, aqi.RULES[rules.aqi_rule])
+    local_ts = f"from_utc_timestamp(ts_utc, {_timezone(rules.timezones)})"
+    present = " + ".join(f"CAST({m} IS NOT NULL AS INT)" for m in MEASURE_NAMES)
+    return indexed.selectExpr(
         "location_key",
         "ts_utc",
         "date_utc",
         "date_key",
         "time_key",
-        _date_key(local_ts).alias("local_date_key"),
-        F.hour(local_ts).alias("local_time_key"),
+        f"{_date_key(local_ts)} AS local_date_key",
+        f"hour({local_ts}) AS local_time_key",
         *MEASURE_NAMES,
-        aqi.overall(list(sub_indices.values())).alias("aqi"),
-        *sub_indices.values(),
-        aqi.dominant(sub_indices).alias("dominant_pollutant"),
-        (present * F.lit(100.0) / F.lit(len(MEASURE_NAMES))).alias("data_completeness"),
-        F.lit(rules.aqi_rule).alias("aqi_rule"),
+        f"{aqi.overall(list(SUB_INDICES.values()))} AS aqi",
+        *SUB_INDICES.values(),
+        f"{aqi.dominant(SUB_INDICES)} AS dominant_pollutant",
+        f"({present}) * 100D / {len(MEASURE_NAMES)} AS data_completeness",
+        f"'{rules.aqi_rule}' AS aqi_rule",
         *PROVIDER_NAMES,
         "retrieved_ts",
     )
@@ -133,18 +142,19 @@ def to_city_days(hourly_facts: DataFrame) -> DataFrame:
         in no category. dominant_pollutant: the one with the day's largest sub-index. data_completeness: measured hours of
         24, in %.
     """
-    peaks = {p: F.col(f"peak_{p}") for p in aqi.POLLUTANTS}
     days = hourly_facts.groupBy("location_key", "date_utc", "date_key", "aqi_rule").agg(
-        F.avg("pm25").alias("avg_pm25"),
-        F.min("pm25").alias("min_pm25"),
-        F.max("pm25").alias("max_pm25"),
-        F.avg("aqi").alias("avg_aqi"),
-        F.max("aqi").alias("max_aqi"),
-        *[_count_hours(condition).alias(f"hours_{category}") for category, condition in _category_conditions().items()],
-        F.count(F.lit(1)).cast("int").alias("hours_measured"),
-        *[F.max(f"aqi_{p}").alias(f"peak_{p}") for p in aqi.POLLUTANTS],
+        *_exprs(
+            "avg(pm25) AS avg_pm25",
+            "min(pm25) AS min_pm25",
+            "max(pm25) AS max_pm25",
+            "avg(aqi) AS avg_aqi",
+            "max(aqi) AS max_aqi",
+            *[f"CAST(count_if({condition}) AS INT) AS hours_{category}" for category, condition in CATEGORY_CONDITIONS.items()],
+            "CAST(count(1) AS INT) AS hours_measured",
+            *PEAKS,
+        )
     )
-    return days.select(
+    return days.selectExpr(
         "location_key",
         "date_utc",
         "date_key",
@@ -153,10 +163,10 @@ def to_city_days(hourly_facts: DataFrame) -> DataFrame:
         "max_pm25",
         "avg_aqi",
         "max_aqi",
-        *[f"hours_{category}" for category in _category_conditions()],
+        *[f"hours_{category}" for category in CATEGORY_CONDITIONS],
         "hours_measured",
-        aqi.dominant(peaks).alias("dominant_pollutant"),
-        (F.col("hours_measured") * F.lit(100.0) / F.lit(24)).alias("data_completeness"),
+        f"{DOMINANT_PEAK} AS dominant_pollutant",
+        "hours_measured * 100D / 24 AS data_completeness",
         "aqi_rule",
     )
 
@@ -184,65 +194,55 @@ def to_episodes(hourly_facts: DataFrame, rules: GoldRules) -> DataFrame:
         One row per (location_key, start_ts). end_ts is the last flagged hour. episode_id is an MD5 of location, start and
         rule, so every recomputation gives the same id.
     """
-    flagged = hourly_facts.where(F.col("aqi") >= F.lit(rules.episode_threshold))
+    flagged = hourly_facts.where(f"aqi >= {rules.episode_threshold}")
     # Within a run, hour minus rank is constant.
-    rank = F.row_number().over(Window.partitionBy("location_key").orderBy("ts_utc"))
-    run = (F.unix_timestamp("ts_utc") / F.lit(aqi.HOUR)).cast("long") - rank
-    peaks = {p: F.col(f"peak_{p}") for p in aqi.POLLUTANTS}
+    rank = "row_number() OVER (PARTITION BY location_key ORDER BY ts_utc)"
     runs = (
-        flagged.withColumn("run", run)
+        flagged.selectExpr("*", f"unix_timestamp(ts_utc) DIV {aqi.HOUR} - {rank} AS run")
         .groupBy("location_key", "run", "aqi_rule")
         .agg(
-            F.min("ts_utc").alias("start_ts"),
-            F.max("ts_utc").alias("end_ts"),
-            F.count(F.lit(1)).cast("int").alias("hours_flagged"),
-            F.avg("aqi").alias("avg_aqi"),
-            F.max("aqi").alias("peak_aqi"),
-            *[F.max(f"aqi_{p}").alias(f"peak_{p}") for p in aqi.POLLUTANTS],
+            *_exprs(
+                "min(ts_utc) AS start_ts",
+                "max(ts_utc) AS end_ts",
+                "CAST(count(1) AS INT) AS hours_flagged",
+                "avg(aqi) AS avg_aqi",
+                "max(aqi) AS peak_aqi",
+                *PEAKS,
+            )
         )
     )
-    duration = ((F.unix_timestamp("end_ts") - F.unix_timestamp("start_ts")) / F.lit(aqi.HOUR) + F.lit(1)).cast("int")
-    identity = F.concat_ws("|", "location_key", F.date_format("start_ts", "yyyy-MM-dd'T'HH:mm:ss'Z'"), F.lit(rules.rule_code))
+    identity = f"concat_ws('|', location_key, date_format(start_ts, \"yyyy-MM-dd'T'HH:mm:ss'Z'\"), '{rules.rule_code}')"
     severity = (
-        F.when(F.col("peak_aqi") <= F.lit(aqi.CATEGORIES["unhealthy"]), "unhealthy")
-        .when(F.col("peak_aqi") <= F.lit(aqi.CATEGORIES["very_unhealthy"]), "very_unhealthy")
-        .otherwise("hazardous")
+        f"CASE WHEN peak_aqi <= {aqi.CATEGORIES['unhealthy']} THEN 'unhealthy' "
+        f"WHEN peak_aqi <= {aqi.CATEGORIES['very_unhealthy']} THEN 'very_unhealthy' ELSE 'hazardous' END"
     )
-    return runs.where(F.col("hours_flagged") >= F.lit(rules.episode_hours)).select(
-        F.md5(identity.cast("binary")).alias("episode_id"),
+    return runs.where(f"hours_flagged >= {rules.episode_hours}").selectExpr(
+        f"md5({identity}) AS episode_id",
         "location_key",
         "start_ts",
         "end_ts",
-        F.to_date("start_ts").alias("start_date_utc"),
-        duration.alias("duration_hours"),
+        "to_date(start_ts) AS start_date_utc",
+        f"CAST((unix_timestamp(end_ts) - unix_timestamp(start_ts)) DIV {aqi.HOUR} + 1 AS INT) AS duration_hours",
         "hours_flagged",
         "avg_aqi",
         "peak_aqi",
-        aqi.dominant(peaks).alias("dominant_pollutant"),
-        severity.alias("severity_level"),
-        F.lit(rules.rule_code).alias("rule_code"),
+        f"{DOMINANT_PEAK} AS dominant_pollutant",
+        f"{severity} AS severity_level",
+        f"'{rules.rule_code}' AS rule_code",
         "aqi_rule",
     )
 
 
-def _date_key(instant: Column) -> Column:
-    return F.date_format(instant, "yyyyMMdd").cast("int")
+def _exprs(*texts: str) -> list[Column]:
+    return [F.expr(text) for text in texts]
 
 
-def _timezone(timezones: dict[str, str]) -> Column:
+def _date_key(instant: str) -> str:
+    return f"CAST(date_format({instant}, 'yyyyMMdd') AS INT)"
+
+
+def _timezone(timezones: dict[str, str]) -> str:
     if not timezones:
-        return F.lit("UTC")
-    by_location = F.create_map(*[F.lit(part) for pair in sorted(timezones.items()) for part in pair])
-    return F.coalesce(F.try_element_at(by_location, F.col("location_key")), F.lit("UTC"))
-
-
-def _category_conditions() -> dict[str, Column]:
-    conditions, low = {}, 0
-    for category, high in aqi.CATEGORIES.items():
-        conditions[category] = F.col("aqi").between(low, high)
-        low = high + 1
-    return conditions | {"hazardous": F.col("aqi") >= F.lit(low)}
-
-
-def _count_hours(condition: Column) -> Column:
-    return F.count_if(F.coalesce(condition, F.lit(False))).cast("int")
+        return "'UTC'"
+    pairs = ", ".join(f"{quote(key)}, {quote(zone)}" for key, zone in sorted(timezones.items()))
+    return f"coalesce(try_element_at(map({pairs}), location_key), 'UTC')"

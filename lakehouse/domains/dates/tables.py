@@ -43,7 +43,7 @@ DIM_TIME = Table(
     ),
 )
 
-_MONTHS = "January February March April May June July August September October November December".split()
+_MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
 
 
 def date_rows() -> list[tuple[object, ...]]:

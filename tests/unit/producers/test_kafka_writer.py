@@ -6,7 +6,8 @@ import pytest
 from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.errors import Fatal, Retryable
-from producers.kafka_writer import DeliveryError, InvalidRecordsError, NoKafkaAddressError, NoKafkaError, connect, ensure_topic
+from lakehouse.topics import NoKafkaAddressError, NoKafkaError, ensure_topic
+from producers.kafka_writer import DeliveryError, InvalidRecordsError, connect
 from tests.unit.producers.support import FakeKafka, writer_to
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)

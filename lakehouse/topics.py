@@ -1,0 +1,71 @@
+"""Is a contract's topic there, and which one is it? Asked of the broker by producers and streams before they begin."""
+
+import structlog
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+from lakehouse.contract import Contract
+from lakehouse.errors import Fatal, LakehouseError, Retryable
+
+BROKER_SECONDS = 10.0
+
+log = structlog.get_logger()
+
+
+class NoKafkaAddressError(LakehouseError, Fatal):
+    """No broker is configured, and no embedded one runs."""
+
+    def __init__(self) -> None:
+        super().__init__("no Kafka: run `weir up --services-only` or set WEIR_KAFKA_BOOTSTRAP")
+
+
+class NoKafkaError(LakehouseError, Retryable):
+    """No broker answers."""
+
+    def __init__(self, bootstrap: str, why: str) -> None:
+        super().__init__(
+            f"no Kafka broker answers at {bootstrap} within {BROKER_SECONDS:g} s ({why}). "
+            "Is it running (`weir status`)? Start it by `weir up --services-only`, or set WEIR_KAFKA_BOOTSTRAP."
+        )
+
+
+class TopicError(LakehouseError, Fatal):
+    """The topic can be neither found nor created."""
+
+
+def ensure_topic(bootstrap: str, contract: Contract, partitions: int) -> str:
+    """Create the contract's topic where it is missing, and give its id; an existing one is left as it is.
+
+    A stream may start before its producer and the other way round, so both call this.
+
+    Raises:
+        NoKafkaAddressError, NoKafkaError: no address, or no broker answers there.
+        TopicError: the broker refuses.
+    """
+    if not bootstrap:
+        raise NoKafkaAddressError
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+    try:
+        topics = admin.list_topics(timeout=BROKER_SECONDS).topics
+        if contract.topic not in topics:
+            _create(admin, bootstrap, contract.topic, partitions)
+        described = admin.describe_topics(TopicCollection([contract.topic]), request_timeout=BROKER_SECONDS)
+        return str(described[contract.topic].result(timeout=2 * BROKER_SECONDS).topic_id)
+    except KafkaException as error:
+        raise NoKafkaError(bootstrap, _text(error)) from error
+
+
+def _create(admin: AdminClient, bootstrap: str, name: str, partitions: int) -> None:
+    # LogAppendTime: kafka_ts is when the broker took the message, whatever a producer's clock says.
+    topic = NewTopic(name, num_partitions=partitions, config={"message.timestamp.type": "LogAppendTime"})
+    try:
+        admin.create_topics([topic], operation_timeout=BROKER_SECONDS)[name].result(timeout=2 * BROKER_SECONDS)
+    except KafkaException as error:
+        if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+            raise TopicError(f"topic {name} cannot be created at {bootstrap}: {_text(error)}") from error
+    log.info("topic created", topic=name, partitions=partitions)
+
+
+def _text(error: KafkaException) -> str:
+    return str(error.args[0].str())
