@@ -24,7 +24,9 @@ class NoTables(LakehouseError, Fatal):
     """Nothing has been written yet where the settings point."""
 
     def __init__(self, uri: str) -> None:
-        super().__init__(f"No tables yet: the catalog {uri} is not there or empty. `weir up` starts the stream that makes them, `weir demo` shows one.")
+        super().__init__(
+            f"No tables yet: the catalog {uri} is not there or empty. `weir up` starts the stream that makes them, `weir demo` shows one."
+        )
 
 
 class UnreadableCatalog(LakehouseError, Retryable):
@@ -92,24 +94,23 @@ def open_catalog(settings: Settings) -> Catalog:
     properties = pyiceberg_properties(settings)
     if settings.catalog_uri.startswith("sqlite:") and not Path(settings.catalog_uri.removeprefix("sqlite:///")).exists():
         raise NoTables(settings.catalog_uri)  # SQLite would make an empty file
-    catalog = load_catalog(NAME, **properties)
     if properties["type"] == "sql":
-        _check_entries(catalog, settings.catalog_uri)
-    return catalog
+        return _open_sql(properties, settings.catalog_uri)
+    return load_catalog(NAME, **properties)
 
 
-def _check_entries(catalog: Catalog, uri: str) -> None:
-    """See that the database holds a catalog: between its creation and the first table it may hold nothing."""
+def _open_sql(properties: dict[str, str], uri: str) -> Catalog:
+    """Open a catalog in a database and see that it holds one: before the first table it may hold nothing."""
     from pyiceberg.catalog.sql import SqlCatalog
     from sqlalchemy import inspect
     from sqlalchemy.exc import DBAPIError
 
-    assert isinstance(catalog, SqlCatalog)
     try:
+        catalog = SqlCatalog(NAME, **properties)
         there = inspect(catalog.engine).has_table("iceberg_tables")
     except DBAPIError as error:
-        catalog.close()
         raise UnreadableCatalog(uri, error.orig) from error
     if not there:
         catalog.close()
         raise NoTables(uri)
+    return catalog
