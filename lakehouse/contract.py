@@ -88,7 +88,7 @@ class Contract:
             elif not _has_type(value, f.type):
                 found.append(f"{f.name} is {type(value).__name__} {value!r}, expected {f.type}")
             elif isinstance(value, (int, float)) and not _in_range(value, f):
-                found.append(f"{f.name} is {value:g} {f.unit}".rstrip() + f", expected {f.low:g} to {f.high:g}")
+                found.append(f"{f.name} is {value:g} {f.unit}".rstrip() + f", expected {_allowed(f)}")
         return found
 
     def encode(self, record: Mapping[str, Value]) -> bytes:
@@ -113,6 +113,14 @@ def _in_range(value: float, f: Field) -> bool:
     if math.isnan(value) or math.isinf(value):
         return False
     return (f.low is None or value >= f.low) and (f.high is None or value <= f.high)
+
+
+def _allowed(f: Field) -> str:
+    if f.low is not None and f.high is not None:
+        return f"{f.low:g} to {f.high:g}"
+    if f.low is not None:
+        return f"at least {f.low:g}"
+    return f"at most {f.high:g}" if f.high is not None else "a finite number"
 
 
 def _to_wire(value: Value) -> str | float | int | None:

@@ -7,7 +7,7 @@ order: the environment (`WEIR_<NAME>`, and the seven older names below), `weir.t
 import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -51,7 +51,8 @@ class Settings(BaseSettings):
     )
     catalog_uri: str = Field(
         "",
-        description="URI of the Iceberg catalog: sqlite:///FILE (default: HOME/catalog.db), postgresql://…, http(s)://… for REST, glue:, or hdfs://… for a hadoop catalog",
+        description="URI of the Iceberg catalog: sqlite:///FILE (default: HOME/catalog.db), postgresql://…, http(s)://… for REST, glue:, "
+        "or hdfs://… for a hadoop catalog",
     )
     locations_path: str = Field(
         "",
@@ -133,6 +134,10 @@ class Settings(BaseSettings):
         return f"{self.checkpoints_uri.rstrip('/')}/{query}"
 
 
+# A wrong value is shown to whoever typed it, but not one of these.
+SECRETS = frozenset(name for name, field in Settings.model_fields.items() if SecretStr in (field.annotation, *get_args(field.annotation)))
+
+
 def load_settings(environment: dict[str, str]) -> Settings:
     """Read all settings, or name every wrong one at once.
 
@@ -171,4 +176,5 @@ def _problem(details: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     name = ".".join(str(part) for part in details["loc"])
     if details["type"] == "extra_forbidden":
         return f"{name} (weir.toml): no such setting{_nearest(name)}"
-    return f"{name}: {details['input']!r} - {details['msg']}"
+    given = "***" if name.lower().removeprefix("weir_") in SECRETS else repr(details["input"])
+    return f"{name}: {given} - {details['msg']}"
