@@ -1,13 +1,19 @@
 """Which services may a test ask for? Each is started when the first test wants it, and stopped whatever happens."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from lakehouse.settings import OLDER_NAMES
 from tests.services import Kafka
+
+if TYPE_CHECKING:
+    from pyspark.sql import SparkSession
 
 # What an operator has set for a home of their own has no say in a test, nor do a running stack's metrics.
 for name in [name for name in os.environ if name.startswith("WEIR_") or name in (*OLDER_NAMES, "PROMETHEUS_MULTIPROC_DIR")]:
@@ -26,3 +32,14 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
         yield Kafka(broker.bootstrap)
     finally:
         broker.stop()
+
+
+@pytest.fixture(scope="session")
+def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
+    """Give the one Spark of the test run; each test makes a session of its own from it, with a catalog of its own."""
+    from lakehouse.settings import Settings
+    from lakehouse.spark import open_spark
+
+    session = open_spark(Settings(home=tmp_path_factory.mktemp("spark")), "weir tests")
+    yield session
+    session.stop()

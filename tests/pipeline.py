@@ -1,0 +1,169 @@
+"""The air-quality pipeline in a test: real Kafka, the production queries, one home folder; and the two other ways to make its gold."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from confluent_kafka import Consumer, Producer, TopicPartition
+from pyspark.sql import SparkSession
+
+from batch.recompute import recompute
+from lakehouse.apply import to_gold, to_silver
+from lakehouse.catalog import open_catalog, spark_catalog_conf
+from lakehouse.contract import Value
+from lakehouse.domain import Domain
+from lakehouse.domains.air_quality.contract import HOURLY
+from lakehouse.domains.air_quality.tables import BRONZE, SILVER
+from lakehouse.locations import locations_file, read_locations
+from lakehouse.registry import build_domain
+from lakehouse.settings import Settings
+from lakehouse.sinks.tables import ensure_tables, write_dimensions
+from lakehouse.topics import ensure_topic
+from streaming import bronze, refine
+from streaming.progress import BatchReport
+from tests.frames import assert_rows
+
+START = datetime(2024, 3, 1, tzinfo=UTC)
+RETRIEVED = datetime(2024, 6, 1, tzinfo=UTC)
+Record = Mapping[str, Value]
+
+
+def reading(location: str = "hanoi", hour: int = 0, *, version: int = 0, **measures: float | None) -> dict[str, Value]:
+    """Build a reading of an hour after START; a greater `version` was retrieved later."""
+    base: dict[str, Value] = {"pm25": 20.0, "pm10": 40.0, "o3": 60.0, "no2": 20.0, "so2": 10.0, "co": 400.0}
+    return {
+        "location_key": location,
+        "ts_utc": START + timedelta(hours=hour),
+        "latitude": 21.0,
+        "longitude": 105.8,
+        "model_domain": "cams_global",
+        "request_timezone": "GMT",
+        "retrieved_ts": RETRIEVED + timedelta(minutes=version),
+        **base,
+        **measures,
+    }
+
+
+class Pipeline:
+    """One home with its topic.
+
+    Attributes:
+        settings: of the home.
+        spark: a session of its own, whose catalog `lh` is the home's.
+        domain: air quality, on a topic of its own unless a separate process reads it.
+    """
+
+    def __init__(self, settings: Settings, spark: SparkSession, domain: Domain) -> None:
+        self.settings, self.spark, self.domain = settings, spark, domain
+
+    @classmethod
+    def open(cls, spark: SparkSession, settings: Settings, topic: str = HOURLY.topic) -> "Pipeline":
+        """Make the tables and the topic of a home."""
+        session = spark.newSession()
+        for key, value in spark_catalog_conf(settings).items():
+            session.conf.set(key, value)
+        domain = build_domain("air_quality", settings)
+        pipeline = cls(settings, session, replace(domain, contract=replace(domain.contract, topic=topic)))
+        ensure_topic(settings.kafka_bootstrap, pipeline.domain.contract, 2)
+        return pipeline
+
+    def prepare(self) -> "Pipeline":
+        """Make the tables, as the driver does at its start."""
+        ensure_tables(self.spark, self.domain)
+        write_dimensions(self.spark, self.domain)
+        return self
+
+    def publish(self, records: Iterable[Record | bytes | None]) -> int:
+        """Send records, or raw bytes that are none, keyed as the producer keys them."""
+        producer = Producer({"bootstrap.servers": self.settings.kafka_bootstrap, "partitioner": "murmur2_random"})
+        sent = 0
+        for record in records:
+            if record is None or isinstance(record, bytes):
+                producer.produce(self.domain.contract.topic, record)
+            else:
+                producer.produce(self.domain.contract.topic, HOURLY.encode(record), key=HOURLY.encode_key(record))
+            sent += 1
+        assert producer.flush(30) == 0
+        return sent
+
+    def drain(self) -> list[BatchReport]:
+        """Start both production queries anew from their checkpoints, and let each run to the end of what is there."""
+        reports: list[BatchReport] = []
+        ids = {self.domain.contract.topic: ensure_topic(self.settings.kafka_bootstrap, self.domain.contract, 2)}
+        source = bronze.read_topic(self.spark, self.domain, self.settings)
+        body = bronze.bronze_body(self.domain, ids, reports.append)
+        bronze.start_bronze(source, self.domain, self.settings, body, available_now=True).awaitTermination()
+        rows = refine.read_bronze(self.spark, self.domain, self.settings)
+        work = refine.refine_body(lambda: self.domain, reports.append)
+        refine.start_refine(rows, self.domain, self.settings, work, available_now=True).awaitTermination()
+        return reports
+
+    def table(self, name: str, places: Iterable[str] | None = None) -> pa.Table:
+        """Read a table by PyIceberg, such as `gold.fact_city_daily`; only rows of some places where named."""
+        rows = open_catalog(self.settings).load_table(name).scan().to_arrow()
+        return rows if places is None else rows.filter(pc.is_in(rows["location_key"], pa.array(list(places))))
+
+    def assert_gold_is_right(self, places: Iterable[str] | None = None) -> None:
+        """Compare every column of every fact table with one batch pass and with DuckDB's recomputation."""
+        chosen = None if places is None else sorted(places)
+        rows = self.spark.table(BRONZE.name)
+        if chosen is not None:
+            rows = rows.where(rows["location_key"].isin(chosen))
+        by_batch = to_gold(self.spark, self.domain, to_silver(rows, self.domain).localCheckpoint())
+        zones = {p.location_key: p.timezone for p in read_locations(locations_file(self.settings.locations_path, self.settings.home))}
+        by_duckdb = recompute(
+            self.table("bronze.open_meteo_hourly", chosen),
+            {key: zone for key, zone in zones.items() if chosen is None or key in chosen},
+            self.settings.aqi_rule,
+            self.settings.episode_threshold,
+            self.settings.episode_hours,
+        )
+        for gold in self.domain.gold:
+            streamed = self.table(gold.table.name.removeprefix("lh."), chosen)
+            assert_rows(streamed, by_batch[gold.table.name].toArrow(), gold.table.key)
+            assert_rows(streamed, by_duckdb[gold.table.name.rpartition(".")[2]], gold.table.key)
+
+    def assert_bronze_holds_the_topic(self) -> None:
+        """Every offset of the topic stands in bronze once, and every data file is the one that its manifest describes."""
+        held = self.table("bronze.open_meteo_hourly").select(["partition", "kafka_offset"]).to_pylist()
+        offsets = sorted((row["partition"], row["kafka_offset"]) for row in held)
+        assert offsets == [(partition, offset) for partition, end in sorted(self.end_offsets().items()) for offset in range(end)]
+        for name in (BRONZE.name, SILVER.name, *(gold.table.name for gold in self.domain.gold)):
+            assert_files_are_whole(self.settings, name.removeprefix("lh."))
+
+    def end_offsets(self) -> dict[int, int]:
+        """Ask the broker for the end of every partition."""
+        consumer = Consumer({"bootstrap.servers": self.settings.kafka_bootstrap, "group.id": "test", "enable.auto.commit": False})
+        try:
+            topic = self.domain.contract.topic
+            partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
+            return {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions}
+        finally:
+            consumer.close()
+
+
+def assert_files_are_whole(settings: Settings, name: str) -> None:
+    """Open each file that the table's snapshot refers to, and compare its size and rows with the manifest."""
+    table = open_catalog(settings).load_table(name)
+    if table.current_snapshot() is None:
+        return
+    for entry in table.inspect.files().select(["file_path", "file_size_in_bytes", "record_count"]).to_pylist():
+        path = Path(entry["file_path"].removeprefix("file:"))
+        assert path.stat().st_size == entry["file_size_in_bytes"], path
+        assert pq.read_metadata(path).num_rows == entry["record_count"], path
+
+
+def write_locations(home: Path, keys: Iterable[str]) -> None:
+    """Write a list of places with these keys, in different zones."""
+    zones = ("Asia/Ho_Chi_Minh", "America/New_York", "Asia/Kathmandu")
+    home.mkdir(parents=True, exist_ok=True)
+    lines = [
+        json.dumps({"location_key": key, "location_name": key, "latitude": 21.0, "longitude": 105.8, "timezone": zones[n % len(zones)]})
+        for n, key in enumerate(keys)
+    ]
+    (home / "locations.jsonl").write_text("\n".join(lines))
