@@ -1,5 +1,6 @@
 """Where are the tables? One URI names the catalog, for Spark and for PyIceberg alike."""
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,7 +17,7 @@ class UnsupportedCatalog(LakehouseError, Fatal):
 
     def __init__(self, uri: str, why: str) -> None:
         super().__init__(
-            f"catalog_uri {uri!r}: {why}. Use sqlite:///FILE, postgresql://…, http(s)://… (REST), glue:, or hdfs://… (hadoop)."
+            f"catalog_uri {without_password(uri)!r}: {why}. Use sqlite:///FILE, postgresql://…, http(s)://… (REST), glue:, or hdfs://… (hadoop)."
         )
 
 
@@ -25,7 +26,7 @@ class NoTables(LakehouseError, Fatal):
 
     def __init__(self, uri: str) -> None:
         super().__init__(
-            f"No tables yet: the catalog {uri} is not there or empty. `weir up` starts the stream that makes them, `weir demo` shows one."
+            f"No tables yet: the catalog {without_password(uri)} is not there or empty. `weir up` starts the stream that makes them, `weir demo` shows one."
         )
 
 
@@ -33,7 +34,14 @@ class UnreadableCatalog(LakehouseError, Retryable):
     """The catalog's database does not answer, or is not one."""
 
     def __init__(self, uri: str, problem: object) -> None:
-        super().__init__(f"The catalog {uri} cannot be read: {problem}. See that its database runs and that WEIR_CATALOG_URI names it.")
+        super().__init__(
+            f"The catalog {without_password(uri)} cannot be read: {problem}. See that its database runs and that WEIR_CATALOG_URI names it."
+        )
+
+
+def without_password(uri: str) -> str:
+    """Give a URI as it may be shown."""
+    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
 def spark_catalog_conf(settings: Settings) -> dict[str, str]:

@@ -2,8 +2,9 @@
 
 import json
 import shlex
-import sys
 from pathlib import Path
+
+import pyspark
 
 from lakehouse.catalog import UnsupportedCatalog, pyiceberg_properties, spark_catalog_conf
 from lakehouse.reader import Reader
@@ -65,6 +66,7 @@ print(table.scan(limit=5).to_arrow())
 
 
 def _for_spark(conf: dict[str, str], table: str) -> dict[str, str]:
+    home = Path(pyspark.__file__).parent  # found by the script itself only where its own Python comes first on the path
     options = " \\\n  ".join(f"--conf {shlex.quote(f'{key}={value}')}" for key, value in conf.items())
     return {
         "spark": f'''# Spark, in Python
@@ -77,7 +79,7 @@ spark = builder.getOrCreate()
 spark.table("{table}").show(5)
 ''',
         "spark-sql": f"""# Spark, in a shell
-{Path(sys.executable).parent / "spark-sql"} --master 'local[2]' \\
+SPARK_HOME={shlex.quote(str(home))} {shlex.quote(str(home / "bin" / "spark-sql"))} --master 'local[2]' \\
   {options} \\
   -e 'SELECT * FROM {table} LIMIT 5'
 """,  # noqa: S608 - a text for people, with names out of the catalog

@@ -56,7 +56,8 @@ def answer(found: Answer, as_json: bool, seconds: Callable[[], float]) -> None:
     cells = [[_cell(value) for value in row] for row in found.rows]
     for row in cells:
         grid.add_row(*row)
-    if console.measure(grid).maximum <= console.width or not cells:
+    unbounded = console.options.update(width=_PIPE_WIDTH)
+    if console.measure(grid, options=unbounded).maximum <= console.width or not cells:
         _print(console, grid)
     else:
         _print_records(console, found.columns, cells)

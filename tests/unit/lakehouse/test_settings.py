@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.catalog import UnsupportedCatalog, open_catalog, spark_catalog_conf
+from lakehouse.catalog import NoTables, UnreadableCatalog, UnsupportedCatalog, open_catalog, spark_catalog_conf
 from lakehouse.errors import SettingsError
 from lakehouse.settings import OLDER_NAMES, Settings, load_settings
 
@@ -140,3 +140,12 @@ def test_catalog_that_is_unsafe_or_unknown_is_refused_with_the_choices(uri: str,
     assert "Use sqlite:///FILE" in str(caught.value)
     with pytest.raises(UnsupportedCatalog):
         open_catalog(Settings(catalog_uri=uri))
+
+
+def test_password_in_a_uri_is_not_shown() -> None:
+    uri = "postgresql+psycopg2://weir:s3cret@db:5432/lh"
+    for error in (UnreadableCatalog(uri, "refused"), NoTables(uri)):
+        assert "postgresql+psycopg2://weir:***@db:5432/lh" in str(error)
+    with pytest.raises(UnsupportedCatalog) as caught:
+        spark_catalog_conf(Settings(catalog_uri="mysql://weir:s3cret@db/lh"))
+    assert "'mysql://weir:***@db/lh'" in str(caught.value)
