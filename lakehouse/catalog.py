@@ -17,7 +17,8 @@ class UnsupportedCatalog(LakehouseError, Fatal):
 
     def __init__(self, uri: str, why: str) -> None:
         super().__init__(
-            f"catalog_uri {without_password(uri)!r}: {why}. Use sqlite:///FILE, postgresql://…, http(s)://… (REST), glue:, or hdfs://… (hadoop)."
+            f"catalog_uri {without_password(uri)!r}: {why}. "
+            "Use sqlite:///FILE, postgresql://…, http(s)://… (REST), glue:, or hdfs://… (hadoop)."
         )
 
 
@@ -26,7 +27,8 @@ class NoTables(LakehouseError, Fatal):
 
     def __init__(self, uri: str) -> None:
         super().__init__(
-            f"No tables yet: the catalog {without_password(uri)} is not there or empty. `weir up` starts the stream that makes them, `weir demo` shows one."
+            f"No tables yet: the catalog {without_password(uri)} is not there or empty. "
+            "`weir up` starts the stream that makes them, `weir demo` shows one."
         )
 
 
