@@ -1,6 +1,7 @@
 """Which dates and hours are there? Two dimensions for all domains; holidays are Vietnam's, the fiscal year begins in July."""
 
 from datetime import date, timedelta
+from functools import cache
 
 import holidays
 
@@ -46,6 +47,7 @@ DIM_TIME = Table(
 _MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
 
 
+@cache  # a domain is put together for every micro-batch
 def date_rows() -> list[tuple[object, ...]]:
     """Give the rows of `dim_date`, FIRST to LAST."""
     public = holidays.country_holidays("VN", years=range(FIRST.year, LAST.year + 1), language="en_US")
