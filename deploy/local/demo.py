@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -51,7 +51,7 @@ NOT_TAKEN_OVER = (
 )
 # The later of the two recorded answers for Hanoi was given on 2025-09-23.
 BEFORE_THE_REVISION = datetime(2025, 9, 21, tzinfo=UTC)
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.2
 # Without any progress for so long, something hangs. A cold driver on a busy machine is the slowest step.
 PATIENCE_SECONDS = 180.0
 DRIVER_GRACE_SECONDS = 30.0
@@ -122,10 +122,14 @@ def settings_text(rule: str) -> str:
 
 def environment_for(environment: Mapping[str, str], home: Path) -> dict[str, str]:
     """Give what the demo's processes inherit: the caller's environment without what leads to other data or results."""
-    dropped = {f"WEIR_{name.upper()}" for name in NOT_TAKEN_OVER}
-    dropped |= {older for older, name in OLDER_NAMES.items() if name in NOT_TAKEN_OVER}
-    kept = {name: value for name, value in environment.items() if name not in dropped and name != MULTIPROC}
+    dropped = {MULTIPROC, *(name for setting in NOT_TAKEN_OVER for name in names_of(setting))}
+    kept = {name: value for name, value in environment.items() if name not in dropped}
     return {**kept, "WEIR_HOME": str(home), "JAVA_HOME": str(find_java(environment).home)}
+
+
+def names_of(setting: str) -> list[str]:
+    """Give the environment's names of a setting."""
+    return [f"WEIR_{setting.upper()}", *(older for older, name in OLDER_NAMES.items() if name == setting)]
 
 
 @contextmanager
@@ -356,7 +360,8 @@ class Demo:
         held = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         try:
             for _, process, output in self.producers:
-                stop_process(ProcessKey.of(process.pid), 2) if process.poll() is None else None
+                if process.poll() is None:
+                    stop_process(ProcessKey.of(process.pid), 2)
                 process.wait()
                 output.close()
             self.producers.clear()
@@ -369,6 +374,7 @@ class Demo:
                 self.api.stop()
                 self.serves_api = False
             self.kafka.stop()
+            self._kill_what_was_not_noted()
             for part in ("stream", "kafka"):
                 remove_state(self.run, part)
             shutil.rmtree(self.scratch, ignore_errors=True)
@@ -376,6 +382,14 @@ class Demo:
             for one, handler in held.items():
                 signal.signal(one, handler)
         self._end_of_phase("stop")
+
+    def _kill_what_was_not_noted(self) -> None:
+        """Kill a process that was started in the very moment in which the demo was told to stop."""
+        for child in psutil.Process().children():
+            with suppress(psutil.Error):
+                if child.environ().get("WEIR_HOME") == str(self.settings.home):
+                    kill_group(ProcessKey.of(child.pid))
+                    child.wait(10)
 
     def _note(self, part: PartName, key: ProcessKey | None, address: str, condition: PartCondition = "up") -> None:
         """Write the part's state, so that `weir status` and `weir down` know it, even if the demo itself is killed."""
@@ -392,7 +406,7 @@ class Demo:
         """
         began = moved_at = time.monotonic()
         before = None
-        with self.console.status(what) as line:
+        with self.console.status(what, refresh_per_second=4) as line:
             while not is_so():
                 self._publishing()
                 self._check_parts()
@@ -445,7 +459,6 @@ def print_next(console: Console, home: Path, environment: Mapping[str, str]) -> 
     for verb, about in tries.items():
         console.print(f"  {prefix}{shown} {verb}", markup=False, soft_wrap=True)
         console.print(f"      {about}", style="dim", soft_wrap=True)
-    if ignored := sorted(name for name in environment if name in {f"WEIR_{place.upper()}" for place in PLACES} | set(OLDER_NAMES)):
-        ignored = [name for name in ignored if OLDER_NAMES.get(name, "warehouse_uri") in PLACES]
-        if ignored:
-            console.print(f"{', '.join(ignored)} had no say in the demo; unset it to read these tables.", soft_wrap=True)
+    ignored = [name for place in PLACES for name in names_of(place) if name in environment]
+    if ignored:
+        console.print(f"{', '.join(ignored)} had no say in the demo: unset it to read these tables.", soft_wrap=True)

@@ -92,7 +92,7 @@ def what_is_not_ours(home: Path) -> str:
 
 def what_is_in(home: Path) -> Left:
     """Measure Kafka's topics and the tables, without starting anything."""
-    return Left(_kafka_bytes(home / "kafka" / "data"), _table_heads(home / CATALOG))
+    return Left(_kafka_bytes(home / "kafka" / "data"), table_heads(home / CATALOG))
 
 
 def prepare(home: Path, settings_text: str) -> None:
@@ -171,7 +171,8 @@ def _kafka_bytes(data: Path) -> int:
     return sum(file.stat().st_size for file in data.glob("*/*.log") if not file.parent.name.startswith("__"))
 
 
-def _table_heads(catalog: Path) -> dict[str, str]:
+def table_heads(catalog: Path) -> dict[str, str]:
+    """Read which metadata file is current for each table, from the embedded catalog alone."""
     if not catalog.exists():
         return {}
     with closing(sqlite3.connect(catalog)) as connection:
