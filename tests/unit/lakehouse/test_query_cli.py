@@ -2,7 +2,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -167,8 +166,8 @@ def test_unknown_engine_is_wrong_usage(house: House) -> None:
     assert "there are duckdb, pyiceberg, spark, spark-sql" in " ".join(ran.stderr.replace("│", " ").split())
 
 
-def test_query_over_many_small_files_takes_no_time_to_speak_of(house: House) -> None:
-    """Two hundred files, as a stream leaves them; the budget of 2 s is for processor time, which a busy machine does not stretch."""
+def test_two_hundred_small_files_cost_less_than_starting_the_command(house: House) -> None:
+    """As a stream leaves them. Processor time against that of a query without files: a busy machine stretches both."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -178,16 +177,16 @@ def test_query_over_many_small_files_takes_no_time_to_speak_of(house: House) -> 
     for file in files:
         pq.write_table(pa.Table.from_pylist([{"symbol": "S", "value": b"x" * 200}] * 125, schema=plain), file)
     table.add_files(files)
-    spent = []
-    for _ in range(3):
-        before, started = os.times(), time.perf_counter()
-        ran = weir(house.settings.home, "query", "SELECT symbol, count(*) AS n FROM silver.trades GROUP BY ALL", "--json")
-        wall, after = time.perf_counter() - started, os.times()
-        spent.append(min(wall, after.children_user + after.children_system - before.children_user - before.children_system))
-        if spent[-1] < 2:
-            break
-    assert sum(row["n"] for row in json.loads(ran.stdout)) == 25_003
-    assert min(spent) < 2
+
+    def processor_seconds(sql: str) -> float:
+        before = os.times()
+        ran = weir(house.settings.home, "query", sql, "--json")
+        after = os.times()
+        assert json.loads(ran.stdout) == [{"n": 25_003}]
+        return after.children_user + after.children_system - before.children_user - before.children_system
+
+    start = min(processor_seconds("SELECT 25003 AS n") for _ in range(2))
+    assert min(processor_seconds("SELECT count(symbol) AS n FROM silver.trades") for _ in range(2)) < 2 * start
 
 
 def _jars(folder: Path) -> Path:
