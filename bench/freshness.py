@@ -19,13 +19,14 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 from confluent_kafka import Producer
 from rich.console import Console
 from rich.table import Table
 
 from deploy.local.kafka_broker import EmbeddedKafka
 from lakehouse.catalog import open_catalog
-from lakehouse.contract import to_millis
+from lakehouse.contract import Value, to_millis
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.settings import Settings
 
@@ -98,7 +99,7 @@ def _produce(bootstrap: str, warm_up: float, measured: float) -> tuple[Sent, int
         hour = next_hour[place] - chance.randint(1, min(48, next_hour[place])) if changed else next_hour[place]
         next_hour[place] += not changed
         now = datetime.now(UTC)
-        record = {
+        record: dict[str, Value] = {
             "location_key": f"p{place:03d}",
             "ts_utc": FIRST_HOUR + timedelta(hours=hour),
             **{name: round(chance.uniform(5, 90), 1) for name in ("pm25", "pm10", "o3", "no2", "so2", "co")},
@@ -124,8 +125,8 @@ def _find(home: str, done: Event, found: Any) -> None:  # noqa: ANN401 - a multi
             last = snapshot.snapshot_id
             rows = table.scan(selected_fields=("location_key", "ts_utc", "retrieved_ts")).to_arrow()
             at = time.time()
-            hours, retrieved = (rows[name].cast("int64").to_numpy() // 1000 for name in ("ts_utc", "retrieved_ts"))
-            for place, hour, newest in zip(rows["location_key"].to_pylist(), hours.tolist(), retrieved.tolist(), strict=True):
+            columns = [pc.divide(rows[name].cast("int64"), 1000).to_pylist() for name in ("ts_utc", "retrieved_ts")]
+            for place, hour, newest in zip(rows["location_key"].to_pylist(), *columns, strict=True):
                 times = seen.setdefault((place, hour), [])
                 if not times or times[-1][0] < newest:
                     times.append((newest, at))

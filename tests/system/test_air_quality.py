@@ -32,7 +32,7 @@ def records(answers: list[RecordedAnswer], settings: Settings) -> Iterator[Recor
     for answer in answers:
         for _, hours in answer.places(known):
             assert hours is not None
-            yield from hours.records()
+            yield from hours.readings()
 
 
 def facts(name: str) -> list[dict[str, str]]:

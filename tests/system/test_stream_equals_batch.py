@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
@@ -39,7 +40,7 @@ def stream_of(places: list[str], chance: random.Random, parts: int) -> list[list
             in_episode = place == places[0] and hour in EPISODE
             if not in_episode and chance.random() < 0.03:
                 continue
-            measures: dict[str, float | None] = {
+            measures: dict[str, Any] = {
                 "pm25": 300.0 if place == places[0] and hour in range(EPISODE.start - 24, EPISODE.stop) else round(level, 1),
                 "o3": round(chance.uniform(0, 300), 1),
                 "co": None if chance.random() < 0.2 else round(chance.uniform(100, 12_000), 1),
