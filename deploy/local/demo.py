@@ -26,6 +26,7 @@ from typing import IO
 
 import psutil
 from rich.console import Console
+from rich.text import Text
 
 from deploy.local.demo_home import SETTINGS_FILE, choose_home, note_what_is_left, only_demo, prepare
 from deploy.local.demo_report import Agreement, freshness_seconds, print_findings, print_revision, read_agreement
@@ -99,13 +100,13 @@ def run_demo(settings: Settings) -> None:
         # An environment's port may be that of the stack in the other home.
         port = settings.kafka_port if home == settings.home else None
         demo = Demo(home, port, environment_for(os.environ, home), console, started)
+        grace_seconds = DRIVER_GRACE_SECONDS / 3
         try:
             demo.show(expects_agreement=rule == AQI_RULE)
-        except BaseException:
-            demo.stop(DRIVER_GRACE_SECONDS / 3)
-            raise
-        demo.stop(DRIVER_GRACE_SECONDS)
-        note_what_is_left(home)
+            grace_seconds = DRIVER_GRACE_SECONDS
+        finally:
+            demo.stop(grace_seconds)
+            note_what_is_left(home)
     print_next(console, home, os.environ)
     phases = " · ".join(f"{name} {seconds:.0f} s" for name, seconds in demo.phases)
     console.print(f"\nall done in {time.monotonic() - started:.0f} s ({phases}); everything that was started is stopped", soft_wrap=True)
@@ -139,7 +140,9 @@ def _told_to_stop() -> Iterator[None]:
     def leave(number: int, _: object) -> None:
         sys.exit(128 + number)
 
-    before = {one: signal.signal(one, leave) for one in (signal.SIGTERM, signal.SIGHUP)}
+    # What is ignored stays so: under nohup a closed terminal ends nothing.
+    heeded = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {one: signal.signal(one, leave) for one in heeded}
     try:
         yield
     finally:
@@ -351,7 +354,7 @@ class Demo:
                 said = output.read()
             if code != 0:
                 log = log_file(self.settings, "producer")
-                raise PartFailed("producer", f"ended with exit code {code} at {what.since} to {what.until}", last_line(log), log)
+                raise PartFailed("producer", f"{_how_it_ended(code)} at {what.since} to {what.until}", last_line(log), log)
             self.published += int(json.loads(said)["hours"])
         return bool(self.producers)
 
@@ -415,17 +418,17 @@ class Demo:
                     before, moved_at = counts, time.monotonic()
                 if time.monotonic() - moved_at > PATIENCE_SECONDS:
                     raise self._hangs(what)
-                line.update(f"{what} · {time.monotonic() - began:.0f} s · {counts}")
+                line.update(Text(f"{what} · {time.monotonic() - began:.0f} s · {counts.short}", no_wrap=True, overflow="ellipsis"))
                 time.sleep(POLL_SECONDS)
         if not self.console.is_terminal:
             self.console.print(f"{what}: {time.monotonic() - began:.1f} s", style="dim")
 
     def _check_parts(self) -> None:
         if self.kafka.process is not None and (code := self.kafka.process.poll()) is not None:
-            raise PartFailed("kafka", f"ended with exit code {code}", last_line(self.kafka.log), self.kafka.log)
+            raise PartFailed("kafka", _how_it_ended(code), last_line(self.kafka.log), self.kafka.log)
         if self.driver is not None and (code := self.driver.poll()) is not None:
             log = log_file(self.settings, "stream")
-            raise PartFailed("stream", f"ended with exit code {code}", last_line(log), log)
+            raise PartFailed("stream", _how_it_ended(code), last_line(log), log)
 
     def _hangs(self, what: str) -> PartFailed:
         log = log_file(self.settings, "stream")
@@ -439,6 +442,10 @@ class Demo:
         now = time.monotonic()
         self.phases.append((name, now - self._phase_began))
         self._phase_began = now
+
+
+def _how_it_ended(code: int) -> str:
+    return f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
 
 
 def print_next(console: Console, home: Path, environment: Mapping[str, str]) -> None:

@@ -155,7 +155,7 @@ def print_findings(console: Console, tables: DemoTables) -> None:
     _print_grid(
         console,
         "Worst days",
-        ("city", "day (UTC)", ">AQI at most", ">mean", ">hours > 150", ">PM2.5 µg/m³", "by"),
+        ("city", "day (UTC)", ">highest AQI", ">mean", ">hours > 150", ">PM2.5 µg/m³", "by"),
         [
             (r["location_key"], r["date_utc"], r["max_aqi"], r["mean_aqi"], r["hours_bad"], r["pm25"], r["dominant_pollutant"])
             for r in worst
@@ -180,13 +180,13 @@ def print_revision(console: Console, before: Mapping[str, Sequence[Row]], after:
         ("hour (UTC)", ">PM2.5 was", ">is", ">AQI was", ">is"),
         [(_hour(now["ts_utc"]), was.get("pm25"), now["pm25"], was.get("aqi"), now["aqi"]) for was, now in shown if now],
     )
-    names = {"avg_pm25": "mean PM2.5", "avg_aqi": "mean AQI", "max_aqi": "highest AQI"}
+    names = {"avg_pm25": "mean PM2.5", "avg_aqi": "mean AQI", "max_aqi": "highest AQI", "peak_aqi": "peak AQI"}
     for was, now in changed(before["days"], after["days"], "date_utc"):
         day = now.get("date_utc") or was["date_utc"]
         console.print(f"day {day}: {_differences(was, now, names)}", highlight=False, soft_wrap=True)
     for was, now in changed(before["episodes"], after["episodes"], "start_ts"):
         start = _hour(now.get("start_ts") or was["start_ts"])
-        what = f"{now['duration_hours']} hours, new" if not was else "gone" if not now else _differences(was, now, {})
+        what = f"{now['duration_hours']} hours, new" if not was else "gone" if not now else _differences(was, now, names)
         console.print(f"episode from {start}: {what}", highlight=False, soft_wrap=True)
     if not changed(before["episodes"], after["episodes"], "start_ts"):
         console.print(f"episodes of those days: {len(after['episodes'])}, unchanged", highlight=False)

@@ -44,6 +44,11 @@ class Counts:
         gold = f"gold {self.hours:,} hours, {self.days:,} days, {self.episodes:,} episodes"
         return f"bronze {self.bronze:,} · silver {self.silver:,} · {gold}"
 
+    @property
+    def short(self) -> str:
+        """For the one line that changes while something is waited for: with the wait's name it fits 80 columns."""
+        return f"bronze {self.bronze:,} silver {self.silver:,} gold {self.hours:,}"
+
 
 @dataclass(frozen=True, slots=True)
 class Commit:
