@@ -31,7 +31,7 @@ class Applied:
     rows_in: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
-    touched: Spans = Spans(())
+    touched: Spans = field(default_factory=lambda: Spans(()))
 
     @property
     def accepted(self) -> int:

@@ -66,7 +66,10 @@ class Table:
         partitioning = f"\nPARTITIONED BY ({', '.join(self.partitioned_by)})" if self.partitioned_by else ""
         properties = TABLE_PROPERTIES | {"weir.grain": self.grain, "weir.key": ",".join(self.key)} | self.properties
         pairs = ", ".join(f"{quote(k)} = {quote(v)}" for k, v in properties.items())
-        return f"CREATE TABLE IF NOT EXISTS {self.name} (\n  {columns}\n) USING iceberg{partitioning}\nCOMMENT {quote(self.grain)}\nTBLPROPERTIES ({pairs})"
+        return (
+            f"CREATE TABLE IF NOT EXISTS {self.name} (\n  {columns}\n) USING iceberg{partitioning}\n"
+            f"COMMENT {quote(self.grain)}\nTBLPROPERTIES ({pairs})"
+        )
 
 
 def quote(text: str) -> str:

@@ -16,5 +16,6 @@ class AlreadyRunning(StreamError, Fatal):
 
     def __init__(self, domain: str, pid: str) -> None:
         super().__init__(
-            f"The stream of {domain} already runs here (process {pid or 'unknown'}): two drivers would write the same tables. `weir down` stops it."
+            f"The stream of {domain} already runs here (process {pid or 'unknown'}): two drivers would write the same tables. "
+            "`weir down` stops it."
         )

@@ -28,9 +28,9 @@ class TopicRecreated(LakehouseError, Fatal):
 
     def __init__(self, table: str, topic: str, found: str, expected: str) -> None:
         super().__init__(
-            f"{table} holds offsets of topic {topic} with id {expected}, but the broker's topic has id {found}: it was deleted and made again, "
-            f"so its offsets mean other messages and going on would lose or mix rows. Nothing was written. Restore the broker's data, or publish "
-            f"what is missing under a new WEIR_HOME."
+            f"{table} holds offsets of topic {topic} with id {expected}, but the broker's topic has id {found}: it was deleted and "
+            f"made again, so its offsets mean other messages, and going on would lose or mix rows. Nothing was written. Restore the "
+            f"broker's data, or publish what is missing under a new WEIR_HOME."
         )
 
 

@@ -62,12 +62,13 @@ def merge_whole(rows: DataFrame, gold: Gold, entity: str, span: Spans) -> None:
     gone = present.join(rows.select(*table.key), on=list(table.key), how="left_anti").withColumn(GONE, F.lit(True))
     source = rows.withColumn(GONE, F.lit(False)).unionByName(gone)
     assignments = ", ".join(f"{name} = s.{name}" for name in table.names)
+    values = ", ".join(f"s.{name}" for name in table.names)
     _merge(
         source,
         table,
         "",
         [f"WHEN MATCHED AND s.{GONE} THEN DELETE", f"WHEN MATCHED AND NOT ({_same(table)}) THEN UPDATE SET {assignments}"],
-        insert=f"WHEN NOT MATCHED AND NOT s.{GONE} THEN INSERT ({', '.join(table.names)}) VALUES ({', '.join(f's.{name}' for name in table.names)})",
+        insert=f"WHEN NOT MATCHED AND NOT s.{GONE} THEN INSERT ({', '.join(table.names)}) VALUES ({values})",
     )
 
 

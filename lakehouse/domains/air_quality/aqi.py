@@ -11,6 +11,7 @@ are not truncated, as the Open-Meteo API does (open-meteo.com, air quality API, 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 from pyspark.sql import DataFrame
@@ -123,7 +124,7 @@ def interpolate(concentration: str, scale: Scale) -> str:
     points = list(zip(scale.concentrations, scale.indices, strict=True))
     segments = [
         (upper_c, f"{_double(lower_i)} + ({concentration} - {_double(lower_c)}) * {_double((upper_i - lower_i) / (upper_c - lower_c))}")
-        for (lower_c, lower_i), (upper_c, upper_i) in zip(points[:-1], points[1:], strict=True)
+        for (lower_c, lower_i), (upper_c, upper_i) in pairwise(points)
     ]
     *inner, (_, beyond) = segments  # the last segment has no upper end
     if scale.last == "hold":

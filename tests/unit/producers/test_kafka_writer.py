@@ -115,7 +115,7 @@ def test_no_address_and_no_broker_are_told_apart(monkeypatch: pytest.MonkeyPatch
     for ask in (lambda: ensure_topic("", HOURLY, 2), lambda: connect("", "run")):
         with pytest.raises(NoKafkaAddressError, match="no Kafka: run `weir up --services-only` or set WEIR_KAFKA_BOOTSTRAP"):
             ask()
-    monkeypatch.setattr("producers.kafka_writer.BROKER_SECONDS", 0.3)
+    monkeypatch.setattr("lakehouse.topics.BROKER_SECONDS", 0.3)
     with pytest.raises(NoKafkaError, match=r"no Kafka broker answers at 127.0.0.1:1 within 0.3 s") as caught:
         ensure_topic("127.0.0.1:1", HOURLY, 2)
     assert isinstance(caught.value, Retryable)
