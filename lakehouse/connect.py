@@ -56,7 +56,7 @@ connection = duckdb.connect()
 connection.execute("SET TimeZone = 'UTC'")
 connection.register("{name}", table.scan().to_arrow())
 print(connection.sql("SELECT * FROM {name} LIMIT 5"))
-''',  # noqa: S608 - a text for people, with names out of the catalog
+''',
         "pyiceberg": f"""# PyIceberg alone, in Python
 {load}
 print(table.schema())
@@ -82,7 +82,7 @@ spark.table("{table}").show(5)
 SPARK_HOME={shlex.quote(str(home))} {shlex.quote(str(home / "bin" / "spark-sql"))} --master 'local[2]' \\
   {options} \\
   -e 'SELECT * FROM {table} LIMIT 5'
-""",  # noqa: S608 - a text for people, with names out of the catalog
+""",
     }
 
 

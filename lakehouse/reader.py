@@ -281,7 +281,7 @@ def _register(connection: duckdb.DuckDBPyConnection, path: tuple[str, ...], rows
     )
     typed = f" REPLACE ({', '.join(f'{column}::JSON AS {column}' for column in json_columns)})" if json_columns else ""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {NAME}.{layer}")
-    source = f"SELECT *{typed} FROM temp.main.{_quoted(held)}"  # noqa: S608 - names are quoted
+    source = f"SELECT *{typed} FROM temp.main.{_quoted(held)}"
     connection.execute(f"CREATE OR REPLACE VIEW {NAME}.{layer}.{name} AS {source}")
 
 
