@@ -39,10 +39,6 @@ QUERY_LAST_COMMIT = Gauge(
     ["query"],
     multiprocess_mode="mostrecent",
 )
-QUERY_LAG = Gauge(
-    "weir_query_lag_messages", "Messages in Kafka that are not in the query's table yet", ["query"], multiprocess_mode="mostrecent"
-)
-QUERY_RESTARTS = Counter("weir_query_restarts_total", "Times that a query was started again after it failed", ["query"])
 
 # The machine. part: kafka, stream, producer, metrics.
 PART_UP = Gauge("weir_part_up", "1 while a part of the stack runs, else 0", ["part"], multiprocess_mode="mostrecent")

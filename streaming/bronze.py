@@ -11,7 +11,7 @@ from lakehouse.domain import Domain
 from lakehouse.parse import to_bronze
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import append_once
-from streaming.progress import BatchReport, timed
+from streaming.progress import BatchReport, batch_properties, timed
 
 Body = Callable[[DataFrame, int], None]
 
@@ -41,7 +41,7 @@ def bronze_body(domain: Domain, topic_ids: Mapping[str, str], report: Callable[[
 
     def append(messages: DataFrame, batch_id: int) -> None:
         with timed(query_name(domain), batch_id, report) as batch:
-            properties = {"weir.query": query_name(domain), "weir.batch-id": str(batch_id)}
+            properties = batch_properties(query_name(domain), batch_id)
             batch.rows_in = batch.rows_out = append_once(to_bronze(messages, domain.contract), domain.bronze, topic_ids, properties)
         failpoints.reach("bronze.committed")
 

@@ -4,10 +4,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.metadata import version
 
 import structlog
 
 log = structlog.get_logger("weir.stream")
+
+
+def batch_properties(query: str, batch_id: int) -> dict[str, str]:
+    """Give what every snapshot of a micro-batch says of it; `lh.ops.batches` reads it back."""
+    return {"weir.query": query, "weir.batch-id": str(batch_id), "weir.code-version": version("weir")}
 
 
 @dataclass(slots=True)

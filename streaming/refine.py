@@ -10,7 +10,7 @@ from lakehouse.domain import Domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.tables import write_dimensions
 from streaming.bronze import Body, with_trigger
-from streaming.progress import BatchReport, timed
+from streaming.progress import BatchReport, batch_properties, timed
 
 
 def query_name(domain: Domain) -> str:
@@ -46,7 +46,7 @@ def refine_body(build: Callable[[], Domain], report: Callable[[BatchReport], Non
             write_dimensions(rows.sparkSession, domain)
         last = domain
         with timed(query_name(domain), batch_id, report) as batch:
-            met = apply(rows, domain, {"weir.query": query_name(domain), "weir.batch-id": str(batch_id)})
+            met = apply(rows, domain, batch_properties(query_name(domain), batch_id))
             batch.rows_in, batch.rows_out = met.rows_in, met.accepted
             batch.rejected, batch.warned = met.rejected, met.warned
 
