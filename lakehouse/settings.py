@@ -113,7 +113,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Put the environment before the file, and the file before the defaults."""
-        home = Path(os.environ.get("WEIR_HOME") or ".weir")
+        home = Path(init_settings().get("home") or os.environ.get("WEIR_HOME") or ".weir")
         return (init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=home / "weir.toml"))
 
     def model_post_init(self, _: Any) -> None:  # noqa: ANN401 - pydantic's signature

@@ -15,6 +15,7 @@ def test_written_list_of_settings_is_up_to_date(file: str, text: str) -> None:
 def test_example_names_every_setting_with_its_meaning_and_changes_nothing_when_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.chdir(tmp_path)  # a home made by `make demo` beside the code has settings of its own
     plain = load_settings({})
     assigned = dict(line[2:].split("=", 1) for line in env_example().splitlines() if line.startswith("# WEIR_"))
     assert [name.removeprefix("WEIR_").lower() for name in assigned] == list(Settings.model_fields)
