@@ -1,0 +1,135 @@
+"""Do the transforms compute what the EPA's tables and the definitions say? Cases worked out by hand."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse.domains.air_quality import aqi
+from lakehouse.domains.air_quality.tables import SILVER
+from lakehouse.domains.air_quality.transforms import GoldRules, to_city_days, to_episodes, to_hourly_facts
+from lakehouse.sinks.merge import latest_per_key
+
+START = datetime(2024, 3, 1, tzinfo=UTC)
+
+
+def clean_hours(spark: SparkSession, rows: list[dict[str, Any]]) -> DataFrame:
+    """Build clean hours; a row names its hour after START and what matters to the case, the rest is null."""
+    schema = ", ".join(f"{c.name} {c.type}" for c in SILVER.columns)
+    filled = []
+    for row in rows:
+        ts = START + timedelta(hours=row["hour"])
+        known = {
+            "location_key": "hanoi",
+            "ts_utc": ts,
+            "date_utc": ts.date(),
+            "date_key": int(ts.strftime("%Y%m%d")),
+            "time_key": ts.hour,
+            "is_forecast": False,
+            "retrieved_ts": START + timedelta(days=90),
+        } | row
+        filled.append(tuple(known.get(name) for name in SILVER.names))
+    return spark.createDataFrame(filled, schema)
+
+
+def facts(spark: SparkSession, rows: list[dict[str, Any]], rule: str = "us-epa-2012") -> dict[int, Any]:
+    made = to_hourly_facts(clean_hours(spark, rows), GoldRules(aqi_rule=rule, timezones={"hanoi": "Asia/Ho_Chi_Minh"}))  # type: ignore[arg-type]
+    return {int((row["ts_utc"].astimezone(UTC) - START) / timedelta(hours=1)): row for row in made.collect()}
+
+
+@pytest.mark.parametrize(
+    ("rule", "concentration", "index"),
+    [
+        ("us-epa-2012", 12.0, 50),
+        ("us-epa-2012", 35.5, 100),
+        ("us-epa-2012", 6.0, 25),
+        ("us-epa-2012", 45.5, 125),
+        ("us-epa-2012", 2.76, 12),  # 11.5 exactly: half up
+        ("us-epa-2012", 650.5, 600),  # beyond the last point the last segment goes on
+        ("us-epa-2024", 9.0, 50),
+        ("us-epa-2024", 35.5, 100),
+        ("us-epa-2024", 125.5, 200),
+        ("us-epa-2024", 325.5, 500),
+    ],
+)
+def test_pm25_index_at_the_points_of_each_edition(spark: SparkSession, rule: str, concentration: float, index: int) -> None:
+    made = facts(spark, [{"hour": hour, "pm25": concentration} for hour in range(25)], rule)
+    assert (made[24]["aqi"], made[24]["dominant_pollutant"], made[24]["aqi_rule"]) == (index, "pm25", rule)
+
+
+def test_mean_is_of_the_hours_before_and_needs_three_quarters_of_them(spark: SparkSession) -> None:
+    rows = [{"hour": hour, "pm25": 12.0} for hour in range(18)] + [{"hour": 18, "pm25": 900.0}]
+    made = facts(spark, rows)
+    assert made[17]["aqi"] is None, "17 of 24 hours before are not enough"
+    assert made[18]["aqi"] == 50, "18 are, and the hour itself does not count"
+    assert made[17]["dominant_pollutant"] is None
+
+
+@pytest.mark.parametrize(
+    ("measures", "index", "pollutant"),
+    [
+        ({"no2": 54 * 1.88}, 50, "no2"),
+        ({"so2": 75 * 2.62}, 100, "so2"),
+        ({"so2": 1000 * 2.62}, 200, "so2"),  # an hour alone counts as 200 at most
+        ({"o3": 125 * 1.96}, 100, "o3"),
+        ({"no2": 100 * 1.88, "so2": 75 * 2.62}, 100, "no2"),  # a tie goes to the first
+    ],
+)
+def test_index_of_the_hour_itself(spark: SparkSession, measures: dict[str, float], index: int, pollutant: str) -> None:
+    made = facts(spark, [{"hour": 0, **measures}])
+    assert (made[0]["aqi"], made[0]["dominant_pollutant"]) == (index, pollutant)
+
+
+def test_ozone_below_125_ppb_has_no_hourly_index(spark: SparkSession) -> None:
+    assert facts(spark, [{"hour": 0, "o3": 100 * 1.96}])[0]["aqi"] is None
+
+
+def test_local_keys_follow_the_places_zone_and_completeness_counts_ten_measures(spark: SparkSession) -> None:
+    row = facts(spark, [{"hour": 20, "pm25": 1.0, "aod": 0.1, "co2": 420.0}])[20]
+    assert (row["date_key"], row["time_key"]) == (20240301, 20)
+    assert (row["local_date_key"], row["local_time_key"]) == (20240302, 3)
+    assert row["data_completeness"] == 30.0
+
+
+def test_forecast_hours_are_no_facts_and_do_not_enter_a_mean(spark: SparkSession) -> None:
+    rows: list[dict[str, Any]] = [{"hour": hour, "pm25": 12.0, "is_forecast": hour == 5} for hour in range(19)]
+    made = facts(spark, rows)
+    assert 5 not in made
+    assert made[18]["aqi"] is None, "17 measured hours before"
+
+
+def test_city_day_counts_the_hours_of_each_category(spark: SparkSession) -> None:
+    indices = [50, 51, 100, 101, 150, 151, 200, 201, 300, 301, None]
+    columns = ", ".join(f"CAST(NULL AS DOUBLE) AS aqi_{p}" for p in aqi.POLLUTANTS if p != "o3")
+    hours = spark.sql(
+        "SELECT 'hanoi' AS location_key, DATE '2024-03-01' AS date_utc, 20240301 AS date_key, CAST(pos AS DOUBLE) AS pm25, "
+        f"CAST(col AS INT) AS aqi, CAST(col AS DOUBLE) AS aqi_o3, {columns}, 'us-epa-2012' AS aqi_rule "
+        f"FROM posexplode(array({', '.join('NULL' if i is None else str(i) for i in indices)}))"
+    )
+    (day,) = to_city_days(hours).collect()
+    counts = [day[f"hours_{c}"] for c in ("good", "moderate", "usg", "unhealthy", "very_unhealthy", "hazardous")]
+    assert counts == [1, 2, 2, 2, 2, 1]
+    assert (day["hours_measured"], day["max_aqi"], day["dominant_pollutant"], day["avg_pm25"]) == (11, 301, "o3", 5.0)
+
+
+def test_episode_needs_consecutive_hours_and_a_missing_one_breaks_it(spark: SparkSession) -> None:
+    high = [*range(0, 4), *range(5, 8), *range(10, 16)]  # 4 hours, 3 hours, 6 hours; hours 4, 8 and 9 are missing
+    columns = ", ".join(f"CAST(NULL AS DOUBLE) AS aqi_{p}" for p in aqi.POLLUTANTS if p != "pm10")
+    hours = spark.sql(
+        f"SELECT 'hanoi' AS location_key, TIMESTAMP '2024-03-01 00:00:00' + make_interval(0, 0, 0, 0, col) AS ts_utc, 151 + col AS aqi, "
+        f"CAST(151 + col AS DOUBLE) AS aqi_pm10, {columns}, 'us-epa-2012' AS aqi_rule FROM explode(array({', '.join(map(str, high))}))"
+    )
+    made = sorted(to_episodes(hours, GoldRules()).collect(), key=lambda row: row["start_ts"])
+    assert [(row["duration_hours"], row["peak_aqi"], row["avg_aqi"], row["severity_level"]) for row in made] == [
+        (4, 154, 152.5, "unhealthy"),
+        (6, 166, 163.5, "unhealthy"),
+    ]
+    again = {row["episode_id"] for row in to_episodes(hours, GoldRules()).collect()}
+    assert again == {row["episode_id"] for row in made}, "a rebuild gives the same ids"
+
+
+def test_of_two_rows_retrieved_at_one_time_the_order_of_arrival_does_not_decide(spark: SparkSession) -> None:
+    one, other = {"hour": 0, "pm25": 10.0}, {"hour": 0, "pm25": 20.0}
+    kept = [latest_per_key(clean_hours(spark, rows), SILVER, "retrieved_ts").collect()[0]["pm25"] for rows in ([one, other], [other, one])]
+    assert kept == [20.0, 20.0]
