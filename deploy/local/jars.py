@@ -151,7 +151,7 @@ def _maven(jars: list[Jar], environment: Mapping[str, str], folder: Path, *optio
     )
     pom = folder.with_suffix(".pom.xml")
     pom.write_text(
-        '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>\n'
+        "<project><modelVersion>4.0.0</modelVersion>\n"
         "<groupId>weir</groupId><artifactId>jars</artifactId><version>1</version><packaging>pom</packaging>\n"
         f"<dependencies>\n{dependencies}</dependencies></project>\n"
     )
