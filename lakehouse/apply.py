@@ -70,7 +70,8 @@ def apply(rows: DataFrame, domain: Domain, properties: Mapping[str, str]) -> App
 
 def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans) -> None:
     """Recompute what a touched span of silver reaches in every gold table, whole, and merge it."""
-    reached = {gold.table.name: _grown(spark, gold, domain.entity, gold.reach(touched)) for gold in domain.gold}
+    touching = {gold.table.name: _touching(spark, gold, domain.entity, gold.reach(touched)) for gold in domain.gold}
+    reached = {gold.table.name: gold.reach(touched).joined(touching[gold.table.name]) for gold in domain.gold}
     needed = _needed(domain, reached)
     made: dict[str, DataFrame] = {}
     try:
@@ -80,7 +81,8 @@ def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans) -> None:
             rows = only_in(spark.table(source), gold.reads(needed[name]), domain.entity, domain.event_time) if from_table else made[source]
             # What lies outside the span was computed without its look-back: it is nobody's.
             made[name] = only_in(gold.to_rows(rows), needed[name], domain.entity, gold.starts, gold.ends).persist()
-            if gold.grows is None or reached[name] != gold.reach(touched) or not made[name].isEmpty():
+            # Most micro-batches meet no episode: nothing to make and none to delete needs no commit.
+            if gold.grows is None or touching[name] or not made[name].isEmpty():
                 merge_whole(only_in(made[name], reached[name], domain.entity, gold.starts, gold.ends), gold, domain.entity, reached[name])
             if number == 0:
                 failpoints.reach("gold.first_table")
@@ -166,15 +168,14 @@ def _to_rejects(judged: DataFrame, domain: str) -> DataFrame:
     return rejected.dropDuplicates(["topic", "partition", "kafka_offset"])
 
 
-def _grown(spark: SparkSession, gold: Gold, entity: str, span: Spans) -> Spans:
-    """Let a span grow by the rows of the table that touch it, so that whole episodes are read.
+def _touching(spark: SparkSession, gold: Gold, entity: str, span: Spans) -> list[tuple[str, datetime, datetime]]:
+    """Find the rows of a table that touch a span, which grows by them so that whole episodes are read; none where rows do not grow.
 
     Hours outside the span have not changed, so what reaches into it from outside is a row of the table as it stands, or
     shorter than a row.
     """
     if gold.grows is None:
-        return span
+        return []
     near = span.widened(before=gold.grows, after=gold.grows)
-    touching = only_in(spark.table(gold.table.name), near, entity, gold.starts, gold.ends)
-    rows = touching.select(entity, gold.starts, gold.ends).collect()
-    return span.joined((row[0], _aware(row[1]), _aware(row[2])) for row in rows)
+    rows = only_in(spark.table(gold.table.name), near, entity, gold.starts, gold.ends).select(entity, gold.starts, gold.ends).collect()
+    return [(row[0], _aware(row[1]), _aware(row[2])) for row in rows]

@@ -164,3 +164,27 @@ def test_forecast_hours_stay_in_silver_until_they_have_passed(spark: SparkSessio
     pipeline.drain()
     assert pipeline.table("gold.fact_air_quality_hourly").num_rows == 13
     pipeline.assert_gold_is_right()
+
+
+def test_an_episode_that_a_revision_takes_away_is_deleted_and_one_that_it_splits_is_two(
+    spark: SparkSession, kafka: Kafka, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path, kafka_bootstrap=kafka.bootstrap)
+    pipeline = Pipeline.open(spark, settings, topic="vanish.hourly.v1").prepare()
+
+    def no2(hour: int, level: float, version: int) -> Record:  # an index of the hour alone, so that a run is made by hand
+        return reading(hour=hour, version=version, pm25=None, pm10=None, o3=None, co=None, so2=None, no2=level * 1.88)
+
+    def episodes() -> list[int]:
+        return sorted(pipeline.table("gold.fact_episode")["duration_hours"].to_pylist())
+
+    pipeline.publish(no2(hour, 500.0, 0) for hour in (*range(5), *range(100, 111)))
+    pipeline.drain()
+    assert episodes() == [5, 11]
+    pipeline.publish([no2(105, 10.0, 1)])
+    pipeline.drain()
+    assert episodes() == [5, 5, 5]
+    pipeline.publish(no2(hour, 10.0, 1) for hour in range(5))  # the whole of the first lies inside what they reach
+    pipeline.drain()
+    assert episodes() == [5, 5]
+    pipeline.assert_gold_is_right()
