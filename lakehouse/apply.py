@@ -7,7 +7,8 @@ are keyed by their offset, silver keeps the newer version, and gold never adds t
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -26,12 +27,21 @@ PROPERTY_PREFIX = "spark.sql.iceberg.snapshot-property."
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What one call of `apply` met: rows read, accepted and rejected (by rule), warnings by rule, and the span touched."""
+    """What one call of `apply` met.
+
+    Attributes:
+        rows_in: rows read.
+        rejected: rows by the rule that rejected them.
+        warned: accepted rows by the warning they broke.
+        touched: the spans of silver that the accepted rows lie in.
+        offsets: first and last offset of the rows, by topic and partition.
+    """
 
     rows_in: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
     touched: Spans = field(default_factory=lambda: Spans(()))
+    offsets: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
 
     @property
     def accepted(self) -> int:
@@ -55,14 +65,14 @@ def apply(rows: DataFrame, domain: Domain, properties: Mapping[str, str]) -> App
         met = _summarize(judged, domain)
         if met.rows_in == 0:  # the first micro-batch of an Iceberg stream may be empty
             return met
-        _set_properties(rows.sparkSession, properties, met)
-        if met.rejected:
-            merge_rows(_to_rejects(judged, domain.name), REJECTS)
-        if met.touched:
-            accepted = domain.to_silver(judged.where(F.col(RULE).isNull()))
-            merge_newer(latest_per_key(accepted, domain.silver, domain.contract.version), domain, met.touched)
-            failpoints.reach("silver.merged")
-            refresh_gold(rows.sparkSession, domain, met.touched)
+        with _saying(rows.sparkSession, properties, met):
+            if met.rejected:
+                merge_rows(_to_rejects(judged, domain.name), REJECTS)
+            if met.touched:
+                accepted = domain.to_silver(judged.where(F.col(RULE).isNull()))
+                merge_newer(latest_per_key(accepted, domain.silver, domain.contract.version), domain, met.touched)
+                failpoints.reach("silver.merged")
+                refresh_gold(rows.sparkSession, domain, met.touched)
         return met
     finally:
         judged.unpersist()
@@ -101,7 +111,7 @@ def _needed(domain: Domain, reached: Mapping[str, Spans]) -> dict[str, Spans]:
     return needed
 
 
-def to_gold(spark: SparkSession, domain: Domain, silver: DataFrame) -> dict[str, DataFrame]:
+def to_gold(domain: Domain, silver: DataFrame) -> dict[str, DataFrame]:
     """Compute every gold table from all of silver in one batch pass, without writing: the other side of stream = batch."""
     made = {domain.silver.name: silver}
     for gold in domain.gold:
@@ -117,24 +127,35 @@ def to_silver(rows: DataFrame, domain: Domain) -> DataFrame:
 
 
 def _summarize(judged: DataFrame, domain: Domain) -> Applied:
-    """Count the rows and find what they touch, in one job: a row per rule, entity and day."""
+    """Count the rows and find what they touch, in one job: a row per partition, rule, entity and day."""
     event_time = F.col(domain.event_time)
     groups: list[Row] = (
-        judged.groupBy(RULE, WARNINGS, domain.entity, F.to_date(event_time).alias("day"))
-        .agg(F.count(F.lit(1)).alias("rows"), F.min(event_time).alias("first"), F.max(event_time).alias("last"))
+        judged.groupBy("topic", "partition", RULE, WARNINGS, domain.entity, F.to_date(event_time).alias("day"))
+        .agg(
+            F.count(F.lit(1)).alias("rows"),
+            F.min(event_time).alias("first"),
+            F.max(event_time).alias("last"),
+            F.min("kafka_offset").alias("first_offset"),
+            F.max("kafka_offset").alias("last_offset"),
+        )
         .collect()
     )
     rejected: Counter[str] = Counter()
     warned: Counter[str] = Counter()
     touched = []
+    offsets: dict[str, dict[str, tuple[int, int]]] = {}
     for group in groups:
+        if group["topic"] is not None:
+            partitions = offsets.setdefault(group["topic"], {})
+            first, last = partitions.get(str(group["partition"]), (group["first_offset"], group["last_offset"]))
+            partitions[str(group["partition"])] = (min(first, group["first_offset"]), max(last, group["last_offset"]))
         if group[RULE] is not None:
             rejected[group[RULE]] += group["rows"]
             continue
         touched.append((group[domain.entity], _aware(group["first"]), _aware(group["last"])))
         for name in group[WARNINGS]:
             warned[name] += group["rows"]
-    return Applied(sum(group["rows"] for group in groups), dict(rejected), dict(warned), Spans.of(touched))
+    return Applied(sum(group["rows"] for group in groups), dict(rejected), dict(warned), Spans.of(touched), offsets)
 
 
 def _aware(instant: datetime) -> datetime:
@@ -142,16 +163,23 @@ def _aware(instant: datetime) -> datetime:
     return instant.astimezone(UTC)
 
 
-def _set_properties(spark: SparkSession, properties: Mapping[str, str], met: Applied) -> None:
-    """Put what the batch was into the snapshot of every MERGE that follows in this session."""
+@contextmanager
+def _saying(spark: SparkSession, properties: Mapping[str, str], met: Applied) -> Iterator[None]:
+    """Put what the batch was into the snapshot of every MERGE in this block."""
     said = {
         **properties,
         "weir.rows-in": str(met.rows_in),
         "weir.rows-accepted": str(met.accepted),
         "weir.rejected": json.dumps(met.rejected),
+        "weir.offset-range": json.dumps(met.offsets),
     }
     for name, value in said.items():
         spark.conf.set(PROPERTY_PREFIX + name, value)
+    try:
+        yield
+    finally:
+        for name in said:
+            spark.conf.unset(PROPERTY_PREFIX + name)
 
 
 def _to_rejects(judged: DataFrame, domain: str) -> DataFrame:

@@ -114,7 +114,7 @@ class Pipeline:
         rows = self.spark.table(BRONZE.name)
         if chosen is not None:
             rows = rows.where(rows["location_key"].isin(chosen))
-        by_batch = to_gold(self.spark, self.domain, to_silver(rows, self.domain).localCheckpoint())
+        by_batch = to_gold(self.domain, to_silver(rows, self.domain).localCheckpoint())
         zones = {p.location_key: p.timezone for p in read_locations(locations_file(self.settings.locations_path, self.settings.home))}
         by_duckdb = recompute(
             self.table("bronze.open_meteo_hourly", chosen),
