@@ -20,7 +20,7 @@ demo: setup ## from recorded answers of Open-Meteo to gold in minutes, with a cr
 	@.venv/bin/weir demo
 
 test: setup check ## everything: check, then the tests with Spark, and those with real Kafka
-	$(PYTEST) tests/spark tests/system --timeout=$(TIMEOUT)
+	$(PYTEST) tests/spark tests/system --timeout=$(TIMEOUT) --durations=12
 
 check: setup ## ruff, mypy --strict and the unit tests
 	.venv/bin/ruff check .
