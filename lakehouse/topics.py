@@ -1,5 +1,6 @@
 """Is a contract's topic there, and which one is it? Asked of the broker by producers and streams before they begin."""
 
+import stamina
 import structlog
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient
@@ -50,8 +51,7 @@ def ensure_topic(bootstrap: str, contract: Contract, partitions: int) -> str:
         topics = admin.list_topics(timeout=BROKER_SECONDS).topics
         if contract.topic not in topics:
             _create(admin, bootstrap, contract.topic, partitions)
-        described = admin.describe_topics(TopicCollection([contract.topic]), request_timeout=BROKER_SECONDS)
-        return str(described[contract.topic].result(timeout=2 * BROKER_SECONDS).topic_id)
+        return _id(admin, contract.topic)
     except KafkaException as error:
         raise NoKafkaError(bootstrap, _text(error)) from error
 
@@ -65,6 +65,19 @@ def _create(admin: AdminClient, bootstrap: str, name: str, partitions: int) -> N
         if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
             raise TopicError(f"topic {name} cannot be created at {bootstrap}: {_text(error)}") from error
     log.info("topic created", topic=name, partitions=partitions)
+
+
+def _id(admin: AdminClient, name: str) -> str:
+    """Ask for the topic's id; a topic that another program made a moment ago may not be known to the broker at once."""
+    for attempt in stamina.retry_context(on=_is_not_known_yet, attempts=None, timeout=BROKER_SECONDS, wait_initial=0.1, wait_max=1):
+        with attempt:
+            described = admin.describe_topics(TopicCollection([name]), request_timeout=BROKER_SECONDS)
+            return str(described[name].result(timeout=2 * BROKER_SECONDS).topic_id)
+    raise AssertionError("a retry ends by an answer or an error")
+
+
+def _is_not_known_yet(error: Exception) -> bool:
+    return isinstance(error, KafkaException) and error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
 
 
 def _text(error: KafkaException) -> str:

@@ -39,6 +39,7 @@ def test_an_added_town_is_in_gold_after_the_first_poll_and_its_history_by_produc
     home.mkdir()
     weir(home, "add-city", "Huế", "16.4637", "107.5909", "--timezone", "Asia/Ho_Chi_Minh")
     server = OpenMeteoServer(0, RECORDED)
+    server.start()
     try:
         api = {"WEIR_OPEN_METEO_URL": server.url}
         weir(home, "up", **api)
