@@ -129,8 +129,9 @@ class OpenMeteoServer:
 
     def stop(self) -> None:
         """Stop answering, and give the port back."""
-        self._http.shutdown()
-        self._thread.join()
+        if self._thread.is_alive():  # one that never answered would wait for itself for ever
+            self._http.shutdown()
+            self._thread.join()
         self._http.server_close()
 
     def __enter__(self) -> "OpenMeteoServer":
