@@ -27,7 +27,8 @@ def to_key(name: str, latitude: float, longitude: float) -> str:
 
     A name of another script has none of these; its key is made of its coordinates.
     """
-    plain = unicodedata.normalize("NFKD", name.casefold().translate(PLAIN_LETTERS))
+    # Decomposed first: letters such as a mathematical A are plain capitals only after it.
+    plain = unicodedata.normalize("NFKD", name).casefold().translate(PLAIN_LETTERS)
     letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
     words = "".join(letter if letter.isascii() and letter.isalnum() else " " for letter in letters).split()
     if words and any(letter.isalpha() for word in words for letter in word):

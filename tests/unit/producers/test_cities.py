@@ -1,5 +1,6 @@
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,8 @@ from producers.cities import CityTakenError, add_to_list, to_city, to_key
         ("Weißenfels", "weissenfels"),
         ("Ålesund", "alesund"),
         ("10 de Abril", "10_de_abril"),
+        ("𝕬lma Ata", "alma_ata"),
+        ("Ǿster", "oster"),
         ("Москва", "place_n557500_e376200"),
         ("北京", "place_n557500_e376200"),
         ("!", "place_n557500_e376200"),
@@ -30,6 +33,11 @@ from producers.cities import CityTakenError, add_to_list, to_city, to_key
 )
 def test_key_is_plain_and_always_the_same(name: str, key: str) -> None:
     assert to_key(name, 55.75, 37.62) == key
+
+
+def test_every_letter_there_is_makes_a_key_that_a_list_takes() -> None:
+    refused = [hex(code) for code in range(sys.maxunicode + 1) if not KEY_PATTERN.fullmatch(to_key(chr(code), 1.0, 1.0))]
+    assert not refused
 
 
 @given(st.text(), st.floats(-90, 90), st.floats(-180, 180))
