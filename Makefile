@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit spark system bench bench-quick lock clean
+.PHONY: help setup demo test check unit spark system bench bench-quick bench-lock lock clean
 
 PYTHON_IN := .venv/bin/python
 PYTEST := $(PYTHON_IN) -m pytest
@@ -42,6 +42,9 @@ bench: setup ## benchmarks; one of them with CASE=name
 
 bench-quick: setup ## the same on less data
 	$(PYTHON_IN) -m bench --quick $(CASE)
+
+bench-lock: setup ## write bench/peer/jars.lock anew from the jars.in beside it
+	$(PYTHON_IN) -m deploy.local.jars lock --wanted bench/peer/jars.in
 
 lock: setup ## write the three lock files anew from pyproject.toml, requirements-build.in and jars.in (UPGRADE=1: newest versions)
 	@deploy/local/lock.sh $(if $(UPGRADE),--upgrade)

@@ -1,20 +1,45 @@
 """Which figure? `python -m bench [--quick] [CASE]`: runs one case, or all, and prints what docs/benchmarks.md keeps."""
 
 import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable
 
+from bench.backlog_bronze import backlog_bronze
+from bench.backlog_gold import backlog_gold
+from bench.endurance import endurance
+from bench.first_batch import first_batch
 from bench.freshness import freshness
+from bench.hourly_job import hourly_job
+from bench.report import hardware
+from bench.table_size import table_size
 
-CASES = {"freshness": freshness}
+CASES: dict[str, Callable[[bool], None]] = {
+    "B1": backlog_bronze,
+    "B2": backlog_gold,
+    "B3": freshness,  # and B7: one run of the load gives both
+    "B4": table_size,
+    "B5": hourly_job,
+    "B6": first_batch,
+    "B8": endurance,
+}
+OTHER_NAMES = {"B7": "B3", "freshness": "B3", "memory": "B3"}
 
 
 def main() -> None:
     """Run the named case, or every one."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("case", nargs="?", choices=[*CASES], help="case to run; all without")
+    parser.add_argument("case", nargs="?", choices=[*CASES, *OTHER_NAMES], help="case to run; all without")
     parser.add_argument("--quick", action="store_true", help="the same on less data")
     chosen = parser.parse_args()
-    for name in [chosen.case] if chosen.case else CASES:
-        CASES[name](quick=chosen.quick)
+    # So that a benchmark that is told to end leaves no process and no folder.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    print(hardware(), flush=True)
+    for name in [OTHER_NAMES.get(chosen.case, chosen.case)] if chosen.case else CASES:
+        began = time.monotonic()
+        CASES[name](chosen.quick)
+        print(f"{name} took {time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

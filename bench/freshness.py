@@ -1,157 +1,224 @@
-"""How old is a reading when somebody else can see it in gold?
+"""B3 and B7: how old is a reading when somebody else can see it in gold, and how much memory does that take?
 
-100 readings a second, each a new or a changed hour of one of 100 places, go through the production driver. An independent
-process polls the catalog every 100 ms with PyIceberg and notes when it finds a reading, or a newer retrieval of its hour, in
-`lh.gold.fact_air_quality_hourly`: the time from produce to the end of that read. The warm-up is left out.
+100 readings a second, each a new or a changed hour of one of 100 places, go through the production driver. An independent process
+polls the catalog every 100 ms and opens each snapshot it has not seen.
+
+In `fact_air_quality_hourly` a reading is visible when its row, or that of a newer retrieval of its hour, has been read from the
+files which a snapshot added. In the other tables it is visible when a snapshot says that it was made of a micro-batch with the
+reading's offset (the property `weir.offset-range` that `apply` writes; a day or an episode is recomputed whole). That the property
+tells the truth is checked on the hourly table for every reading: none may be claimed before its row is there.
+
+Memory is the sum of the proportional set sizes of driver, its JVM and the broker after the whole load.
 """
 
 import multiprocessing
-import os
-import random
-import signal
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-from confluent_kafka import Producer
-from rich.console import Console
-from rich.table import Table
+import pyarrow.parquet as pq
 
-from deploy.local.kafka_broker import EmbeddedKafka
-from lakehouse.catalog import open_catalog
-from lakehouse.contract import Value, to_millis
-from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.settings import Settings
+from bench.catalog_reader import CatalogReader, added_files, offset_ranges
+from bench.load import LiveLoad, Sent
+from bench.measure import MIB, Usage, median, percentile, pss_bytes, pss_of, spread, tree
+from bench.report import goal, show
+from bench.stage import Batch, Stage, logged_batches, stage, wait_ready
 
-PLACES, PER_SECOND = 100, 100
-SEED = 20240101
-FIRST_HOUR = datetime(2024, 1, 1, tzinfo=UTC)
 POLL_SECONDS = 0.1
 DRAIN_SECONDS = 60
-TABLE = "gold.fact_air_quality_hourly"
+HOURLY_TABLE, *OTHERS = TABLES = ("gold.fact_air_quality_hourly", "gold.fact_city_daily", "gold.fact_episode")
 
 Key = tuple[str, int]  # place, hour in ms
-Sent = list[tuple[str, int, int]]  # place, hour, retrieved_ts, both in ms
+
+
+@dataclass(slots=True)
+class Found:
+    """What the independent reader found.
+
+    Attributes:
+        rows: for each place and hour, the retrievals in the order they were found: retrieved_ts in ms, and when.
+        covered: for each table, in order: when a snapshot was found, and the last offset it covers by partition.
+        polls: how often it looked.
+    """
+
+    rows: dict[Key, list[tuple[int, float]]]
+    covered: dict[str, list[tuple[float, dict[int, int]]]]
+    polls: int = 0
+
+
+@dataclass(slots=True)
+class LoadRun:
+    """One run of the live load. Latencies in seconds by table, memory in bytes by process, micro-batches after the warm-up."""
+
+    latencies: dict[str, list[float]]
+    memory: dict[str, int]
+    peak: int
+    cores: float
+    batches: list[Batch]
+
+    @property
+    def every_table(self) -> list[float]:
+        """Seconds until the reading was in the last of the gold tables."""
+        return [max(each) for each in zip(*self.latencies.values(), strict=True)]
 
 
 def freshness(quick: bool) -> None:
-    """Measure and print p50, p99 and max."""
-    warm_up, measured = (20, 30) if quick else (60, 120)
-    with tempfile.TemporaryDirectory(prefix="weir-bench-") as folder:
-        home = Path(folder)
-        _write_places(home)
-        broker = EmbeddedKafka(home / "kafka", home / "kafka.log", environment=dict(os.environ))
-        broker.start()
-        environment = os.environ | {"WEIR_HOME": str(home), "WEIR_KAFKA_BOOTSTRAP": broker.bootstrap}
-        with (home / "stream.log").open("w") as log:
-            command = [sys.executable, "-m", "weir", "stream", "air_quality"]
-            driver = subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-        try:
-            _wait_until_ready(home, driver)
-            latencies = _measure(Settings(home=home, kafka_bootstrap=broker.bootstrap), warm_up, measured)
-        finally:
-            os.killpg(driver.pid, signal.SIGKILL)
-            driver.wait()
-            broker.stop()
-    _print(latencies, measured)
+    """Measure and print B3 and B7."""
+    # 60 s + 240 s: memory is read after five minutes of load.
+    warm_up, measured, repeats = (15, 25, 1) if quick else (60, 240, 3)
+    runs = []
+    for _ in range(repeats):
+        with stage() as here:
+            runs.append(run_load(here, warm_up, measured))
+    print_freshness(runs, measured)
+    print_memory(runs, warm_up + measured)
 
 
-def _measure(settings: Settings, warm_up: float, measured: float) -> list[float]:
+def run_load(here: Stage, warm_up: float, measured: float, look: bool = True) -> LoadRun:
+    """Run the load through a driver of its own.
+
+    Args:
+        here: where.
+        warm_up: seconds of load that are not measured.
+        measured: seconds that are.
+        look: whether the independent reader looks on.
+    """
+    load = LiveLoad(here.bootstrap)
+    home = here.home(load.places)
+    driver = here.driver(home)
+    wait_ready(home, driver)
     context = multiprocessing.get_context("spawn")
-    done = context.Event()
-    found: Any = context.Queue()
-    reader = context.Process(target=_find, args=(str(settings.home), done, found))
-    reader.start()
-    sent, counted_from = _produce(settings.kafka_bootstrap, warm_up, measured)
-    time.sleep(DRAIN_SECONDS)
-    done.set()
-    seen: dict[Key, list[tuple[int, float]]] = found.get(timeout=60)
-    reader.join(60)
-    latencies = []
-    for place, hour, retrieved in sent:
-        if retrieved < counted_from:
-            continue
-        when = [at for newest, at in seen.get((place, hour), []) if newest >= retrieved]
-        if not when:
-            raise SystemExit(f"the reading of {place} at {hour} was not in gold {DRAIN_SECONDS} s after the last one was sent")
-        latencies.append(min(when) - retrieved / 1000)
-    return latencies
+    done, queue = context.Event(), context.Queue()
+    reader = context.Process(target=_look, args=(str(home.folder / "catalog.db"), done, queue), daemon=True)
+    if look:
+        reader.start()
+    load.run(warm_up)
+    first, batches = len(load.sent), len(logged_batches(driver.log))
+    with Usage(driver.pid, here.broker_pid) as used:
+        load.run(measured)
+        memory = {_name(p.pid): pss_of(p.pid) for p in tree([driver.pid])} | {"broker": pss_bytes([here.broker_pid])}
+    if not driver.running():
+        raise RuntimeError("the driver ended under the load")
+    # The micro-batches of the drain are smaller than those of the load.
+    logged = logged_batches(driver.log)[batches:]
+    latencies: dict[str, list[float]] = {}
+    if look:
+        time.sleep(DRAIN_SECONDS if measured > DRAIN_SECONDS else DRAIN_SECONDS / 3)
+        done.set()
+        found: Found = queue.get(timeout=60)
+        reader.join(60)
+        latencies = _latencies(load.sent[first:], found)
+    driver.stop()
+    return LoadRun(latencies, memory, used.peak_pss, used.cpu_seconds / measured, logged)
 
 
-def _produce(bootstrap: str, warm_up: float, measured: float) -> tuple[Sent, int]:
-    """Send readings at an even pace; what was sent, and from which retrieved_ts on it counts."""
-    chance = random.Random(SEED)
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 5, "partitioner": "murmur2_random"})
-    next_hour = [0] * PLACES
-    sent: Sent = []
-    start = time.time()
-    for n in range(int((warm_up + measured) * PER_SECOND)):
-        time.sleep(max(0.0, start + n / PER_SECOND - time.time()))
-        place = n % PLACES
-        changed = next_hour[place] > 0 and chance.random() < 0.5
-        hour = next_hour[place] - chance.randint(1, min(48, next_hour[place])) if changed else next_hour[place]
-        next_hour[place] += not changed
-        now = datetime.now(UTC)
-        record: dict[str, Value] = {
-            "location_key": f"p{place:03d}",
-            "ts_utc": FIRST_HOUR + timedelta(hours=hour),
-            **{name: round(chance.uniform(5, 90), 1) for name in ("pm25", "pm10", "o3", "no2", "so2", "co")},
-            "retrieved_ts": now.replace(microsecond=now.microsecond // 1000 * 1000),
-        }
-        producer.produce(HOURLY.topic, HOURLY.encode(record), key=HOURLY.encode_key(record))
-        producer.poll(0)
-        sent.append((f"p{place:03d}", to_millis(FIRST_HOUR) + hour * 3_600_000, to_millis(now)))
-    producer.flush(30)
-    return sent, int((start + warm_up) * 1000)
+def _latencies(sent: list[Sent], found: Found) -> dict[str, list[float]]:
+    by_row = [_row_at(one, found) for one in sent]
+    by_offset = {table: [_covered_at(one, table, found) for one in sent] for table in TABLES}
+    early = sum(claimed < read for claimed, read in zip(by_offset[HOURLY_TABLE], by_row, strict=True))
+    if early:
+        raise RuntimeError(f"{early} readings were claimed by a snapshot of {HOURLY_TABLE} before their rows were there")
+    times = {HOURLY_TABLE: by_row} | {table: by_offset[table] for table in OTHERS}
+    return {table: [at - one.retrieved / 1000 for at, one in zip(ats, sent, strict=True)] for table, ats in times.items()}
 
 
-def _find(home: str, done: Event, found: Any) -> None:  # noqa: ANN401 - a multiprocessing queue has no public type
-    """Poll the catalog until told that it is done; note when each newer retrieval of an hour was first found."""
-    table = open_catalog(Settings(home=Path(home))).load_table(TABLE)
-    seen: dict[Key, list[tuple[int, float]]] = {}
-    last = None
+def _row_at(one: Sent, found: Found) -> float:
+    for newest, at in found.rows.get((one.place, one.hour), []):
+        if newest >= one.retrieved:
+            return at
+    raise RuntimeError(f"the reading of {one.place} at {one.hour} was not in {HOURLY_TABLE} when the last had been sent for long")
+
+
+def _covered_at(one: Sent, table: str, found: Found) -> float:
+    # Micro-batches come in the order of the offsets: the first to reach this one held it.
+    for at, last in found.covered[table]:
+        if last.get(one.partition, -1) >= one.offset:
+            return at
+    raise RuntimeError(f"no snapshot of {table} covers partition {one.partition}, offset {one.offset}")
+
+
+def _look(catalog: str, done: Event, queue: Any) -> None:  # noqa: ANN401 - a multiprocessing queue has no public type
+    """Poll the catalog until told that it is done, in a process of its own."""
+    reader = CatalogReader(Path(catalog))
+    found = Found({}, {table: [] for table in TABLES})
+    newest = dict.fromkeys(TABLES, -1)
     while not done.is_set():
         began = time.time()
-        table.refresh()
-        snapshot = table.current_snapshot()
-        if snapshot is not None and snapshot.snapshot_id != last:
-            last = snapshot.snapshot_id
-            rows = table.scan(selected_fields=("location_key", "ts_utc", "retrieved_ts")).to_arrow()
-            at = time.time()
-            columns = [pc.divide(rows[name].cast("int64"), 1000).to_pylist() for name in ("ts_utc", "retrieved_ts")]
-            for place, hour, newest in zip(rows["location_key"].to_pylist(), *columns, strict=True):
-                times = seen.setdefault((place, hour), [])
-                if not times or times[-1][0] < newest:
-                    times.append((newest, at))
+        for name in TABLES:
+            newest[name] = _look_at(reader, name, newest[name], found)
+        found.polls += 1
         time.sleep(max(0.0, POLL_SECONDS - (time.time() - began)))
-    found.put(seen)
+    queue.put(found)
 
 
-def _write_places(home: Path) -> None:
-    line = '{{"location_key":"p{n:03d}","location_name":"place {n}","latitude":21.0,"longitude":105.8,"timezone":"Asia/Ho_Chi_Minh"}}'
-    (home / "locations.jsonl").write_text("\n".join(line.format(n=n) for n in range(PLACES)))
+def _look_at(reader: CatalogReader, name: str, newest: int, found: Found) -> int:
+    """Open the snapshots of a table that have come since; give the newest sequence number."""
+    table = reader.table(name)
+    if table is None:
+        return newest
+    fresh = [one for one in table.snapshots() if (one.sequence_number or 0) > newest]
+    for snapshot in sorted(fresh, key=lambda one: one.sequence_number or 0):
+        rows = []
+        if name == HOURLY_TABLE:
+            for file in added_files(table, snapshot):
+                columns = pq.read_table(file, columns=["location_key", "ts_utc", "retrieved_ts"], partitioning=None)
+                millis = [pc.divide(columns[c].cast("int64"), 1000).to_pylist() for c in ("ts_utc", "retrieved_ts")]
+                rows += list(zip(columns["location_key"].to_pylist(), *millis, strict=True))
+        at = time.time()
+        for place, hour, retrieved in rows:
+            times = found.rows.setdefault((place, hour), [])
+            if not times or times[-1][0] < retrieved:
+                times.append((retrieved, at))
+        found.covered[name].append((at, {p: last for p, (_, last) in offset_ranges(snapshot).items()}))
+        newest = snapshot.sequence_number or 0
+    return newest
 
 
-def _wait_until_ready(home: Path, driver: "subprocess.Popen[bytes]") -> None:
-    ready = home / "run" / "stream-air_quality.ready.json"
-    limit = time.monotonic() + 300
-    while not ready.exists():
-        if driver.poll() is not None or time.monotonic() > limit:
-            raise SystemExit(f"the driver did not start:\n{(home / 'stream.log').read_text()[-2000:]}")
-        time.sleep(0.2)
+def _name(pid: int) -> str:
+    name = Path(f"/proc/{pid}/comm").read_text().strip()
+    return "driver's JVM" if name == "java" else f"driver's {name}"
 
 
-def _print(latencies: list[float], seconds: float) -> None:
-    cuts = statistics.quantiles(latencies, n=100)
-    table = Table(title=f"freshness: produce -> found in lh.{TABLE}, {PER_SECOND} readings/s for {seconds:g} s")
-    for name in ("readings", "p50 s", "p90 s", "p99 s", "max s"):
-        table.add_column(name, justify="right")
-    table.add_row(str(len(latencies)), f"{cuts[49]:.2f}", f"{cuts[89]:.2f}", f"{cuts[98]:.2f}", f"{max(latencies):.2f}")
-    Console().print(table)
+def print_freshness(runs: list[LoadRun], measured: float) -> None:
+    """Print B3."""
+
+    def cut(name: str | None, percent: float) -> list[float]:
+        return [percentile(run.every_table if name is None else run.latencies[name], percent) for run in runs]
+
+    rows = [
+        [name or "every gold table", f"{len(runs[0].every_table):,}", *(spread(cut(name, p), 2) for p in (50, 90, 99, 100))]
+        for name in (*TABLES, None)
+    ]
+    show(
+        f"B3 produce -> visible, 100 readings/s for {measured:g} s, seconds, median of {len(runs)} (least-greatest)",
+        ["", "readings", "p50", "p90", "p99", "max"],
+        rows,
+        [
+            goal(f"{HOURLY_TABLE} p50 s", median(cut(HOURLY_TABLE, 50)), 2),
+            goal(f"{HOURLY_TABLE} p99 s", median(cut(HOURLY_TABLE, 99)), 5),
+            goal("every gold table p50 s", median(cut(None, 50)), 3),
+            goal("every gold table p99 s", median(cut(None, 99)), 6),
+            f"  driver and broker used {median(run.cores for run in runs):.2f} cores",
+        ],
+    )
+
+
+def print_memory(runs: list[LoadRun], seconds: float) -> None:
+    """Print B7."""
+    totals = [sum(run.memory.values()) / MIB for run in runs]
+    names = runs[0].memory
+    show(
+        f"B7 memory after {seconds:g} s of the load, MiB of PSS, median of {len(runs)}",
+        [*(["sum"]), *names, "peak of the sum"],
+        [
+            [
+                spread(totals, 0),
+                *(f"{median(run.memory.get(name, 0) for run in runs) / MIB:,.0f}" for name in names),
+                f"{median(run.peak for run in runs) / MIB:,.0f}",
+            ]
+        ],
+        [goal("sum of PSS, GiB", median(totals) / 1024, 3)],
+    )

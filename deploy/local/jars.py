@@ -211,13 +211,13 @@ def _sha256(file: Path) -> str | None:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def lock(environment: Mapping[str, str]) -> None:
-    """Resolve jars.in with Maven and write jars.lock: each class path's closure, sorted, with hashes.
+def lock(environment: Mapping[str, str], wanted_file: Path = WANTED) -> None:
+    """Resolve a jars.in with Maven and write the jars.lock beside it: each class path's closure, sorted, with hashes.
 
     Raises:
         JarsUnavailable: Maven is missing, or could not resolve them.
     """
-    rows = [line.split() for line in WANTED.read_text().splitlines() if line.strip() and not line.startswith("#")]
+    rows = [line.split() for line in wanted_file.read_text().splitlines() if line.strip() and not line.startswith("#")]
     found: list[Jar] = []
     for classpath in sorted({row[1] for row in rows}):
         wanted = [Jar.parse(row[0], classpath) for row in rows if row[1] == classpath]
@@ -235,7 +235,7 @@ def lock(environment: Mapping[str, str]) -> None:
                 *group, artifact, version, _ = file.relative_to(into).parts
                 found.append(Jar(".".join(group), artifact, version, classpath, _sha256(file) or ""))
     header = "# group:artifact:version  sha256  classpath. Written by `make lock` from jars.in: each class path's whole closure.\n"
-    LOCK.write_text(header + "".join(f"{jar.coordinates}  {jar.sha256}  {jar.classpath}\n" for jar in found))
+    wanted_file.with_name(LOCK.name).write_text(header + "".join(f"{jar.coordinates}  {jar.sha256}  {jar.classpath}\n" for jar in found))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -243,10 +243,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.local.jars", description="Fetch or lock the jars of Spark and Kafka.")
     parser.add_argument("verb", choices=["fetch", "lock"])
     parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="folder with one folder for each class path")
+    parser.add_argument("--wanted", type=Path, default=WANTED, help="another list than jars.in, to lock")
     asked = parser.parse_args(arguments)
     try:
         if asked.verb == "lock":
-            lock(dict(os.environ))
+            lock(dict(os.environ), asked.wanted)
         else:
             fetch(asked.folder, dict(os.environ))
     except WeirError as error:

@@ -1,0 +1,39 @@
+"""B8: does a micro-batch get slower as commits pile up? Half an hour at 100 readings a second, with a commit each round."""
+
+from bench.freshness import run_load
+from bench.measure import median
+from bench.report import goal, show
+from bench.stage import Batch, stage
+
+QUERIES = ("bronze.open_meteo_hourly", "silver.air_quality_hourly_clean")
+
+
+def endurance(quick: bool) -> None:
+    """Measure and print B8."""
+    warm_up, measured = (15, 30) if quick else (120, 1_800)
+    with stage() as here:
+        run = run_load(here, warm_up, measured, look=False)
+    print_endurance(run.batches, measured)
+
+
+def print_endurance(batches: list[Batch], seconds: float) -> None:
+    """Print the micro-batch times of the first tenth against those of the last."""
+    rows, notes = [], []
+    for query in QUERIES:
+        first, last = tenths([batch for batch in batches if batch.query == query])
+        a, b = median(batch.seconds for batch in first), median(batch.seconds for batch in last)
+        counts = [f"{median(batch.rows for batch in part):,.0f}" for part in (first, last)]
+        rows.append([query, str(sum(batch.query == query for batch in batches)), f"{a:.3f}", f"{b:.3f}", *counts])
+        notes.append(goal(f"{query}: last tenth / first tenth", b / a, 1.2))
+    show(
+        f"B8 micro-batch time, {seconds:g} s at 100 readings/s after the warm-up, one run",
+        ["query", "micro-batches", "first tenth s", "last tenth s", "rows first", "rows last"],
+        rows,
+        notes,
+    )
+
+
+def tenths(batches: list[Batch]) -> tuple[list[Batch], list[Batch]]:
+    """Cut off the first and the last tenth, at least one micro-batch each."""
+    count = max(1, len(batches) // 10)
+    return batches[:count], batches[-count:]

@@ -1,0 +1,83 @@
+"""B6: how long does it take from the start of the driver's process to its first committed micro-batch?
+
+With an empty home (tables are made first) and started again on it. Messages wait in the topic. Cold: nothing is kept between
+two JVMs. Where the settings know an archive of loaded classes (AppCDS), each is measured with and without it.
+"""
+
+import time
+
+from bench.catalog_reader import CatalogReader
+from bench.load import Backlog, publish
+from bench.measure import spread, wait_until
+from bench.report import show
+from bench.stage import START_SECONDS, Home, Stage, stage, wait_ready
+from lakehouse.settings import Settings
+
+BRONZE, GOLD = "bronze.open_meteo_hourly", "gold.fact_city_daily"
+PLACES, HOURS = 100, 10
+
+
+def first_batch(quick: bool) -> None:
+    """Measure and print B6."""
+    repeats = 1 if quick else 5
+    rows = []
+    for name, settings in variants().items():
+        times: list[tuple[float, float, float, float]] = []
+        with stage() as here:
+            if settings:
+                _make_archive(here, settings)
+            for _ in range(repeats):
+                times.append(_twice(here, settings, len(times)))
+        rows.append([name, *(spread([each[n] for each in times]) for n in range(4))])
+    show(
+        f"B6 from the start of the process, seconds, median of {repeats} (least-greatest)",
+        ["", "empty home: bronze", "empty home: gold", "again: bronze", "again: gold"],
+        rows,
+        [] if len(rows) > 1 else ["  no setting for an archive of classes here: cold only"],
+    )
+
+
+def variants() -> dict[str, dict[str, str]]:
+    """Name the ways to start: cold, and with the archive where there is a setting whose name holds `cds`."""
+    switches = [name for name in Settings.model_fields if "cds" in name]
+    if not switches:
+        return {"cold": {}}
+    flags = {name: Settings.model_fields[name].annotation is bool for name in switches}
+    off = {name.upper(): "false" for name, is_flag in flags.items() if is_flag}
+    on = {name.upper(): "true" for name, is_flag in flags.items() if is_flag}
+    return {"cold": off, "with the archive": on or {"LOG_FORMAT": "json"}}
+
+
+def _make_archive(here: Stage, settings: dict[str, str]) -> None:
+    """Run a driver to its end once, uncounted: where an archive is made by the first run, it is there for the next."""
+    home = here.home(PLACES)
+    driver = here.driver(home, settings)
+    wait_ready(home, driver)
+    driver.stop()
+
+
+def _twice(here: Stage, settings: dict[str, str], turn: int) -> tuple[float, float, float, float]:
+    home = here.home(PLACES)
+    publish(here.bootstrap, Backlog(PLACES, HOURS).messages(first_hour=2 * turn * HOURS))
+    empty = _once(here, home, settings)
+    publish(here.bootstrap, Backlog(PLACES, HOURS).messages(first_hour=(2 * turn + 1) * HOURS))
+    return (*empty, *_once(here, home, settings))
+
+
+def _once(here: Stage, home: Home, settings: dict[str, str]) -> tuple[float, float]:
+    """Start, wait for the first new snapshot of bronze and of gold, stop; both in seconds from the start."""
+    before = {name: _snapshot(home.reader, name) for name in (BRONZE, GOLD)}
+    reader = home.reader
+    began = time.time()
+    driver = here.driver(home, settings)
+    seconds = [
+        wait_until(lambda name=name: driver.running() and _snapshot(reader, name) not in (before[name], 0), START_SECONDS, name) - began  # type: ignore[misc]
+        for name in (BRONZE, GOLD)
+    ]
+    driver.stop()
+    return seconds[0], seconds[1]
+
+
+def _snapshot(reader: CatalogReader, name: str) -> int:
+    found = reader.snapshot(name)
+    return 0 if found is None else found.snapshot_id

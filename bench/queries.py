@@ -1,0 +1,125 @@
+"""Which parts of the product run alone in a benchmark? Each is the product's own function in the product's own session.
+
+    python -m bench.queries bronze     the production bronze query over what is in the topic
+    python -m bench.queries noop       the same read and the same parse, written nowhere
+    python -m bench.queries land|refine|gold   the hourly job: three programs, one after the other
+
+Each prints a JSON line for every micro-batch: rows, and when it was done (seconds since 1970).
+"""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse.apply import refresh_gold
+from lakehouse.domain import Domain
+from lakehouse.parse import to_bronze
+from lakehouse.registry import build_domain
+from lakehouse.rules import RULE, with_verdict
+from lakehouse.settings import Settings
+from lakehouse.sinks.fenced_append import append_once, newest_mark
+from lakehouse.sinks.merge import latest_per_key, merge_newer
+from lakehouse.sinks.tables import ensure_tables
+from lakehouse.spans import Spans
+from lakehouse.spark import open_spark
+from lakehouse.topics import ensure_topic
+from streaming import bronze
+
+TOUCHED = "touched.json"
+
+
+def run_bronze(spark: SparkSession, domain: Domain, settings: Settings, ids: Mapping[str, str]) -> None:
+    """Run the production query to the end of the topic."""
+    ensure_tables(spark, domain)
+    body = bronze.bronze_body(domain, dict(ids), lambda batch: _say(batch.rows_in))
+    bronze.start_bronze(bronze.read_topic(spark, domain, settings), domain, settings, body, available_now=True).awaitTermination()
+
+
+def run_noop(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping[str, str]) -> None:
+    """Read and parse as the bronze query does, in the same micro-batches, and drop the rows."""
+
+    def drop(messages: DataFrame, _: int) -> None:
+        to_bronze(messages, domain.contract).write.format("noop").mode("overwrite").save()
+
+    query = bronze.start_bronze(bronze.read_topic(spark, domain, settings), domain, settings, drop, available_now=True)
+    query.awaitTermination()
+    for progress in query.recentProgress:
+        began = time.mktime(time.strptime(progress["timestamp"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
+        at = began + float("0" + progress["timestamp"][19:23]) + progress["durationMs"]["triggerExecution"] / 1000
+        print(json.dumps({"rows": progress["numInputRows"], "at": at}), flush=True)
+
+
+def land(spark: SparkSession, domain: Domain, settings: Settings, ids: Mapping[str, str]) -> None:
+    """Step one of the hourly job: what is new in the topic, into bronze."""
+    held = newest_mark(spark, domain.bronze).next_offsets
+    starts = {str(partition): next_offset for (_, partition), next_offset in held.items()}
+    messages = (
+        spark.read.format("kafka")
+        .option("kafka.bootstrap.servers", settings.kafka_bootstrap)
+        .option("subscribe", domain.contract.topic)
+        .option("startingOffsets", json.dumps({domain.contract.topic: starts}) if starts else "earliest")
+        .load()
+    )
+    _say(append_once(to_bronze(messages, domain.contract), domain.bronze, ids, {}))
+
+
+def refine(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping[str, str]) -> None:
+    """Step two: bronze's newest append into silver; what it touched is noted for step three."""
+    history = spark.sql(f"SELECT snapshot_id, parent_id FROM {domain.bronze.name}.snapshots ORDER BY committed_at DESC LIMIT 1").first()
+    assert history is not None
+    rows = spark.read.option("start-snapshot-id", history["parent_id"]).option("end-snapshot-id", history["snapshot_id"])
+    judged = with_verdict(rows.table(domain.bronze.name), domain.rules).persist()
+    accepted = judged.where(F.col(RULE).isNull())
+    spans = accepted.groupBy(domain.entity).agg(F.min(domain.event_time).alias("a"), F.max(domain.event_time).alias("b")).collect()
+    touched = Spans.of((row[0], row["a"].astimezone(), row["b"].astimezone()) for row in spans)
+    merge_newer(latest_per_key(domain.to_silver(accepted), domain.silver, domain.contract.version), domain, touched)
+    (settings.home / TOUCHED).write_text(json.dumps([(e, a.timestamp(), b.timestamp()) for e, a, b in touched.rows]))
+    _say(judged.count())
+
+
+def gold(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping[str, str]) -> None:
+    """Step three: gold of what silver's new rows reach."""
+    touched = json.loads((settings.home / TOUCHED).read_text())
+    refresh_gold(spark, domain, Spans.of((e, datetime.fromtimestamp(a, UTC), datetime.fromtimestamp(b, UTC)) for e, a, b in touched))
+    _say(len(touched))
+
+
+STEPS: dict[str, Callable[[SparkSession, Domain, Settings, Mapping[str, str]], None]] = {
+    "bronze": run_bronze,
+    "noop": run_noop,
+    "land": land,
+    "refine": refine,
+    "gold": gold,
+}
+
+
+def _say(rows: int) -> None:
+    print(json.dumps({"rows": rows, "at": time.time()}), flush=True)
+
+
+def main(name: str) -> None:
+    """Run one of them, with the settings of the environment."""
+    settings = Settings()
+    domain = build_domain("air_quality", settings)
+    ids = {domain.contract.topic: ensure_topic(settings.kafka_bootstrap, domain.contract, settings.kafka_partitions)}
+    spark = open_spark(settings, f"weir bench {name}")
+    try:
+        STEPS[name](spark, domain, settings, ids)
+    finally:
+        spark.stop()
+
+
+def told(log: Path) -> list[tuple[int, float]]:
+    """Read what such a program printed: rows of each micro-batch, and when it was done."""
+    lines = [json.loads(line) for line in log.read_text(errors="replace").splitlines() if line.startswith('{"rows"')]
+    return [(int(line["rows"]), float(line["at"])) for line in lines]
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
