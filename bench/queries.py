@@ -25,7 +25,7 @@ from lakehouse.rules import RULE, with_verdict
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import append_once, newest_mark
 from lakehouse.sinks.merge import latest_per_key, merge_newer
-from lakehouse.sinks.tables import ensure_tables
+from lakehouse.sinks.tables import create_missing
 from lakehouse.spans import Spans
 from lakehouse.spark import open_spark
 from lakehouse.topics import ensure_topic
@@ -36,7 +36,7 @@ TOUCHED = "touched.json"
 
 def run_bronze(spark: SparkSession, domain: Domain, settings: Settings, ids: Mapping[str, str]) -> None:
     """Run the production query to the end of the topic."""
-    ensure_tables(spark, domain)
+    create_missing(spark, [domain.bronze])
     body = bronze.bronze_body(domain, dict(ids), lambda batch: _say(batch.rows_in))
     bronze.start_bronze(bronze.read_topic(spark, domain, settings), domain, settings, body, available_now=True).awaitTermination()
 
