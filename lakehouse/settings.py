@@ -93,6 +93,21 @@ class Settings(BaseSettings):
     poll_minutes: float = Field(15, gt=0, description="minutes between two polls of the live API")
     poll_past_days: int = Field(3, ge=1, le=90, description="days before today that every poll asks for again: the source revises them")
 
+    budget_path: str = Field(
+        "",
+        description="file in which all programs of the machine count their calls of the API, whatever their home "
+        "(default: weir/budget.db in $XDG_STATE_HOME, else in ~/.local/state)",
+    )
+    budget_per_minute: int | None = Field(
+        None, ge=0, description="weighted calls of the API a minute, 0 for no limit (default: 600, none for an API on the loopback)"
+    )
+    budget_per_hour: int | None = Field(
+        None, ge=0, description="weighted calls of the API an hour, 0 for no limit (default: 5000, none for an API on the loopback)"
+    )
+    budget_per_day: int | None = Field(
+        None, ge=0, description="weighted calls of the API a UTC day, 0 for no limit (default: 10000, none for an API on the loopback)"
+    )
+
     aqi_rule: AqiRuleName = Field("us-epa-2024", description="which edition of the US EPA's index gold is computed by")
     episode_threshold: int = Field(151, ge=1, description="an hour whose AQI is at least this belongs to an episode")
     episode_hours: int = Field(4, ge=1, description="least length of an episode in consecutive hours")
@@ -123,6 +138,7 @@ class Settings(BaseSettings):
             "home": home,
             "warehouse_uri": self.warehouse_uri or (home / "warehouse").as_uri(),
             "checkpoints_uri": self.checkpoints_uri or (home / "checkpoints").as_uri(),
+            "budget_path": self.budget_path or str(_user_state(home) / "budget.db"),
             "jars_path": self.jars_path or str(Path(__file__).resolve().parents[1] / ".jars"),
             "catalog_uri": self.catalog_uri or f"sqlite:///{home / 'catalog.db'}",
         }
@@ -132,6 +148,17 @@ class Settings(BaseSettings):
     def checkpoint(self, query: str) -> str:
         """URI of the checkpoint of one query."""
         return f"{self.checkpoints_uri.rstrip('/')}/{query}"
+
+
+def _user_state(home: Path) -> Path:
+    """The user's folder for what is no home's own: limits by the machine's address must not be counted home by home."""
+    given = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if given.is_absolute():  # the standard says to ignore a relative one
+        return given / "weir"
+    try:
+        return Path.home() / ".local" / "state" / "weir"
+    except RuntimeError:  # a user without a home folder, as in a container
+        return home / "state"
 
 
 # A wrong value is shown to whoever typed it, but not one of these.

@@ -15,7 +15,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 # From a micro-batch of a few rows to the replay of a long outage.
 BATCH_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 
-# The producers. outcome: ok, refused, limited, unavailable, broken.
+# The producers. outcome: ok, refused, limited, unavailable, broken; window: minute, hour, day.
 PRODUCER_CALLS = Counter("weir_producer_calls_total", "Requests to a source, by how they ended", ["source", "outcome"])
 PRODUCER_RETRIES = Counter("weir_producer_retries_total", "Requests to a source that repeated a failed one", ["source"])
 PRODUCER_MESSAGES = Counter("weir_producer_messages_total", "Messages that Kafka reported as delivered", ["source"])
@@ -26,6 +26,33 @@ PRODUCER_LAST_SUCCESS = Gauge(
     ["source"],
     multiprocess_mode="mostrecent",
 )
+PRODUCER_HOURS = Counter(
+    "weir_producer_hours_total",
+    "Hours that a source answered: new, changed, measured (was a forecast), repeated (in doubt); unchanged ones are not sent by a poll",
+    ["source", "kind"],
+)
+PRODUCER_FAILING_PLACES = Gauge(
+    "weir_producer_failing_places",
+    "Places whose hours the last poll could not get; weir status names them",
+    ["source"],
+    multiprocess_mode="mostrecent",
+)
+PRODUCER_UPSTREAM_AGE = Gauge(
+    "weir_producer_upstream_age_seconds",
+    "Age of the newest change of a source's values, at the last poll",
+    ["source"],
+    multiprocess_mode="mostrecent",
+)
+PRODUCER_BUDGET_USED = Gauge(
+    "weir_producer_budget_used",
+    "Weighted calls used of a limit by all programs of the machine, at the last call",
+    ["window"],
+    multiprocess_mode="mostrecent",
+)
+PRODUCER_BUDGET_LIMIT = Gauge(
+    "weir_producer_budget_limit", "Weighted calls that a limit allows", ["window"], multiprocess_mode="mostrecent"
+)
+PRODUCER_BUDGET_WAITS = Counter("weir_producer_budget_waits_total", "Waits of a request for a limit to begin anew", ["source", "window"])
 
 # The queries. query: as it is named, such as silver.air_quality_hourly_clean; reason and rule: names of rules.
 QUERY_INPUT_ROWS = Counter("weir_query_input_rows_total", "Rows that a query read; a repeated micro-batch counts again", ["query"])

@@ -1,18 +1,19 @@
 """How are hours fetched from Open-Meteo, and what happens when it says no?
 
 The API limits calls by minute, hour and day and says so only in the text of a 429; there is no Retry-After. A limit is waited
-for until its boundary; an outage or a broken answer is asked again a few times, jittered; a refusal (400, 401) is final. What
-is still wrong then is an error, and a place whose hours did not arrive is not advanced.
+for until its boundary, and so is the budget that the programs of this machine share, before the API has to say no; an outage or a
+broken answer is asked again a few times, jittered; a refusal (400, 401) is final. What is still wrong then is an error, and a place
+whose hours did not arrive is not advanced.
 """
 
 import json
+import math
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from types import TracebackType
-from typing import Literal
 from urllib.parse import urlsplit
 
 import requests
@@ -23,6 +24,7 @@ from lakehouse.domains.air_quality.contract import VARIABLES
 from lakehouse.errors import Fatal, ProducerError, Retryable
 from lakehouse.locations import Location
 from monitoring import metrics
+from producers.budget import Budget, LimitSpan, call_weight, limit_boundary
 from producers.sources.open_meteo_answers import BrokenAnswerError, PlaceHours, check_hours, check_places, decode, elements_of
 
 SOURCE = "open-meteo"
@@ -41,8 +43,6 @@ ATTEMPTS = 5
 LIMIT_WAITS = 3
 CONNECT_SECONDS, READ_SECONDS, WHOLE_ANSWER_SECONDS = 5.0, 20.0, 120.0
 BACKOFF_FIRST_SECONDS, BACKOFF_MOST_SECONDS = 0.5, 20.0
-
-LimitSpan = Literal["minute", "hour", "day"]
 
 log = structlog.get_logger()
 
@@ -95,6 +95,11 @@ class Days:
     asked_first: date
     asked_last: date
 
+    @property
+    def asked(self) -> int:
+        """How many days are asked for."""
+        return (self.asked_last - self.asked_first).days + 1
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -123,20 +128,12 @@ def split_days(since: date, until: date, today: date) -> list[Days]:
     return spans
 
 
-def split_places(places: Sequence[Location], days: Days) -> list[list[Location]]:
-    """Cut a list of places into requests over these days, in order."""
-    asked_days = (days.asked_last - days.asked_first).days + 1
-    most = max(1, min(LOCATIONS_OF_A_REQUEST, PLACE_DAYS_OF_A_REQUEST // asked_days))
+def split_places(places: Sequence[Location], days: Days, most_weight: float = math.inf) -> list[list[Location]]:
+    """Cut a list of places into requests over these days, in order, none heavier than the budget allows if that can be helped."""
+    most = max(1, min(LOCATIONS_OF_A_REQUEST, PLACE_DAYS_OF_A_REQUEST // days.asked))
+    if not math.isinf(most_weight):
+        most = max(1, min(most, int(most_weight // call_weight(1, len(VARIABLES), days.asked))))
     return [list(places[i : i + most]) for i in range(0, len(places), most)]
-
-
-def limit_boundary(span: LimitSpan, now: datetime) -> datetime:
-    """Say when a limit begins anew: at the next full minute, hour, or UTC midnight."""
-    if span == "minute":
-        return now.replace(second=0, microsecond=0) + timedelta(minutes=1)
-    if span == "hour":
-        return now.replace(minute=0, second=0, microsecond=0) + timedelta(hours=1)
-    return now.replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
 
 
 class OpenMeteo:
@@ -149,11 +146,13 @@ class OpenMeteo:
         api_key: str | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
         read_seconds: float = READ_SECONDS,
+        budget: Budget | None = None,
     ) -> None:
         self._url = f"{url.rstrip('/')}/v1/air-quality"
         self._host = urlsplit(url).netloc
         self._clock, self._api_key = clock, api_key
         self._is_stopping, self._read_seconds = is_stopping, read_seconds
+        self._budget = budget
         self._session = requests.Session()
 
     def __enter__(self) -> "OpenMeteo":
@@ -165,6 +164,10 @@ class OpenMeteo:
     def close(self) -> None:
         """Close the connections."""
         self._session.close()
+
+    def split(self, places: Sequence[Location], days: Days) -> list[list[Location]]:
+        """Cut a list of places into requests over these days, in order."""
+        return split_places(places, days, self._budget.most_at_once if self._budget else math.inf)
 
     def poll(self, places: Sequence[Location], since: date, until: date) -> Iterator[PlaceHours | Failure]:
         """Fetch UTC days, both included, request by request in order of time.
@@ -180,7 +183,7 @@ class OpenMeteo:
         failed: set[str] = set()
         for days in split_days(since, until, self._clock.now().date()):
             active = [place for place in places if place.location_key not in failed]
-            for group in split_places(active, days):
+            for group in self.split(active, days):
                 for one in self.fetch_each(group, days):
                     if isinstance(one, Failure):
                         failed.add(one.location.location_key)
@@ -227,6 +230,7 @@ class OpenMeteo:
         Raises:
             RefusedError: the API refused; NoSuchPlaceError when it is for one of the places.
             LimitError: the limit of the day is used up, or another one still is after waiting for it.
+            TooHeavyError, StateFileError: see `Budget.take`.
             UnavailableError, BrokenAnswerError: still so after the last attempt.
         """
         for waits_left in reversed(range(LIMIT_WAITS + 1)):
@@ -263,6 +267,7 @@ class OpenMeteo:
     def _fetch_once(self, places: Sequence[Location], days: Days) -> list[PlaceHours]:
         keys = ", ".join(place.location_key for place in places)
         asked = f"{keys} from {days.asked_first} to {days.asked_last} at {self._host}"
+        self._wait_for_budget(call_weight(len(places), len(VARIABLES), days.asked), asked)
         try:
             status, body = self._get(self._query(places, days), asked)
             retrieved_ts = self._clock.now()
@@ -279,10 +284,25 @@ class OpenMeteo:
                     f"Open-Meteo's answer for {asked} is broken: {error}. The place stays where it is; run it again."
                 ) from error
         except ProducerError as error:
+            if isinstance(error, LimitError) and self._budget:
+                self._budget.fill(error.span, self._clock.now())
             metrics.PRODUCER_CALLS.labels(source=SOURCE, outcome=_outcome(error)).inc()
             raise
         metrics.PRODUCER_CALLS.labels(source=SOURCE, outcome="ok").inc()
         return [one.kept(days.first, days.last) for one in found]
+
+    def _wait_for_budget(self, weight: float, asked: str) -> None:
+        """Take one request's weight; wait, however often, for the minute's and the hour's limit, but not for midnight."""
+        while self._budget and (wait := self._budget.take(weight, self._clock.now())):
+            if wait.span == "day":
+                raise LimitError(wait.span, wait.until, wait.reason, asked)
+            # A poll comes back first, a backfill after it.
+            after = random.uniform(0.5, 2) if self._budget.lane == "poll" else random.uniform(2.5, 4)
+            log.warning(
+                "waiting for the budget", source=SOURCE, span=wait.span, until=wait.until.isoformat(), reason=wait.reason, asked=asked
+            )
+            metrics.PRODUCER_BUDGET_WAITS.labels(source=SOURCE, window=wait.span).inc()
+            self._clock.sleep(max((wait.until - self._clock.now()).total_seconds() + after, 0))
 
     def _query(self, places: Sequence[Location], days: Days) -> dict[str, str]:
         query = {

@@ -9,6 +9,7 @@ from prometheus_client import REGISTRY
 
 from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, ProducerError, Retryable
+from producers.budget import limit_boundary
 from producers.kafka_writer import InvalidRecordsError
 from producers.publish import NoData, Outcome, PlacesFailedError, PlacesRefusedError, Publisher
 from producers.sources.open_meteo import (
@@ -21,7 +22,6 @@ from producers.sources.open_meteo import (
     OpenMeteo,
     RefusedError,
     UnavailableError,
-    limit_boundary,
 )
 from producers.sources.open_meteo_answers import BrokenAnswerError
 from tests.unit.producers.support import DANANG, GOLDEN, HANOI, HCMC, NOW, PLACES, FakeKafka, FakeTime, publisher_to

@@ -1,6 +1,6 @@
 from datetime import date, timedelta
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producers.sources.open_meteo import DAYS_OF_A_REQUEST, FIRST_DAY, LAST_DAY_AHEAD, Days, split_days, split_places
@@ -10,6 +10,7 @@ TODAY = date(2026, 3, 1)
 days = st.dates(date(2012, 1, 1), date(2026, 6, 1))
 
 
+@settings(deadline=None)
 @given(days, days)
 def test_range_is_cut_without_gap_or_overlap_and_asked_with_its_edges(since: date, until: date) -> None:
     end_of_api = TODAY + timedelta(days=LAST_DAY_AHEAD)
@@ -24,6 +25,7 @@ def test_range_is_cut_without_gap_or_overlap_and_asked_with_its_edges(since: dat
     assert len(spans) <= len(kept) / (DAYS_OF_A_REQUEST - 2) + 1
 
 
+@settings(deadline=None)
 @given(st.integers(0, 300), st.integers(1, 90))
 def test_places_are_cut_in_order_and_within_what_the_api_takes_a_minute(count: int, asked: int) -> None:
     places = [place(f"p{i}", 0, 0) for i in range(count)]
