@@ -7,7 +7,7 @@ import os
 import signal
 from typing import Literal
 
-Point = Literal["bronze.committed", "silver.merged", "gold.first_table", "gold.merged"]
+Point = Literal["bronze.committed", "silver.merged", "gold.first_table", "gold.merged", "producer.sent", "producer.reported"]
 
 _armed: dict[str, int] = {}
 _victims: list[int] = []

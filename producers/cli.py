@@ -14,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from lakehouse.locations import Location
     from lakehouse.settings import Settings
+    from producers.budget import Budget, Lane, LimitSpan
     from producers.kafka_writer import Counts, KafkaWriter
     from producers.publish import Outcome, Publisher
     from producers.sources.open_meteo import Clock
@@ -34,6 +35,8 @@ class _Run:
     counts: "Counts"
     stop: "Stop"
     clock: "Clock"
+    topic_id: str = ""
+    budget: "Budget | None" = None
     delivered_before: int = 0
     has_begun: bool = False
 
@@ -57,7 +60,8 @@ def produce(
     """Fetch hours from a source and publish them to Kafka.
 
     Without a range it polls now and then every WEIR_POLL_MINUTES, each time from where the last delivery of a place ended, until it
-    is told to stop; places added meanwhile are picked up. A range ends when it is published. A place that fails does not stop the
+    is told to stop; places added meanwhile are picked up. A poll publishes what is new or changed since it was last published. A range
+    publishes all its hours, whatever was published before, gives way to the polls, and ends. A place that fails does not stop the
     others; its cursor stands, and the next run fetches what is missing.
 
     Examples:
@@ -70,6 +74,7 @@ def produce(
     """
     import structlog
 
+    from lakehouse import failpoints
     from lakehouse.logs import configure_logs
     from producers.kafka_writer import Counts
     from producers.publish import Outcome
@@ -81,6 +86,7 @@ def produce(
     if not structlog.is_configured():
         configure_logs(settings.log_format, settings.log_level)
     _check_usage(source, since, until, replay, set_name, speed, once)
+    failpoints.arm(settings.failpoint, [])
     names = tuple(name for name in (part.strip() for part in locations.split(",")) if name)
     with Stop() as stop:
         clock = Clock(now=utc_now, sleep=stop.sleep)
@@ -207,7 +213,7 @@ def _range(run: _Run, watched: "list[Location]", days: tuple[date, date]) -> Non
     steps = api_requests(watched, *days, today=_today())
     if not steps:
         raise typer.BadParameter(f"the API has days from {FIRST_DAY} to {LAST_DAY_AHEAD} days ahead; nothing of {days[0]} to {days[1]}")
-    with _writing(run) as writer, _publisher(run, writer, steps) as publisher:
+    with _writing(run) as writer, _publisher(run, writer, steps, "range") as publisher:
         is_done = publisher.publish_days(watched, *days, run.outcome)
     _raise_what_failed(run, writer)
     if not is_done:
@@ -217,8 +223,10 @@ def _range(run: _Run, watched: "list[Location]", days: tuple[date, date]) -> Non
 def _once(run: _Run, watched: "list[Location]") -> None:
     from producers.sources.open_meteo import StoppedError
 
-    with _writing(run) as writer, _publisher(run, writer, len(watched)) as publisher:
+    with _writing(run) as writer, _publisher(run, writer, len(watched), "poll") as publisher:
         is_done = publisher.publish_latest(watched, run.outcome)
+    if is_done:
+        _note_poll(run, watched, every=None)
     _raise_what_failed(run, writer)
     if not is_done:
         raise StoppedError("stopped before every place was polled")
@@ -231,30 +239,33 @@ def _loop(run: _Run, watched: "list[Location]") -> None:
     from lakehouse.errors import Retryable, WeirError
     from lakehouse.locations import BadListError
     from lakehouse.topics import NoKafkaError
-    from producers.publish import Outcome
-    from producers.sources.open_meteo import StoppedError
+    from producers.polls import Polls
+    from producers.publish import poll_weight
+    from producers.sources.open_meteo import StoppedError, utc_now
+    from producers.upstream import lateness
 
     log = structlog.get_logger()
+    every = timedelta(minutes=run.settings.poll_minutes)
+    known = Polls(run.settings.home / "state", SOURCES[0])
     polls = 0
     try:
         while True:
             polls += 1
-            run.outcome = Outcome()
+            run.outcome = run.outcome.next_poll()
+            if late := lateness(known.read().last_success, every, utc_now()):
+                log.warning(late, source=SOURCES[0])
             try:
-                with _writing(run, summary=False) as writer, _publisher(run, writer, len(watched)) as publisher:
-                    publisher.publish_latest(watched, run.outcome)
-                if not run.outcome.failures and not writer.counts.invalid:
+                _budget(run, "poll").announce(poll_weight(len(watched), run.settings.poll_past_days), every, utc_now())
+                with _writing(run, summary=False) as writer, _publisher(run, writer, len(watched), "poll") as publisher:
+                    is_done = publisher.publish_latest(watched, run.outcome)
+                if is_done:
+                    _note_poll(run, watched, every)
+                if is_done and not run.outcome.failures and not writer.counts.invalid:
                     _note_success()
-                log.info(
-                    "polled",
-                    source=SOURCES[0],
-                    hours=writer.counts.delivered,
-                    places=len(run.outcome.places),
-                    failed=len(run.outcome.failures),
-                )
             except StoppedError:
                 break
             except WeirError as error:
+                known.note_failed(utc_now(), every, str(error))
                 if not isinstance(error, Retryable) or (polls == 1 and isinstance(error, NoKafkaError)):
                     raise
                 log.error("poll failed", source=SOURCES[0], reason=str(error), again_in_minutes=run.settings.poll_minutes)
@@ -267,6 +278,31 @@ def _loop(run: _Run, watched: "list[Location]") -> None:
     finally:
         if run.has_begun:
             _print_summary(run)
+
+
+def _note_poll(run: _Run, watched: "list[Location]", every: timedelta | None) -> None:
+    """Keep and tell how a poll ended, and whether upstream or we are behind."""
+    import structlog
+
+    from producers.polls import Polls
+    from producers.sources.open_meteo import utc_now
+    from producers.upstream import judge_upstream
+
+    now, outcome = utc_now(), run.outcome
+    has_changed = outcome.kinds["changed"] > 0
+    polled = [place.location_key for place in watched]
+    facts = Polls(run.settings.home / "state", SOURCES[0]).note(now, every, polled, outcome.failures, has_changed)
+    upstream = judge_upstream(facts.upstream_changed, now, has_changed)
+    structlog.get_logger().info(
+        "polled",
+        source=SOURCES[0],
+        hours=run.counts.delivered,
+        places=len(polled) - len(outcome.failures),
+        failed=len(outcome.failures),
+        **{kind: outcome.kinds[kind] for kind in ("new", "changed", "measured", "repeated", "unchanged")},
+        upstream=upstream.says,
+        upstream_age_seconds=upstream.age.total_seconds() if upstream.age is not None else None,
+    )
 
 
 def _raise_what_failed(run: _Run, writer: "KafkaWriter") -> None:
@@ -291,7 +327,7 @@ def _writing(run: _Run, summary: bool = True) -> "Iterator[KafkaWriter]":
     from producers.kafka_writer import KafkaWriter, connect
 
     bootstrap = run.settings.kafka_bootstrap
-    ensure_topic(bootstrap, HOURLY, run.settings.kafka_partitions)
+    run.topic_id = ensure_topic(bootstrap, HOURLY, run.settings.kafka_partitions)
     writer = KafkaWriter(connect(bootstrap, run.run_id), HOURLY, SOURCES[0], run.run_id)
     run.delivered_before += run.counts.delivered
     run.counts = writer.counts
@@ -304,17 +340,35 @@ def _writing(run: _Run, summary: bool = True) -> "Iterator[KafkaWriter]":
             _print_summary(run)
 
 
+def _budget(run: _Run, lane: "Lane") -> "Budget":
+    from producers.budget import Budget, limits_of
+
+    if run.budget is None:
+        settings = run.settings
+        given: dict[LimitSpan, int | None] = {
+            "minute": settings.budget_per_minute,
+            "hour": settings.budget_per_hour,
+            "day": settings.budget_per_day,
+        }
+        program = " ".join([str(settings.home), *run.names])
+        run.budget = Budget(Path(settings.budget_path), settings.open_meteo_url, limits_of(settings.open_meteo_url, given), lane, program)
+    return run.budget
+
+
 @contextmanager
-def _publisher(run: _Run, writer: "KafkaWriter", steps: int) -> "Iterator[Publisher]":
+def _publisher(run: _Run, writer: "KafkaWriter", steps: int, lane: "Lane") -> "Iterator[Publisher]":
+    from lakehouse.domains.air_quality.contract import HOURLY
     from producers.cursor import Cursors
     from producers.publish import Publisher
+    from producers.published import Published
     from producers.sources.open_meteo import OpenMeteo
 
-    settings = run.settings
+    settings, folder = run.settings, run.settings.home / "state"
     key = settings.open_meteo_api_key.get_secret_value() if settings.open_meteo_api_key else None
-    with OpenMeteo(settings.open_meteo_url, run.clock, key, run.stop.is_set) as source, _progress("places", steps) as on_step:
-        cursors = Cursors(settings.home / "state", SOURCES[0])
-        yield Publisher(source, writer, cursors, run.clock, settings.poll_past_days, on_step, run.stop.is_set)
+    client = OpenMeteo(settings.open_meteo_url, run.clock, key, run.stop.is_set, budget=_budget(run, lane))
+    with client as source, _progress("places", steps) as on_step:
+        cursors, memory = Cursors(folder, SOURCES[0]), Published(folder, SOURCES[0], HOURLY, run.topic_id)
+        yield Publisher(source, writer, cursors, memory, run.clock, settings.poll_past_days, on_step, run.stop.is_set)
 
 
 @contextmanager

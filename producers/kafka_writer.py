@@ -129,8 +129,11 @@ class KafkaWriter:
         else:
             self._client.flush(self._delivery_seconds)
 
-    def send(self, record: Mapping[str, Value]) -> None:
+    def send(self, record: Mapping[str, Value]) -> bool:
         """Queue one record; a record that is none of the contract's is counted and described instead, see `raise_invalid`.
+
+        Returns:
+            Whether it was queued.
 
         Raises:
             DeliveryError: the queue stayed full, or an earlier message failed.
@@ -139,7 +142,7 @@ class KafkaWriter:
             broken = self._shape.violations(record)
             if broken:
                 self._note_invalid(broken)
-                return
+                return False
             self.counts.out_of_range += 1
             if self.counts.out_of_range <= DESCRIBED:
                 log.warning(
@@ -159,6 +162,7 @@ class KafkaWriter:
                 raise self._delivery_error(_text(error)) from error
         self.counts.sent += 1
         self._client.poll(0)
+        return True
 
     def flush(self) -> None:
         """Wait until every message was reported.

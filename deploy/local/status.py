@@ -8,6 +8,8 @@ with the reason beside it. `show` prints them.
     tables     table, rows, last_commit, age_seconds, files
     freshness  city, newest_ts_utc, newest_retrieved_ts   (of the hourly fact)
     rejects    total, by_rule
+    sources    source, last_success, every_minutes, is_late, upstream (unknown, new, nothing new, late), upstream_changed, says,
+               problem, failing (location, since, reason): what the polls noted
     paths      home, warehouse, checkpoints, catalog, logs
 """
 
@@ -54,6 +56,7 @@ def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
         "tables_say": says,
         "freshness": _freshness(settings, tables),
         "rejects": _rejects(settings, tables),
+        "sources": _sources(settings, moment),
         "paths": {
             "home": str(settings.home),
             "warehouse": settings.warehouse_uri,
@@ -146,6 +149,39 @@ def _rejects(settings: Settings, tables: list[dict[str, Any]]) -> dict[str, Any]
     return {"total": total, "by_rule": dict(rules.most_common())}
 
 
+def _sources(settings: Settings, now: datetime) -> list[dict[str, Any]]:
+    from lakehouse.locations import BadListError, locations_file, read_locations
+    from producers.polls import Polls
+    from producers.sources.open_meteo import SOURCE
+    from producers.upstream import judge_upstream, lateness
+
+    known = Polls(settings.home / "state", SOURCE).read()
+    if known.last_poll is None:
+        return []
+    try:
+        watched = {place.location_key for place in read_locations(locations_file(settings.locations_path, settings.home))}
+    except BadListError:
+        watched = set(known.failing)
+    late, upstream = lateness(known.last_success, known.every, now), judge_upstream(known.upstream_changed, now)
+    return [
+        {
+            "source": SOURCE,
+            "last_success": _iso(known.last_success),
+            "every_minutes": known.every.total_seconds() / 60 if known.every else None,
+            "is_late": bool(late),
+            "upstream": upstream.state,
+            "upstream_changed": _iso(known.upstream_changed),
+            "says": late or upstream.says,
+            "problem": known.problem or None,
+            "failing": [
+                {"location": key, "since": _iso(one.since), "reason": one.reason}
+                for key, one in sorted(known.failing.items())
+                if key in watched
+            ],
+        }
+    ]
+
+
 def _scan(settings: Settings, table: str, columns: tuple[str, ...]) -> Any:  # noqa: ANN401 - pyarrow's Table has no types
     from lakehouse.catalog import open_catalog
 
@@ -212,6 +248,14 @@ def show(found: dict[str, Any]) -> None:
         for city in found["freshness"]:
             cities.add_row(city["city"], _short(city["newest_ts_utc"]), _short(city["newest_retrieved_ts"]))
         console.print(cities)
+    for source in found["sources"]:
+        console.print(f"\n[bold]{source['source']}[/bold] last polled {_short(source['last_success'])}: {source['says']}", soft_wrap=True)
+        if source["problem"]:
+            console.print(f"  [red]last poll failed[/red]: {_plain(source['problem'])}", soft_wrap=True)
+        for place in source["failing"]:
+            console.print(
+                f"  [red]failing[/red] {place['location']} since {_short(place['since'])}: {_plain(place['reason'])}", soft_wrap=True
+            )
     if found["rejects"]["total"]:
         rules = " · ".join(f"{rule} {count:,}" for rule, count in found["rejects"]["by_rule"].items())
         console.print(f"\nrejects {found['rejects']['total']:,}: {rules}", soft_wrap=True)

@@ -140,6 +140,9 @@ def test_outage_fails_with_75_moves_no_cursor_and_the_next_run_closes_it(weir: W
     assert json.loads(failed.stdout)["hours"] == 0
     assert set(json.loads(failed.stdout)["failed"]) == {"hanoi", "hcmc", "danang"}
     assert weir.cursors() == cursor
+    (source,) = json.loads(weir.run("status", "--json").stdout)["sources"]
+    assert (source["problem"], [one["location"] for one in source["failing"]]) == ("no place could be had", ["danang", "hanoi", "hcmc"])
+    assert "The service is overloaded" in source["failing"][0]["reason"]
 
     weir.api.always(Fault(401, b'{"reason":"API key required. Please add &apikey= to the URL.","error":true}'))
     before = len(weir.api.requests)
@@ -172,9 +175,13 @@ def test_polling_picks_up_a_new_city_and_ends_cleanly_on_sigterm(weir: Weir) -> 
         try:
             assert running.stderr is not None
             polls = (line for line in map(json.loads, running.stderr) if line["event"] == "polled")
-            assert next(polls)["hours"] == 3 * 7 * DAY
+            first, second = next(polls), next(polls)
+            assert (first["hours"], first["new"], first["unchanged"]) == (3 * 7 * DAY, 3 * 7 * DAY, 0)
+            # An hour may pass meanwhile: its forecast is then published once more.
+            assert (second["new"], second["changed"], second["hours"]) == (0, 0, second["measured"])
+            assert second["upstream"].startswith("upstream's age is not known yet")
             assert weir.run("add-city", "Quito", "-0.18", "-78.47").returncode == 0
-            assert next(poll for poll in polls if poll["places"] == 4)["hours"] == 4 * 7 * DAY
+            assert next(poll for poll in polls if poll["places"] == 4)["new"] == 7 * DAY
             running.send_signal(signal.SIGTERM)
             out, _ = running.communicate(timeout=30)
         finally:

@@ -12,6 +12,7 @@ from lakehouse.locations import SHIPPED, Location, read_locations
 from producers.cursor import Cursors
 from producers.kafka_writer import KafkaWriter
 from producers.publish import Publisher
+from producers.published import Published
 from producers.sources.open_meteo import SOURCE, Clock, OpenMeteo
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -96,7 +97,8 @@ def writer_to(client: FakeKafka, delivery_seconds: float = 5) -> KafkaWriter:
 
 
 def publisher_to(client: FakeKafka, source: OpenMeteo, folder: Path, time: FakeTime) -> Publisher:
-    return Publisher(source, writer_to(client), Cursors(folder, SOURCE), time.clock, past_days=3)
+    memory = Published(folder, SOURCE, HOURLY, "topic")
+    return Publisher(source, writer_to(client), Cursors(folder, SOURCE), memory, time.clock, past_days=3)
 
 
 def place(key: str, latitude: float, longitude: float) -> Location:

@@ -101,7 +101,8 @@ def test_outage_of_months_is_closed_by_the_next_poll(api: OpenMeteoServer, sourc
     client.sent.clear()
     publisher.publish_latest(PLACES, Outcome())
     hours = {(key, json.loads(value or b"")["ts_utc"]) for key, value in client.sent}
-    assert len([1 for key, _ in hours if key == b"hanoi"]) == (3 + 200 + 1 + 3) * 24
+    # All from three days before the cursor, but for the hours that were measured and published then: 3 days and 00:00 to 10:00.
+    assert len([1 for key, _ in hours if key == b"hanoi"]) == (3 + 200 + 1 + 3) * 24 - (3 * 24 + 11)
     assert len([1 for key, _ in hours if key == b"hcmc"]) == (3 + 1 + 3) * 24
     assert set(publisher.cursors.read().values()) == {LAST_HOUR + timedelta(days=200)}
     assert [query["start_date"] for query in api.requests[1:]] == ["2024-01-16", "2024-04-13", "2024-07-10", "2024-08-03"]
