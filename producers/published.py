@@ -99,10 +99,7 @@ class Published:
         span = (self._topic_id, str(readings[0]["location_key"]), min(hours), max(hours))
         with self._file.changing() as state:
             known = {ts: _Known(*known) for ts, *known in state.execute(_KNOWN, span)}
-        return [
-            _kind(known.get(ts), self._digest(reading), ts, _millis(reading[self._version]))
-            for ts, reading in zip(hours, readings, strict=True)
-        ]
+        return [self._kind(known.get(ts), ts, reading) for ts, reading in zip(hours, readings, strict=True)]
 
     def doubt(self, readings: Iterable[Reading]) -> None:
         """Put records in doubt; call it before they are sent.
@@ -135,6 +132,15 @@ class Published:
         with self._file.changing() as state:
             state.execute("DELETE FROM hours WHERE ts_ms < ?", (to_millis(before),))
 
+    def _kind(self, known: _Known | None, ts_ms: int, reading: Reading) -> Kind:
+        if known is None:
+            return "new"
+        if known.digest and known.digest != self._digest(reading):
+            return "changed"
+        if known.in_doubt:
+            return "repeated"
+        return "measured" if known.retrieved_ms < ts_ms <= _millis(reading[self._version]) else "unchanged"
+
     def _row(self, reading: Reading) -> tuple[str, str, int, bytes, int]:
         version = _millis(reading[self._version])
         return (self._topic_id, str(reading["location_key"]), _millis(reading["ts_utc"]), self._digest(reading), version)
@@ -143,16 +149,6 @@ class Published:
         # By repr and not as on the wire: a record that cannot be encoded is for the writer to find.
         values = [(name, _plain(reading[name])) for name in self._values if reading.get(name) is not None]
         return hashlib.blake2b(repr(values).encode(errors="surrogatepass"), digest_size=16).digest()
-
-
-def _kind(known: _Known | None, digest: bytes, ts_ms: int, retrieved_ms: int) -> Kind:
-    if known is None:
-        return "new"
-    if known.digest and known.digest != digest:
-        return "changed"
-    if known.in_doubt:
-        return "repeated"
-    return "measured" if known.retrieved_ms < ts_ms <= retrieved_ms else "unchanged"
 
 
 def _plain(value: Value) -> Value:

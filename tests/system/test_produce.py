@@ -193,6 +193,30 @@ def test_polling_picks_up_a_new_city_and_ends_cleanly_on_sigterm(weir: Weir) -> 
     assert set(weir.cursors()) == {"danang", "hanoi", "hcmc", "quito"}
 
 
+def test_poll_that_fails_makes_us_late_and_says_so_until_one_succeeds(weir: Weir) -> None:
+    with subprocess.Popen(
+        weir.command("produce", "open-meteo"), cwd=ROOT, env=weir.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            assert running.stderr is not None
+            lines = map(json.loads, running.stderr)
+            assert next(line for line in lines if line["event"] == "polled")["hours"] == 3 * 7 * DAY
+            weir.api.always(Fault(429, b'{"reason":"Daily API request limit exceeded. Please try again tomorrow.","error":true}'))
+            assert "Come back at" in next(line for line in lines if line["event"] == "poll failed")["reason"]
+            late = next(line for line in lines if line["event"].startswith("we are late: last successful poll "))
+            assert (late["level"], late["event"].endswith("ago, expected every 1 s")) == ("warning", True)
+            (source,) = json.loads(weir.run("status", "--json").stdout)["sources"]
+            assert source["is_late"] and source["says"].startswith("we are late")
+            assert "limit of the day is used up" in source["problem"]
+            weir.api.always(None)
+            assert next(line for line in lines if line["event"] == "polled")["failed"] == 0
+            running.send_signal(signal.SIGTERM)
+            running.communicate(timeout=30)
+        finally:
+            running.kill()
+    assert running.returncode == 0
+
+
 def test_no_broker_is_a_clear_error(weir: Weir) -> None:
     done = subprocess.run(
         weir.command("produce", "open-meteo", "--once"),
