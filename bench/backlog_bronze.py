@@ -58,7 +58,7 @@ class Run:
 
 def backlog_bronze(quick: bool) -> None:
     """Measure and print B1."""
-    backlog, repeats, batch = (Backlog(1_000, 120), 1, 30_000) if quick else (Backlog(), 5, 1_000_000)
+    backlog, repeats, batch = (Backlog(1_000, 60), 1, 15_000) if quick else (Backlog(), 5, 1_000_000)
     connect.fetch_jars()
     with stage() as here:
         publish(here.bootstrap, backlog.messages())

@@ -19,7 +19,7 @@ LAYERS = ("bronze.open_meteo_hourly", "silver.air_quality_hourly_clean", *GOLD, 
 
 def backlog_gold(quick: bool) -> None:
     """Measure and print B2."""
-    backlog, repeats = (Backlog(1_000, 120), 1) if quick else (Backlog(), 3)
+    backlog, repeats = (Backlog(1_000, 60), 1) if quick else (Backlog(), 3)
     with stage() as here:
         publish(here.bootstrap, backlog.messages())
         turns = [(land(here, backlog, None), _refine(here, backlog)) for _ in range(repeats)]

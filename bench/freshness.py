@@ -13,6 +13,7 @@ Memory is the sum of the proportional set sizes of driver, its JVM and the broke
 
 import multiprocessing
 import time
+from collections import Counter
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -100,7 +101,7 @@ def run_load(here: Stage, warm_up: float, measured: float, look: bool = True) ->
     first, batches = len(load.sent), len(logged_batches(driver.log))
     with Usage(driver.pid, here.broker_pid) as used:
         load.run(measured)
-        memory = {_name(p.pid): pss_of(p.pid) for p in tree([driver.pid])} | {"broker": pss_bytes([here.broker_pid])}
+        memory = _memory(driver.pid) | {"broker": pss_bytes([here.broker_pid])}
     if not driver.running():
         raise RuntimeError("the driver ended under the load")
     # The micro-batches of the drain are smaller than those of the load.
@@ -184,9 +185,14 @@ def _look_at(reader: CatalogReader, name: str, newest: int, found: Found) -> int
     return newest
 
 
-def _name(pid: int) -> str:
-    name = Path(f"/proc/{pid}/comm").read_text().strip()
-    return "driver's JVM" if name == "java" else f"driver's {name}"
+def _memory(driver: int) -> dict[str, int]:
+    """Add up the memory of the driver's processes, bytes, by what they are."""
+    found: Counter[str] = Counter()
+    for process in tree([driver]):
+        is_driver = process.pid == driver
+        name = "driver" if is_driver else "JVM" if process.name() == "java" else "Spark's Python workers"
+        found[name] += pss_of(process.pid)
+    return dict(found)
 
 
 def print_freshness(runs: list[LoadRun], measured: float) -> None:
@@ -227,5 +233,5 @@ def print_memory(runs: list[LoadRun], seconds: float) -> None:
                 f"{median(run.peak for run in runs) / MIB:,.0f}",
             ]
         ],
-        [goal("sum of PSS, GiB", median(totals) / 1024, 3)],
+        [goal("sum of PSS, GB", median(totals) * MIB / 1e9, 3)],
     )

@@ -47,7 +47,7 @@ class Size:
 
 def table_size(quick: bool) -> None:
     """Measure and print B4."""
-    places, hours, warm_up, measured = (200, (50, 1_000), 2, 4) if quick else (1_000, (100, 10_000), 5, 20)
+    places, hours, warm_up, measured = (100, (50, 1_000), 1, 2) if quick else (1_000, (100, 10_000), 5, 20)
     sizes = [Size(places, each, warm_up, measured) for each in hours]
     rows, medians = [], []
     for size in sizes:
