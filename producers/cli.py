@@ -255,8 +255,9 @@ def _loop(run: _Run, watched: "list[Location]") -> None:
             if late := lateness(known.read().last_success, every, utc_now()):
                 log.warning(late, source=SOURCES[0])
             try:
-                _budget(run, "poll").announce(poll_weight(len(watched), run.settings.poll_past_days), every, utc_now())
                 with _writing(run, summary=False) as writer, _publisher(run, writer, len(watched), "poll") as publisher:
+                    # Only now that Kafka answered: a producer that cannot publish keeps no calls from a backfill.
+                    _budget(run, "poll").announce(poll_weight(len(watched), run.settings.poll_past_days), every, utc_now())
                     is_done = publisher.publish_latest(watched, run.outcome)
                 if is_done:
                     _note_poll(run, watched, every)

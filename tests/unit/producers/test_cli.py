@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[3]
 
 
 def weir(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    environment = {"PATH": "/usr/bin:/bin", "WEIR_HOME": str(home), "TERM": "dumb", "COLUMNS": "300", **environment}
+    # The budget of a user's own programs is none of a test's.
+    base = {"PATH": "/usr/bin:/bin", "TERM": "dumb", "COLUMNS": "300", "WEIR_HOME": str(home), "WEIR_BUDGET_PATH": str(home / "budget.db")}
+    environment = base | environment
     return subprocess.run([sys.executable, "-m", "weir", *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
 
 
@@ -45,6 +47,7 @@ def test_what_cannot_be_done_says_so_and_how(tmp_path: Path, arguments: tuple[st
     assert text in done.stderr
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "locations.jsonl").exists()
+    assert not (tmp_path / "budget.db").exists(), "a producer that never asked took or kept calls"
 
 
 def test_add_city_takes_negative_coordinates_and_any_letter(tmp_path: Path) -> None:
