@@ -13,11 +13,12 @@ _CONSOLE = Console(width=140)
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], notes: Sequence[str] = ()) -> None:
     """Print a table; the first column holds names, the others numbers."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for n, name in enumerate(columns):
         table.add_column(name, justify="left" if n == 0 else "right")
     for row in rows:
         table.add_row(*row)
+    _CONSOLE.print(title, style="bold", highlight=False)
     _CONSOLE.print(table)
     for note in notes:
         _CONSOLE.print(note, highlight=False)
