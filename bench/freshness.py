@@ -14,11 +14,13 @@ Memory is the sum of the proportional set sizes of driver, its JVM and the broke
 import multiprocessing
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
@@ -189,9 +191,10 @@ def _memory(driver: int) -> dict[str, int]:
     """Add up the memory of the driver's processes, bytes, by what they are."""
     found: Counter[str] = Counter()
     for process in tree([driver]):
-        is_driver = process.pid == driver
-        name = "driver" if is_driver else "JVM" if process.name() == "java" else "Spark's Python workers"
-        found[name] += pss_of(process.pid)
+        # A Python worker of Spark's may end meanwhile.
+        with suppress(psutil.NoSuchProcess):
+            is_jvm = process.name() == "java"
+            found["driver" if process.pid == driver else "JVM" if is_jvm else "Spark's Python workers"] += pss_of(process.pid)
     return dict(found)
 
 

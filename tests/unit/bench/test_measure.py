@@ -7,7 +7,7 @@ import time
 import pytest
 
 from bench.backlog_bronze import steady_rate
-from bench.endurance import tenths
+from bench.endurance import QUERIES, print_endurance, tenths
 from bench.measure import MIB, Usage, percentile, pss_bytes, spread, wait_until
 from bench.report import goal
 from bench.stage import Batch
@@ -56,6 +56,13 @@ def test_tenths_are_cut_from_both_ends() -> None:
     first, last = tenths(batches)
     assert [batch.rows for batch in first] == [0, 1, 2, 3]
     assert [batch.rows for batch in last] == [36, 37, 38, 39]
+
+
+def test_a_query_with_too_few_micro_batches_is_not_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    print_endurance([Batch(QUERIES[0], 10, 1.0), Batch(QUERIES[0], 10, 1.1), Batch(QUERIES[1], 10, 1.0)], 30)
+    said = capsys.readouterr().out
+    assert f"ok    {QUERIES[0]}: last tenth / first tenth: 1.10" in said
+    assert f"{QUERIES[1]}: 1 micro-batches in 30 s, too few to compare" in said
 
 
 def test_a_goal_says_whether_it_is_reached() -> None:
