@@ -1,19 +1,10 @@
-"""B8: does a micro-batch get slower as commits pile up? Half an hour at 100 readings a second, with a commit each round."""
+"""B8: does a micro-batch get slower as commits pile up? The first tenth of a run of the live load against its last."""
 
-from bench.freshness import run_load
 from bench.measure import median
 from bench.report import goal, show
-from bench.stage import Batch, stage
+from bench.stage import Batch
 
 QUERIES = ("bronze.open_meteo_hourly", "silver.air_quality_hourly_clean")
-
-
-def endurance(quick: bool) -> None:
-    """Measure and print B8."""
-    warm_up, measured = (15, 60) if quick else (120, 1_800)
-    with stage() as here:
-        run = run_load(here, warm_up, measured, look=False)
-    print_endurance(run.batches, measured)
 
 
 def print_endurance(batches: list[Batch], seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""B3 and B7: how old is a reading when somebody else can see it in gold, and how much memory does that take?
+"""B3, B7 and B8, the live load: how old is a reading when somebody else can see it in gold, and how much memory does that take?
 
 100 readings a second, each a new or a changed hour of one of 100 places, go through the production driver. An independent process
 polls the catalog every 100 ms and opens each snapshot it has not seen.
@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from bench.catalog_reader import CatalogReader, added_files, offset_ranges
+from bench.endurance import print_endurance
 from bench.load import LiveLoad, Sent
 from bench.measure import MIB, Usage, median, percentile, pss_bytes, pss_of, spread, tree, wait_until
 from bench.report import goal, show
@@ -79,6 +80,16 @@ def freshness(quick: bool) -> None:
             runs.append(run_load(here, warm_up, measured))
     print_freshness(runs, measured)
     print_memory(runs, warm_up + measured)
+    if quick:
+        print_endurance(runs[0].batches, measured)
+
+
+def endurance(quick: bool) -> None:
+    """Measure and print B8: half an hour at 100 readings a second, with a commit each round."""
+    warm_up, measured = (15, 60) if quick else (120, 1_800)
+    with stage() as here:
+        run = run_load(here, warm_up, measured, look=False)
+    print_endurance(run.batches, measured)
 
 
 def run_load(here: Stage, warm_up: float, measured: float, look: bool = True) -> LoadRun:
