@@ -24,6 +24,16 @@ from lakehouse.spans import Spans
 
 PROPERTY_PREFIX = "spark.sql.iceberg.snapshot-property."
 
+# Up to this many rows a call is done by one task at a time: a second one costs more (exchanges, scheduling) than it works.
+SMALL_ROWS = 5_000
+ONE_TASK = {
+    "spark.sql.shuffle.partitions": "1",
+    # Without them Iceberg cuts a scan into a task for every core, and shuffles before it writes.
+    "spark.sql.iceberg.read.adaptive-split-size.enabled": "false",
+    "spark.sql.iceberg.read.split-size": str(1 << 30),
+    "spark.sql.iceberg.distribution-mode": "none",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Applied:
@@ -65,21 +75,25 @@ def apply(rows: DataFrame, domain: Domain, properties: Mapping[str, str]) -> App
         met = _summarize(judged, domain)
         if met.rows_in == 0:  # the first micro-batch of an Iceberg stream may be empty
             return met
-        with _saying(rows.sparkSession, properties, met):
+        small = met.rows_in <= SMALL_ROWS
+        with _conf(
+            rows.sparkSession,
+            {PROPERTY_PREFIX + name: value for name, value in _said(properties, met).items()} | (ONE_TASK if small else {}),
+        ):
             if met.rejected:
                 merge_rows(_to_rejects(judged, domain.name), REJECTS)
             if met.touched:
-                accepted = domain.to_silver(judged.where(F.col(RULE).isNull()))
+                accepted = domain.to_silver(_sized(judged.where(f"{RULE} IS NULL"), small))
                 merge_newer(latest_per_key(accepted, domain.silver, domain.contract.version), domain, met.touched)
                 failpoints.reach("silver.merged")
-                refresh_gold(rows.sparkSession, domain, met.touched)
+                refresh_gold(rows.sparkSession, domain, met.touched, small)
         return met
     finally:
         judged.unpersist()
 
 
-def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans) -> None:
-    """Recompute what a touched span of silver reaches in every gold table, whole, and merge it."""
+def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, small: bool = False) -> None:
+    """Recompute what a touched span of silver reaches in every gold table, whole, and merge it; by one task where it is `small`."""
     touching = {gold.table.name: _touching(spark, gold, domain.entity, gold.reach(touched)) for gold in domain.gold}
     reached = {gold.table.name: gold.reach(touched).joined(touching[gold.table.name]) for gold in domain.gold}
     needed = _needed(domain, reached)
@@ -88,7 +102,10 @@ def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans) -> None:
         for number, gold in enumerate(domain.gold):
             name, source = gold.table.name, gold.source.name
             from_table = source not in made
-            rows = only_in(spark.table(source), gold.reads(needed[name]), domain.entity, domain.event_time) if from_table else made[source]
+            if from_table:
+                rows = _sized(only_in(spark.table(source), gold.reads(needed[name]), domain.entity, domain.event_time), small)
+            else:
+                rows = made[source]
             # What lies outside the span was computed without its look-back: it is nobody's.
             made[name] = only_in(gold.to_rows(rows), needed[name], domain.entity, gold.starts, gold.ends).persist()
             # Most micro-batches meet no episode: nothing to make and none to delete needs no commit.
@@ -163,23 +180,35 @@ def _aware(instant: datetime) -> datetime:
     return instant.astimezone(UTC)
 
 
-@contextmanager
-def _saying(spark: SparkSession, properties: Mapping[str, str], met: Applied) -> Iterator[None]:
-    """Put what the batch was into the snapshot of every MERGE in this block."""
-    said = {
+def _said(properties: Mapping[str, str], met: Applied) -> dict[str, str]:
+    """What each snapshot of a call says of it."""
+    return {
         **properties,
         "weir.rows-in": str(met.rows_in),
         "weir.rows-accepted": str(met.accepted),
         "weir.rejected": json.dumps(met.rejected),
         "weir.offset-range": json.dumps(met.offsets),
     }
-    for name, value in said.items():
-        spark.conf.set(PROPERTY_PREFIX + name, value)
+
+
+@contextmanager
+def _conf(spark: SparkSession, wanted: Mapping[str, str]) -> Iterator[None]:
+    """Hold settings of a session for a block; a streaming micro-batch has a session of its own."""
+    before = {name: spark.conf.get(name, None) for name in wanted}
+    for name, value in wanted.items():
+        spark.conf.set(name, value)
     try:
         yield
     finally:
-        for name in said:
-            spark.conf.unset(PROPERTY_PREFIX + name)
+        for name, held in before.items():
+            if held is None:
+                spark.conf.unset(name)
+            else:
+                spark.conf.set(name, held)
+
+
+def _sized(rows: DataFrame, small: bool) -> DataFrame:
+    return rows.coalesce(1) if small else rows
 
 
 def _to_rejects(judged: DataFrame, domain: str) -> DataFrame:

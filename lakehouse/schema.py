@@ -7,10 +7,9 @@ from lakehouse.contract import Contract
 
 SQL_TYPES = {"string": "STRING", "double": "DOUBLE", "timestamp": "TIMESTAMP"}
 
-# v2 is read by every engine there is; merge-on-read keeps a MERGE of a few rows from rewriting whole files; metadata of old
-# commits is bounded, snapshots themselves are expired only by `weir maintain`.
+# Merge-on-read keeps a MERGE of a few rows from rewriting whole files; metadata of old commits is bounded, snapshots themselves
+# are expired only by `weir maintain`.
 TABLE_PROPERTIES = {
-    "format-version": "2",
     "write.merge.mode": "merge-on-read",
     "write.update.mode": "merge-on-read",
     "write.delete.mode": "merge-on-read",
@@ -60,11 +59,23 @@ class Table:
         """Catalog and layer, such as `lh.gold`."""
         return self.name.rpartition(".")[0]
 
+    @property
+    def format_version(self) -> str:
+        """3 where rows are merged: one deletion vector per data file, where v2 leaves a delete file per data file and commit.
+
+        A table that is only appended to stays at 2, which more readers know.
+        """
+        return "3" if self.key else "2"
+
     def ddl(self) -> str:
         """Write the statement that creates the table where it is missing."""
         columns = ",\n  ".join(f"{c.name} {c.type} COMMENT {quote(c.about)}" for c in self.columns)
         partitioning = f"\nPARTITIONED BY ({', '.join(self.partitioned_by)})" if self.partitioned_by else ""
-        properties = TABLE_PROPERTIES | {"weir.grain": self.grain, "weir.key": ",".join(self.key)} | self.properties
+        properties = (
+            TABLE_PROPERTIES
+            | {"format-version": self.format_version, "weir.grain": self.grain, "weir.key": ",".join(self.key)}
+            | self.properties
+        )
         pairs = ", ".join(f"{quote(k)} = {quote(v)}" for k, v in properties.items())
         return (
             f"CREATE TABLE IF NOT EXISTS {self.name} (\n  {columns}\n) USING iceberg{partitioning}\n"

@@ -84,6 +84,11 @@ class Settings(BaseSettings):
     )
     min_partitions: int = Field(2, ge=1, description="least Spark tasks that read one micro-batch from Kafka")
 
+    compact_after: int = Field(
+        32, ge=0, description="micro-batches into a table after which its small files are joined; 0 leaves that to maintenance"
+    )
+    spark_java_options: str = Field("", description="more options of the driver's JVM, such as -XX:TieredStopAtLevel=1 for a short run")
+
     open_meteo_url: str = Field(
         "https://air-quality-api.open-meteo.com",
         pattern=r"^https?://[^/]+$",

@@ -50,7 +50,9 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.driver.extraClassPath": ":".join(str(jar) for jar in _jars(settings)),
         # HDFS: a file's close waits this long for its block; the default of 400 ms triples a micro-batch.
         "spark.hadoop.dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "10",
-        "spark.driver.extraJavaOptions": f"-XX:+UseParallelGC -Dlog4j2.configurationFile={LOG4J.as_uri()}",
+        "spark.driver.extraJavaOptions": " ".join(
+            ["-XX:+UseParallelGC", f"-Dlog4j2.configurationFile={LOG4J.as_uri()}", *settings.spark_java_options.split()]
+        ),
     }
     if settings.enable_yarn_defaults:
         conf |= {

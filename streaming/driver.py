@@ -88,7 +88,9 @@ class Driver:
         return bronze.start_bronze(bronze.read_topic(spark, domain, self._settings), domain, self._settings, body, available_now)
 
     def _start_refine(self, spark: SparkSession, domain: Domain, available_now: bool) -> StreamingQuery:
-        body = self._guarded(refine.refine_body(lambda: build_domain(self._name, self._settings), self._report))
+        body = self._guarded(
+            refine.refine_body(lambda: build_domain(self._name, self._settings), self._report, self._settings.compact_after)
+        )
         return refine.start_refine(refine.read_bronze(spark, domain, self._settings), domain, self._settings, body, available_now)
 
     @staticmethod

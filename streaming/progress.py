@@ -18,7 +18,7 @@ def batch_properties(query: str, batch_id: int) -> dict[str, str]:
 
 @dataclass(slots=True)
 class BatchReport:
-    """One micro-batch: rows read, rows that went on, rows rejected and warned of by rule, seconds of processing."""
+    """One micro-batch: rows read, rows that went on, rows rejected and warned of by rule, the table compacted after it, seconds in all."""
 
     query: str
     batch_id: int
@@ -26,6 +26,7 @@ class BatchReport:
     rows_out: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
+    compacted: str = ""
     seconds: float = 0.0
 
 
@@ -42,9 +43,11 @@ def timed(query: str, batch_id: int, report: Callable[[BatchReport], None]) -> I
 def log_batch(batch: BatchReport) -> None:
     """Write the one line of a micro-batch: counts and names of rules, never what a row holds."""
     rejected = sum(batch.rejected.values())
-    details = {"rules": dict(batch.rejected)} if rejected else {}
+    details: dict[str, object] = {"rules": dict(batch.rejected)} if rejected else {}
     if batch.warned:
         details["warnings"] = dict(batch.warned)
+    if batch.compacted:
+        details["compacted"] = batch.compacted
     log.info(
         "micro-batch",
         query=batch.query,

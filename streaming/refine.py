@@ -8,6 +8,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from lakehouse.apply import apply
 from lakehouse.domain import Domain
 from lakehouse.settings import Settings
+from lakehouse.sinks.compact import Compactor
 from lakehouse.sinks.tables import write_dimensions
 from streaming.bronze import Body, with_trigger
 from streaming.progress import BatchReport, batch_properties, timed
@@ -30,14 +31,16 @@ def read_bronze(spark: SparkSession, domain: Domain, settings: Settings) -> Data
     return rows.where("source_run IS NULL")
 
 
-def refine_body(build: Callable[[], Domain], report: Callable[[BatchReport], None]) -> Body:
+def refine_body(build: Callable[[], Domain], report: Callable[[BatchReport], None], compact_after: int = 0) -> Body:
     """Give the body of the query.
 
     Args:
         build: puts the domain together; called for every micro-batch, so that a place added while the query runs is known.
         report: is told what each micro-batch was.
+        compact_after: MERGEs into a table after which its small files are joined; 0 leaves them.
     """
     last = build()
+    compactor = Compactor(last, compact_after)
 
     def refine(rows: DataFrame, batch_id: int) -> None:
         nonlocal last
@@ -49,6 +52,7 @@ def refine_body(build: Callable[[], Domain], report: Callable[[BatchReport], Non
             met = apply(rows, domain, batch_properties(query_name(domain), batch_id))
             batch.rows_in, batch.rows_out = met.rows_in, met.accepted
             batch.rejected, batch.warned = met.rejected, met.warned
+            batch.compacted = compactor.after(rows.sparkSession, domain, met.touched)
 
     return refine
 

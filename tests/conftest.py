@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 from lakehouse.settings import OLDER_NAMES
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 # What an operator has set for a home of their own has no say in a test, nor do a running stack's metrics.
 for name in [name for name in os.environ if name.startswith("WEIR_") or name in (*OLDER_NAMES, "PROMETHEUS_MULTIPROC_DIR")]:
     del os.environ[name]
+
+# The same examples for the same code: what a change broke fails, and nothing else. `HYPOTHESIS_PROFILE=explore` looks for new ones.
+# No deadline: how long an example takes says something about the machine alone.
+hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
+
+# A test's JVM lives for minutes: the optimising compiler would take half of the processor and never earn it back.
+os.environ["WEIR_SPARK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1"
 
 
 @pytest.fixture(scope="session")

@@ -99,7 +99,7 @@ class Pipeline:
         body = bronze.bronze_body(self.domain, ids, reports.append)
         bronze.start_bronze(source, self.domain, self.settings, body, available_now=True).awaitTermination()
         rows = refine.read_bronze(self.spark, self.domain, self.settings)
-        work = refine.refine_body(lambda: self.domain, reports.append)
+        work = refine.refine_body(lambda: self.domain, reports.append, compact_after=4)
         refine.start_refine(rows, self.domain, self.settings, work, available_now=True).awaitTermination()
         return reports
 

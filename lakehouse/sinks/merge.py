@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from datetime import datetime
 
+import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -10,6 +11,7 @@ from lakehouse.domain import Domain, Gold
 from lakehouse.schema import Table, quote
 from lakehouse.spans import Spans
 
+INSTANT = pa.timestamp("us", tz="UTC")
 GONE = "_gone"
 # Above this many, a list of literals costs more to plan than it saves to scan.
 MOST_LITERALS = 100
@@ -79,16 +81,21 @@ def only_in(rows: DataFrame, span: Spans, entity: str, starts: str, ends: str = 
     literal bounds.
     """
     ends = ends or starts
-    pruned = rows.where(_overlap(span.ranges, starts, ends))
+    pruned = rows.where(overlap(span.ranges, starts, ends))
     if len(span.alike) <= MOST_PREDICATES:
-        return pruned.where(_any(f"{_one_of(entity, who)} AND {_overlap(times, starts, ends)}" for times, who in span.alike.items()))
-    spans = rows.sparkSession.createDataFrame(list(span.rows), "_entity STRING, _from TIMESTAMP, _until TIMESTAMP")
+        return pruned.where(_any(f"{_one_of(entity, who)} AND {overlap(times, starts, ends)}" for times, who in span.alike.items()))
+    # From Arrow it becomes a relation in the plan: a list of Python objects would be a job of its own.
+    entities, starts_at, ends_at = zip(*span.rows, strict=True)
+    spans = rows.sparkSession.createDataFrame(
+        pa.table([pa.array(entities), pa.array(starts_at, INSTANT), pa.array(ends_at, INSTANT)], names=["_entity", "_from", "_until"])
+    )
     # Semi: spans of one entity do not overlap, but a row may overlap two of them. A date compares with an instant as its
     # midnight; the spans of such a table are whole days.
     return pruned.join(F.broadcast(spans), on=F.expr(f"{entity} = _entity AND {starts} <= _until AND {ends} >= _from"), how="left_semi")
 
 
-def _overlap(times: Iterable[tuple[datetime, datetime]], starts: str, ends: str) -> str:
+def overlap(times: Iterable[tuple[datetime, datetime]], starts: str, ends: str) -> str:
+    """Write the condition that what lies from one column to the other overlaps one of some times, both ends included."""
     return _any(f"{starts} <= {_literal(end)} AND {ends} >= {_literal(start)}" for start, end in times)
 
 
@@ -101,10 +108,11 @@ def _any(conditions: Iterable[str]) -> str:
 
 
 def _merge(rows: DataFrame, table: Table, bounds: str, matched: Iterable[str], insert: str = "WHEN NOT MATCHED THEN INSERT *") -> None:
-    rows.createOrReplaceTempView("weir_merge_source")
+    source = f"weir_{table.name.replace('.', '_')}"  # one name per table: merges of two tables may run beside each other
+    rows.createOrReplaceTempView(source)
     keys = " AND ".join(f"t.{name} <=> s.{name}" if table.name.startswith("lh.ops.") else f"t.{name} = s.{name}" for name in table.key)
     on = f"{keys} AND {bounds}" if bounds else keys
-    rows.sparkSession.sql(f"MERGE INTO {table.name} t USING weir_merge_source s ON {on}\n" + "\n".join(matched) + f"\n{insert}")
+    rows.sparkSession.sql(f"MERGE INTO {table.name} t USING {source} s ON {on}\n" + "\n".join(matched) + f"\n{insert}")
 
 
 def _same(table: Table) -> str:
@@ -113,7 +121,7 @@ def _same(table: Table) -> str:
 
 def _bounds(span: Spans, entity: str, column: str) -> str:
     """Literal bounds for ON: without them a MERGE scans the whole target."""
-    bounds = _overlap(span.ranges, f"t.{column}", f"t.{column}")
+    bounds = overlap(span.ranges, f"t.{column}", f"t.{column}")
     return f"{bounds} AND {_one_of(f't.{entity}', span.entities)}" if len(span.entities) <= MOST_LITERALS else bounds
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 
+import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from lakehouse.domain import Domain
@@ -50,4 +51,6 @@ def write_dimensions(spark: SparkSession, domain: Domain) -> None:
         if present == set(rows):
             continue
         schema = ", ".join(f"{c.name} {c.type}" for c in table.columns)
-        merge_rows(spark.createDataFrame(list(rows), schema), table)
+        # By Arrow: a list of Python rows would start Python workers, which nothing else in a driver needs.
+        columns = pa.table([pa.array(values) for values in zip(*rows, strict=True)], names=list(table.names))
+        merge_rows(spark.createDataFrame(columns, schema), table)
