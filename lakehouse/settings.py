@@ -84,6 +84,12 @@ class Settings(BaseSettings):
     )
     min_partitions: int = Field(2, ge=1, description="least Spark tasks that read one micro-batch from Kafka")
 
+    reject_limit_percent: float = Field(
+        10, ge=0, le=100, description="rejects among a domain's last rows, in percent, above which silver and gold stop (100: never)"
+    )
+    reject_window_rows: int = Field(1000, ge=1, description="how many last rows that share is of")
+    reject_least_rows: int = Field(100, ge=1, description="rows from which on it is judged")
+
     open_meteo_url: str = Field(
         "https://air-quality-api.open-meteo.com",
         pattern=r"^https?://[^/]+$",

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from lakehouse.apply import apply
+from lakehouse.apply import Applied, apply
 from lakehouse.domain import Domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.tables import write_dimensions
@@ -30,12 +30,15 @@ def read_bronze(spark: SparkSession, domain: Domain, settings: Settings) -> Data
     return rows.where("source_run IS NULL")
 
 
-def refine_body(build: Callable[[], Domain], report: Callable[[BatchReport], None]) -> Body:
+def refine_body(
+    build: Callable[[], Domain], report: Callable[[BatchReport], None], judge: Callable[[int, Applied], None] = lambda _, __: None
+) -> Body:
     """Give the body of the query.
 
     Args:
         build: puts the domain together; called for every micro-batch, so that a place added while the query runs is known.
         report: is told what each micro-batch was.
+        judge: is told a micro-batch's id and what its rows are before they are applied; raises when they must not be.
     """
     last = build()
 
@@ -46,7 +49,7 @@ def refine_body(build: Callable[[], Domain], report: Callable[[BatchReport], Non
             write_dimensions(rows.sparkSession, domain)
         last = domain
         with timed(query_name(domain), batch_id, report) as batch:
-            met = apply(rows, domain, batch_properties(query_name(domain), batch_id))
+            met = apply(rows, domain, batch_properties(query_name(domain), batch_id), lambda rows: judge(batch_id, rows))
             batch.rows_in, batch.rows_out = met.rows_in, met.accepted
             batch.rejected, batch.warned = met.rejected, met.warned
 
