@@ -24,6 +24,7 @@ from typing import Any
 import psutil
 import structlog
 
+from lakehouse.catalog import UnreadableCatalog
 from lakehouse.errors import Fatal, LakehouseError, Retryable
 from lakehouse.settings import Settings
 
@@ -101,7 +102,7 @@ class Lease:
     def __init__(self, url: str, name: str, ttl_seconds: float = TTL_SECONDS, holder: Holder | None = None) -> None:
         from sqlalchemy import create_engine, event
 
-        self.name, self._ttl = name, ttl_seconds
+        self.name, self._ttl, self._url = name, ttl_seconds, url
         self._holder = holder or Holder.me()
         self._token = uuid.uuid4().hex
         sqlite = url.startswith("sqlite")
@@ -175,14 +176,26 @@ class Lease:
     def _run(self, statement: str, **more: object) -> int:
         from sqlalchemy import text
 
-        with self._engine.begin() as connection:
+        with self._said_plainly(), self._engine.begin() as connection:
             return int(connection.execute(text(statement), self._values(statement, more)).rowcount)
 
     def _rows(self, statement: str) -> list[Any]:
         from sqlalchemy import text
 
-        with self._engine.connect() as connection:
+        with self._said_plainly(), self._engine.connect() as connection:
             return list(connection.execute(text(statement), self._values(statement, {})).all())
+
+    @contextmanager
+    def _said_plainly(self) -> Iterator[None]:
+        """Make a database that does not answer an error worth trying again."""
+        from sqlalchemy.exc import DBAPIError, IntegrityError
+
+        try:
+            yield
+        except IntegrityError:
+            raise
+        except DBAPIError as error:
+            raise UnreadableCatalog(self._url, error.orig) from error
 
     def _values(self, statement: str, more: dict[str, object]) -> dict[str, object]:
         ours = {"name": self.name, "holder": json.dumps(asdict(self._holder)), "ttl": self._ttl, "token": self._token, **more}
@@ -200,6 +213,7 @@ def held_lease(settings: Settings, name: str, lost: Callable[[BaseException], No
 
     Raises:
         LeaseHeld: somebody else holds it.
+        UnreadableCatalog: the database does not answer; the check may raise it too.
     """
     lease = _lease(settings, name)
     if lease is None:
@@ -230,12 +244,10 @@ def _keep(lease: Lease, ending: threading.Event, lost: Callable[[BaseException],
 
 @contextmanager
 def _told_only(what: str) -> Iterator[None]:
-    from sqlalchemy.exc import SQLAlchemyError
-
     try:
         yield
-    except SQLAlchemyError as error:
-        log.warning(what, error=str(error).splitlines()[0])
+    except UnreadableCatalog as error:
+        log.warning(what, error=str(error))
 
 
 def _lease(settings: Settings, name: str) -> Lease | None:

@@ -79,6 +79,8 @@ def topic_bounds(bootstrap: str, name: str) -> dict[int, tuple[int, int]]:
     admin = _admin(bootstrap)
     try:
         partitions = [TopicPartition(name, p) for p in admin.list_topics(name, timeout=BROKER_SECONDS).topics[name].partitions]
+        if not partitions:
+            raise NoKafkaError(bootstrap, f"it does not know the partitions of {name} yet")
         found = []
         for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
             asked = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=BROKER_SECONDS)

@@ -67,14 +67,15 @@ def resume(
     settings: Settings = ctx.obj
     build_domain(domain, settings)
     running = read_states(settings.home / "run", domain)
-    ask(settings.home, domain, Request(accept, accept_loss))
-    stopped = [state.query for state in running if state.state in ("stopped", "restarting")]
-    if not running:
-        print(f"No driver of {domain} runs here: its next start takes it (`weir up`, or `weir stream {domain}`).")
-    elif stopped:
-        print(f"The driver starts {', '.join(stopped)} again; `weir status` says how it went.")
-    else:
+    halted = [state.query for state in running if state.state in ("stopped", "restarting")]
+    if running and not halted:
         print(f"All queries of {domain} run: nothing to resume.")
+        return
+    ask(settings.home, domain, Request(accept, accept_loss))
+    if running:
+        print(f"The driver starts {', '.join(halted)} again; `weir status` says how it went.")
+    else:
+        print(f"No driver of {domain} runs here: its next start takes it (`weir up`, or `weir stream {domain}`).")
 
 
 def ready_file(run: Path, domain: str) -> Path:

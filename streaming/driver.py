@@ -8,10 +8,13 @@ limit whatever still runs is interrupted, which is safe too, only slower to star
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -29,6 +32,7 @@ from streaming import bronze, refine, resume
 from streaming.breaker import Breaker, Limit
 from streaming.checkpoints import HadoopFolder, Position, check_topics, claim, examine
 from streaming.errors import DataLoss, LostRange, RejectRateExceeded
+from streaming.failures import cause_of
 from streaming.losses import LOSSES, Bounds, find_lost, fits, held_by, record_losses, recorded_losses, starting_offsets
 from streaming.progress import BatchReport
 from streaming.report import report_restart, report_states
@@ -117,14 +121,13 @@ class Driver:
                 self._move_aside(spark, domain)
             self._take_request(spark, domain, ())
             queries += self._queries(spark, domain, check, available_now)
-            watching = threading.Thread(target=self._watch_topic, args=(domain, queries[0]), name="weir-topic", daemon=True)
-            watching.start()
-            if available_now:
-                self._supervise(queries[:1], lambda: None, ready)
-                if not self._stopping.is_set():
-                    self._supervise(queries[1:], lambda: None)
-                return
-            self._supervise(queries, lambda: self._take_request(spark, domain, queries), ready)
+            with self._topic_watched(domain, queries[0]):
+                if available_now:
+                    self._supervise(queries[:1], lambda: None, ready)
+                    if not self._stopping.is_set():
+                        self._supervise(queries[1:], lambda: None)
+                else:
+                    self._supervise(queries, lambda: self._take_request(spark, domain, queries), ready)
 
     def close(self) -> None:
         """Stop Spark, unless the session was given."""
@@ -135,8 +138,7 @@ class Driver:
     def _queries(self, spark: SparkSession, domain: Domain, check: Callable[[], None], available_now: bool) -> list[Supervised]:
         def before_append() -> None:
             check()
-            newest = {topic: topic_id(self._settings.kafka_bootstrap, topic) for topic in self._ids}
-            Mark(self._ids).check_topics(newest, domain.bronze.name)
+            self._check_topic(domain)
 
         def land(me: Supervised) -> StreamingQuery:
             source = self._source(spark, domain)
@@ -204,23 +206,39 @@ class Driver:
             if request.accept_loss and _applies(DataLoss, queries) and (lost := self._lost(spark, domain, self._source(spark, domain))):
                 record_losses(spark, self._name, lost)
                 log.warning("loss accepted", ranges=[str(one) for one in lost])
-        except (WeirError, OSError) as error:
+        except (WeirError, PySparkException, Py4JJavaError, OSError) as error:
             self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
-            log.warning("cannot resume yet", reason=str(error))
+            log.warning("cannot resume yet", reason=cause_of(error))
             return
         resume.done(home, self._name)
         for query in queries:
             query.resume()
 
-    def _watch_topic(self, domain: Domain, query: Supervised) -> None:
+    @contextmanager
+    def _topic_watched(self, domain: Domain, query: Supervised) -> Iterator[None]:
         """Ask on a timer whether the topic is still the one that bronze holds; an idle stream would not notice otherwise."""
-        while not self._stopping.wait(TOPIC_SECONDS):
-            for topic, expected in dict(self._ids).items():
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(TOPIC_SECONDS):
                 try:
-                    Mark({topic: expected}).check_topics({topic: topic_id(self._settings.kafka_bootstrap, topic)}, domain.bronze.name)
+                    self._check_topic(domain)
                 except WeirError as error:
                     if not isinstance(error, Retryable):
                         query.halt(error)
+
+        watching = threading.Thread(target=watch, name="weir-topic", daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watching.join(TOPIC_SECONDS)
+
+    def _check_topic(self, domain: Domain) -> None:
+        """Raise TopicRecreated when the broker's topic is no longer the one that the bronze query started with."""
+        newest = {topic: topic_id(self._settings.kafka_bootstrap, topic) for topic in dict(self._ids)}
+        Mark(self._ids).check_topics(newest, domain.bronze.name)
 
     def _supervise(self, queries: Sequence[Supervised], poll: Callable[[], None], ready: Callable[[], None] = lambda: None) -> None:
         run = self._settings.home / "run"

@@ -282,11 +282,15 @@ class Supervisor:
         limit = time.monotonic() + STOP_LIMIT_SECONDS
         # A JVM that is gone has no queries left to end.
         with contextlib.suppress(Py4JError, ConnectionError):
-            if all(query.end(interrupt=False) for query in self._queries):
+            if self._have_ended(interrupt=False):
                 return
             self._stopping.set()
-            while not all(query.end(interrupt=time.monotonic() > limit) for query in self._queries):
+            while not self._have_ended(interrupt=time.monotonic() > limit):
                 time.sleep(POLL_SECONDS)
+
+    def _have_ended(self, interrupt: bool) -> bool:
+        """Ask every query to end, whichever has already; say whether all have."""
+        return False not in [query.end(interrupt) for query in self._queries]
 
 
 def states_file(run: Path, domain: str) -> Path:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
+from lakehouse.catalog import UnreadableCatalog
+from lakehouse.errors import Retryable
 from lakehouse.lease import Holder, Lease, LeaseHeld, LeaseLost, held_lease
 from lakehouse.settings import Settings
 
@@ -117,3 +119,10 @@ def test_catalog_without_a_database_of_ours_has_no_lease(tmp_path: Path, url: st
             raise AssertionError("two hold it")
     with held_lease(settings, NAME, lambda _: None) as check:
         check()
+
+
+def test_database_that_is_none_is_worth_trying_again(tmp_path: Path) -> None:
+    (tmp_path / "catalog.db").write_text("not a database, but long enough to be read as the head of one" * 20)
+    with pytest.raises(UnreadableCatalog, match="not a database") as caught:
+        Lease(f"sqlite:///{tmp_path / 'catalog.db'}", NAME).acquire()
+    assert isinstance(caught.value, Retryable)
