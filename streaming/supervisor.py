@@ -194,11 +194,12 @@ class Supervised:
     def _failed(self, error: BaseException) -> None:
         verdict = classify(error)
         if verdict == "loss":
+            # Where nothing is found that bronze lacks, the next start begins after what it holds.
+            verdict = "retry" if self._draining else "unknown"
             try:
                 self._explain()
             except WeirError as found:
-                error = found
-            verdict = "retry" if classify(error) == "retry" else "stop"
+                error, verdict = found, classify(found)
         if verdict == "driver":
             raise error if isinstance(error, WeirError) else QueryFailed(self.name, cause_of(error)) from error
         if self._good_since is not None and self._clock() - self._good_since >= GOOD_AFTER_SECONDS:
