@@ -22,6 +22,7 @@ VERBS = {
     "add-city": "producers.cli:add_city",
     "produce": "producers.cli:produce",
     "stream": "streaming.cli:stream",
+    "resume": "streaming.cli:resume",
     "query": "lakehouse.cli:query",
     "connect": "lakehouse.cli:connect",
 }

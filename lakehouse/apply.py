@@ -7,7 +7,7 @@ are keyed by their offset, silver keeps the newer version, and gold never adds t
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -59,13 +59,18 @@ class Applied:
         return self.rows_in - sum(self.rejected.values())
 
 
-def apply(rows: DataFrame, domain: Domain, properties: Mapping[str, str]) -> Applied:
+def _let_through(_: Applied) -> None:
+    """Judge nothing."""
+
+
+def apply(rows: DataFrame, domain: Domain, properties: Mapping[str, str], judge: Callable[[Applied], None] = _let_through) -> Applied:
     """Bring one bounded set of bronze rows into rejects, silver and gold. Safe to repeat, in whole or in part.
 
     Args:
         rows: bronze rows, in any order and cutting, with any repetition.
         domain: whose rows.
         properties: go into the snapshot of every MERGE, such as query and batch id.
+        judge: is told what the rows are before anything is written; what it raises leaves all tables as they were.
 
     Returns:
         What the rows were; empty when there were none.
@@ -75,6 +80,7 @@ def apply(rows: DataFrame, domain: Domain, properties: Mapping[str, str]) -> App
         met = _summarize(judged, domain)
         if met.rows_in == 0:  # the first micro-batch of an Iceberg stream may be empty
             return met
+        judge(met)
         small = met.rows_in <= SMALL_ROWS
         with _conf(
             rows.sparkSession,

@@ -88,6 +88,11 @@ class Settings(BaseSettings):
         32, ge=0, description="micro-batches into a table after which its small files are joined; 0 leaves that to maintenance"
     )
     spark_java_options: str = Field("", description="more options of the driver's JVM, such as -XX:TieredStopAtLevel=1 for a short run")
+    reject_limit_percent: float = Field(
+        10, ge=0, le=100, description="rejects among a domain's last rows, in percent, above which silver and gold stop (100: never)"
+    )
+    reject_window_rows: int = Field(1000, ge=1, description="how many last rows that share is of")
+    reject_least_rows: int = Field(100, ge=1, description="rows from which on it is judged")
 
     open_meteo_url: str = Field(
         "https://air-quality-api.open-meteo.com",

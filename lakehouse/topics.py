@@ -1,9 +1,11 @@
 """Is a contract's topic there, and which one is it? Asked of the broker by producers and streams before they begin."""
 
+import functools
+
 import stamina
 import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 from confluent_kafka.cimpl import NewTopic
 
 from lakehouse.contract import Contract
@@ -54,6 +56,45 @@ def ensure_topic(bootstrap: str, contract: Contract, partitions: int) -> str:
         return _id(admin, contract.topic)
     except KafkaException as error:
         raise NoKafkaError(bootstrap, _text(error)) from error
+
+
+def topic_id(bootstrap: str, name: str) -> str:
+    """Ask which topic bears a name now; the broker's answer at this moment.
+
+    Raises:
+        NoKafkaError: no broker answers, or it has no such topic.
+    """
+    try:
+        return _id(_admin(bootstrap), name)
+    except KafkaException as error:
+        raise NoKafkaError(bootstrap, _text(error)) from error
+
+
+def topic_bounds(bootstrap: str, name: str) -> dict[int, tuple[int, int]]:
+    """Ask for the first offset of each partition, and the one after its last.
+
+    Raises:
+        NoKafkaError: no broker answers, or it has no such topic.
+    """
+    admin = _admin(bootstrap)
+    try:
+        partitions = [TopicPartition(name, p) for p in admin.list_topics(name, timeout=BROKER_SECONDS).topics[name].partitions]
+        if not partitions:
+            raise NoKafkaError(bootstrap, f"it does not know the partitions of {name} yet")
+        found = []
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
+            asked = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=BROKER_SECONDS)
+            found.append({where.partition: answer.result(timeout=2 * BROKER_SECONDS).offset for where, answer in asked.items()})
+        first, end = found
+        return {partition: (first[partition], end[partition]) for partition in sorted(first)}
+    except KafkaException as error:
+        raise NoKafkaError(bootstrap, _text(error)) from error
+
+
+@functools.lru_cache(maxsize=4)
+def _admin(bootstrap: str) -> AdminClient:
+    """One client a broker: it is asked before every append, and its connection is what takes time."""
+    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
 
 
 def _create(admin: AdminClient, bootstrap: str, name: str, partitions: int) -> None:

@@ -66,6 +66,10 @@ QUERY_LAST_COMMIT = Gauge(
     ["query"],
     multiprocess_mode="mostrecent",
 )
+QUERY_RESTARTS = Counter("weir_query_restarts_total", "Times that a query was started again in its driver", ["query"])
+QUERY_UP = Gauge(
+    "weir_query_up", "1 while a query runs, 0 while it waits for its restart or is stopped", ["query"], multiprocess_mode="mostrecent"
+)
 
 # The machine. part: kafka, stream, producer, metrics.
 PART_UP = Gauge("weir_part_up", "1 while a part of the stack runs, else 0", ["part"], multiprocess_mode="mostrecent")

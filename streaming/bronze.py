@@ -21,13 +21,20 @@ def query_name(domain: Domain) -> str:
     return domain.bronze.name.removeprefix("lh.")
 
 
-def read_topic(spark: SparkSession, domain: Domain, settings: Settings) -> DataFrame:
-    """Read the domain's topic as a stream, from its beginning, failing when messages were lost."""
+def read_topic(spark: SparkSession, domain: Domain, settings: Settings, starting: str = "earliest") -> DataFrame:
+    """Read the domain's topic as a stream, failing when messages were lost.
+
+    Args:
+        spark: the session.
+        domain: whose topic.
+        settings: where Kafka is, and the bounds of a micro-batch.
+        starting: where a new checkpoint begins, as Spark takes it: `earliest`, or JSON with an offset for every partition.
+    """
     return (
         spark.readStream.format("kafka")
         .option("kafka.bootstrap.servers", settings.kafka_bootstrap)
         .option("subscribe", domain.contract.topic)
-        .option("startingOffsets", "earliest")
+        .option("startingOffsets", starting)
         .option("failOnDataLoss", "true")
         # Bounds the memory of a micro-batch and what a replay repeats.
         .option("maxOffsetsPerTrigger", settings.max_offsets_per_trigger)

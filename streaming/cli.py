@@ -22,6 +22,9 @@ def stream(
     available_now: Annotated[
         bool, typer.Option("--available-now", help="drain what is there now, Kafka to bronze and bronze to gold, and end")
     ] = False,
+    new_checkpoint: Annotated[
+        bool, typer.Option("--new-checkpoint", help="move the checkpoints aside; go on after the rows in bronze, apply all of bronze again")
+    ] = False,
 ) -> None:
     """Run a domain's queries: Kafka to bronze, bronze to silver and gold.
 
@@ -38,9 +41,41 @@ def stream(
         signal.signal(signal.SIGTERM, lambda *_: driver.request_stop())
         signal.signal(signal.SIGINT, lambda *_: driver.request_stop())
         try:
-            driver.run(available_now, lambda: _say_ready(settings.home / "run", domain))
+            driver.run(available_now, lambda: _say_ready(settings.home / "run", domain), new_checkpoint)
         finally:
             driver.close()
+
+
+def resume(
+    ctx: typer.Context,
+    domain: Annotated[str, typer.Argument(help="domain whose query stopped, such as air_quality")],
+    accept: Annotated[
+        bool, typer.Option("--accept", help="let the rows that are in bronze by then through, whatever share of them breaks the rules")
+    ] = False,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="go on without what Kafka has lost, and record it in lh.ops.losses")
+    ] = False,
+) -> None:
+    """Start a domain's stopped queries again, in the driver that runs or with its next start.
+
+    Example: weir resume air_quality --accept
+    """
+    from lakehouse.registry import build_domain
+    from streaming.resume import Request, ask
+    from streaming.supervisor import read_states
+
+    settings: Settings = ctx.obj
+    build_domain(domain, settings)
+    running = read_states(settings.home / "run", domain)
+    halted = [state.query for state in running if state.state in ("stopped", "restarting")]
+    if running and not halted:
+        print(f"All queries of {domain} run: nothing to resume.")
+        return
+    ask(settings.home, domain, Request(accept, accept_loss))
+    if running:
+        print(f"The driver starts {', '.join(halted)} again; `weir status` says how it went.")
+    else:
+        print(f"No driver of {domain} runs here: its next start takes it (`weir up`, or `weir stream {domain}`).")
 
 
 def ready_file(run: Path, domain: str) -> Path:

@@ -2,36 +2,58 @@
 
 A stop falls between micro-batches: `query.stop()` alone would interrupt the running one. So a flag makes the next body raise
 before it does anything (its micro-batch is repeated at the next start), an idle query is stopped at once, and after a time
-limit whatever still runs is interrupted, which is safe too, only slower to start again.
+limit whatever still runs is interrupted, which is safe too, only slower to start again. What fails is minded by the supervisor.
 """
 
+import functools
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-from pyspark.errors import StreamingQueryException
-from pyspark.sql import DataFrame, SparkSession
+import structlog
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse import failpoints
 from lakehouse.domain import Domain
+from lakehouse.errors import Retryable, WeirError
+from lakehouse.lease import held_lease
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.fenced_append import newest_mark
-from lakehouse.sinks.tables import ensure_tables, write_dimensions
+from lakehouse.sinks.fenced_append import Mark, newest_mark
+from lakehouse.sinks.tables import create_missing, ensure_tables, write_dimensions
 from lakehouse.spark import jvm_pid, open_spark
-from lakehouse.topics import ensure_topic
-from streaming import bronze, refine
-from streaming.bronze import Body
-from streaming.errors import QueryFailed
+from lakehouse.topics import ensure_topic, topic_bounds, topic_id
+from streaming import bronze, refine, resume
+from streaming.breaker import Breaker, Limit
+from streaming.checkpoints import HadoopFolder, Position, check_topics, claim, examine
+from streaming.errors import DataLoss, LostRange, RejectRateExceeded
+from streaming.failures import cause_of
+from streaming.losses import LOSSES, Bounds, find_lost, fits, held_by, record_losses, recorded_losses, starting_offsets
 from streaming.progress import BatchReport
+from streaming.report import report_restart, report_states
+from streaming.supervisor import QueryState, Supervised, Supervisor, states_file, write_states
 
-STOP_LIMIT_SECONDS = 45
-POLL_SECONDS = 0.2
+# How often the broker is asked, beside every append, whether the topic is still the same.
+TOPIC_SECONDS = 5.0
+ASK_AGAIN_SECONDS = 5.0
+
+log = structlog.get_logger("weir.stream")
 
 
-class StopRequested(Exception):
-    """Raised inside a micro-batch that began after the stop was asked for; the batch is not committed."""
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the bronze query starts from: its topic's ids and bounds, bronze's mark, its checkpoint and where that stands."""
+
+    ids: Mapping[str, str]
+    mark: Mark
+    checkpoint: HadoopFolder
+    position: Position
+    bounds: Bounds
 
 
 class Driver:
@@ -41,101 +63,205 @@ class Driver:
         name: the domain's.
         settings: all of them.
         report: is told what each micro-batch was.
+        build: puts the domain together; by its name when left out.
+        spark: a session to use; one of this process is opened when left out.
     """
 
-    def __init__(self, name: str, settings: Settings, report: Callable[[BatchReport], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Settings,
+        report: Callable[[BatchReport], None],
+        build: Callable[[], Domain] | None = None,
+        spark: SparkSession | None = None,
+    ) -> None:
         self._name = name
         self._settings = settings
         self._report = report
+        self._build = build or (lambda: build_domain(name, settings))
         self._stopping = threading.Event()
-        self._spark: SparkSession | None = None
+        self._given, self._spark = spark, spark
+        self._ids: dict[str, str] = {}
+        self._ask_at = 0.0
+        limit = Limit(settings.reject_limit_percent, settings.reject_window_rows, settings.reject_least_rows)
+        self._breaker = Breaker(settings.home / "state" / f"{name}.breaker.json", name, limit)
 
     def request_stop(self) -> None:
         """Ask the queries to end after their running micro-batch; returns at once and may be called from a signal handler."""
         self._stopping.set()
 
-    def run(self, available_now: bool, ready: Callable[[], None] = lambda: None) -> None:
-        """Run until everything that is there now is in gold (`available_now`), a stop is asked for, or a query fails.
+    def run(self, available_now: bool, ready: Callable[[], None] = lambda: None, new_checkpoint: bool = False) -> None:
+        """Run until everything that is there now is in gold (`available_now`), a stop is asked for, or every query has stopped.
+
+        Args:
+            available_now: drain and end; the first query that stops ends it.
+            ready: called when the queries were started.
+            new_checkpoint: move the checkpoints aside first.
 
         Raises:
             NoKafkaAddressError, NoKafkaError: no broker is known, or none answers.
-            TopicRecreated: the topic is another one than bronze holds.
-            QueryFailed: a query ended with an error; the others were stopped.
+            LeaseHeld: a driver of another home or machine writes these tables.
+            WeirError: with which a query stopped: QueryFailed, TopicRecreated, BadCheckpoint, DataLoss, RejectRateExceeded, …
         """
-        domain = build_domain(self._name, self._settings)
-        ids = {domain.contract.topic: ensure_topic(self._settings.kafka_bootstrap, domain.contract, self._settings.kafka_partitions)}
-        spark = self._spark = open_spark(self._settings, f"weir {self._name}")
-        failpoints.arm(self._settings.failpoint, [jvm_pid(spark)])
-        ensure_tables(spark, domain)
-        write_dimensions(spark, domain)
-        newest_mark(spark, domain.bronze).check_topics(ids, domain.bronze.name)
-        land = self._starter(spark, bronze.query_name(domain), lambda: self._start_bronze(spark, domain, ids, available_now))
-        work = self._starter(spark, refine.query_name(domain), lambda: self._start_refine(spark, domain, available_now))
-        if available_now:
-            self._watch([land()], ready)
-            if not self._stopping.is_set():
-                self._watch([work()], lambda: None)
-        else:
-            self._watch([land(), work()], ready)
+        domain = self._build()
+        ensure_topic(self._settings.kafka_bootstrap, domain.contract, self._settings.kafka_partitions)
+        queries: list[Supervised] = []
+
+        def lost(error: BaseException) -> None:
+            for query in queries:
+                query.halt(error)
+
+        with held_lease(self._settings, f"stream {self._name}", lost) as check:
+            spark = self._spark = self._given or open_spark(self._settings, f"weir {self._name}")
+            failpoints.arm(self._settings.failpoint, [jvm_pid(spark)])
+            ensure_tables(spark, domain)
+            create_missing(spark, [LOSSES])
+            write_dimensions(spark, domain)
+            if new_checkpoint:
+                self._move_aside(spark, domain)
+            self._take_request(spark, domain, ())
+            queries += self._queries(spark, domain, check, available_now)
+            with self._topic_watched(domain, queries[0]):
+                if available_now:
+                    self._supervise(queries[:1], lambda: None, ready)
+                    if not self._stopping.is_set():
+                        self._supervise(queries[1:], lambda: None)
+                else:
+                    self._supervise(queries, lambda: self._take_request(spark, domain, queries), ready)
 
     def close(self) -> None:
-        """Stop Spark."""
-        if self._spark is not None:
+        """Stop Spark, unless the session was given."""
+        self._stopping.set()
+        if self._spark is not None and self._given is None:
             self._spark.stop()
 
-    def _start_bronze(self, spark: SparkSession, domain: Domain, ids: dict[str, str], available_now: bool) -> StreamingQuery:
-        body = self._guarded(bronze.bronze_body(domain, ids, self._report))
-        return bronze.start_bronze(bronze.read_topic(spark, domain, self._settings), domain, self._settings, body, available_now)
+    def _queries(self, spark: SparkSession, domain: Domain, check: Callable[[], None], available_now: bool) -> list[Supervised]:
+        def before_append() -> None:
+            check()
+            self._check_topic(domain)
 
-    def _start_refine(self, spark: SparkSession, domain: Domain, available_now: bool) -> StreamingQuery:
-        body = self._guarded(
-            refine.refine_body(lambda: build_domain(self._name, self._settings), self._report, self._settings.compact_after)
-        )
-        return refine.start_refine(refine.read_bronze(spark, domain, self._settings), domain, self._settings, body, available_now)
+        def land(me: Supervised) -> StreamingQuery:
+            source = self._source(spark, domain)
+            if lost := self._lost(spark, domain, source):
+                raise DataLoss(me.name, lost, self._name)
+            if not source.position.is_new and not fits(source.bounds, source.position):
+                # All that bronze lacks is there, but not all that the checkpoint would read once more.
+                log.warning("checkpoint moved aside", query=me.name, to=source.checkpoint.move_aside())
+            claim(source.checkpoint, me.name, source.ids)
+            self._ids = dict(source.ids)
+            topic = domain.contract.topic
+            starting = starting_offsets(topic, source.bounds, held_by(source.mark, topic))
+            messages = bronze.read_topic(spark, domain, self._settings, starting)
+            body = me.guard(bronze.bronze_body(domain, source.ids, self._report))
+            return self._in_pool(spark, me, lambda: bronze.start_bronze(messages, domain, self._settings, body, available_now))
+
+        def work(me: Supervised) -> StreamingQuery:
+            folder = HadoopFolder(spark, self._settings.checkpoint(me.name))
+            examine(folder, me.name, self._name, is_kafka=False)
+            claim(folder, me.name, {})
+            body = me.guard(refine.refine_body(self._build, self._report, self._breaker.judge, self._settings.compact_after))
+            rows = refine.read_bronze(spark, domain, self._settings)
+            return self._in_pool(spark, me, lambda: refine.start_refine(rows, domain, self._settings, body, available_now))
+
+        def explain() -> None:
+            if lost := self._lost(spark, domain, self._source(spark, domain)):
+                raise DataLoss(bronze.query_name(domain), lost, self._name)
+
+        make = functools.partial(Supervised, stopping=self._stopping, draining=available_now, restarted=report_restart)
+        return [
+            make(bronze.query_name(domain), land, explain=explain, before=before_append),
+            make(refine.query_name(domain), work, before=check),
+        ]
+
+    def _source(self, spark: SparkSession, domain: Domain) -> Source:
+        """Look at all that the bronze query starts from, and refuse what does not belong together."""
+        topic, name = domain.contract.topic, bronze.query_name(domain)
+        ids = {topic: ensure_topic(self._settings.kafka_bootstrap, domain.contract, self._settings.kafka_partitions)}
+        mark = newest_mark(spark, domain.bronze)
+        mark.check_topics(ids, domain.bronze.name)
+        checkpoint = HadoopFolder(spark, self._settings.checkpoint(name))
+        position = examine(checkpoint, name, self._name, is_kafka=True)
+        check_topics(position, ids, checkpoint.uri)
+        return Source(ids, mark, checkpoint, position, topic_bounds(self._settings.kafka_bootstrap, topic))
+
+    def _lost(self, spark: SparkSession, domain: Domain, source: Source) -> list[LostRange]:
+        topic = domain.contract.topic
+        held, known = held_by(source.mark, topic), recorded_losses(spark, topic)
+        return find_lost(topic, source.bounds, held, source.position, known, bronze.query_name(domain))
+
+    def _move_aside(self, spark: SparkSession, domain: Domain) -> None:
+        for name in (bronze.query_name(domain), refine.query_name(domain)):
+            folder = HadoopFolder(spark, self._settings.checkpoint(name))
+            if folder.names():
+                log.info("checkpoint moved aside", query=name, to=folder.move_aside())
+
+    def _take_request(self, spark: SparkSession, domain: Domain, queries: Sequence[Supervised]) -> None:
+        """Do what `weir resume` asked for; the request goes once its effect is written down, so a crash repeats it."""
+        home = self._settings.home
+        if time.monotonic() < self._ask_at or (request := resume.asked(home, self._name)) is None:
+            return
+        try:
+            if request.accept and _applies(RejectRateExceeded, queries):
+                self._breaker.accept(newest_mark(spark, domain.bronze))
+            if request.accept_loss and _applies(DataLoss, queries) and (lost := self._lost(spark, domain, self._source(spark, domain))):
+                record_losses(spark, self._name, lost)
+                log.warning("loss accepted", ranges=[str(one) for one in lost])
+        except (WeirError, PySparkException, Py4JJavaError, OSError) as error:
+            self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
+            log.warning("cannot resume yet", reason=cause_of(error))
+            return
+        resume.done(home, self._name)
+        for query in queries:
+            query.resume()
+
+    @contextmanager
+    def _topic_watched(self, domain: Domain, query: Supervised) -> Iterator[None]:
+        """Ask on a timer whether the topic is still the one that bronze holds; an idle stream would not notice otherwise."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(TOPIC_SECONDS):
+                try:
+                    self._check_topic(domain)
+                except WeirError as error:
+                    if not isinstance(error, Retryable):
+                        query.halt(error)
+
+        watching = threading.Thread(target=watch, name="weir-topic", daemon=True)
+        watching.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watching.join(TOPIC_SECONDS)
+
+    def _check_topic(self, domain: Domain) -> None:
+        """Raise TopicRecreated when the broker's topic is no longer the one that the bronze query started with."""
+        newest = {topic: topic_id(self._settings.kafka_bootstrap, topic) for topic in dict(self._ids)}
+        Mark(self._ids).check_topics(newest, domain.bronze.name)
+
+    def _supervise(self, queries: Sequence[Supervised], poll: Callable[[], None], ready: Callable[[], None] = lambda: None) -> None:
+        run = self._settings.home / "run"
+
+        def told(states: Sequence[QueryState]) -> None:
+            report_states(states)
+            try:
+                write_states(run, self._name, states)
+            except OSError as error:  # a full disk must not end the queries that still run
+                log.warning("states not written", error=str(error))
+
+        try:
+            Supervisor(queries, self._stopping, told, poll).run(ready)
+            states_file(run, self._name).unlink(missing_ok=True)
+        finally:
+            report_states([], gone=[query.name for query in queries])
 
     @staticmethod
-    def _starter(spark: SparkSession, pool: str, start: Callable[[], StreamingQuery]) -> Callable[[], StreamingQuery]:
-        def started() -> StreamingQuery:
-            spark.sparkContext.setLocalProperty("spark.scheduler.pool", pool)
-            return start()
-
-        return started
-
-    def _guarded(self, body: Body) -> Body:
-        def guarded(rows: DataFrame, batch_id: int) -> None:
-            if self._stopping.is_set():
-                raise StopRequested
-            body(rows, batch_id)
-
-        return guarded
-
-    def _watch(self, queries: list[StreamingQuery], ready: Callable[[], None]) -> None:
-        """Wait until the queries have ended; when one fails or a stop is asked for, end the others."""
-        ready()
-        while any(query.isActive for query in queries):
-            if self._stopping.wait(POLL_SECONDS) or any(_failure(query) for query in queries):
-                self._end(queries)
-        for query in queries:
-            if failure := _failure(query):
-                raise QueryFailed(query.name or "", _cause(failure)) from failure
-
-    def _end(self, queries: list[StreamingQuery]) -> None:
-        self._stopping.set()
-        limit = time.monotonic() + STOP_LIMIT_SECONDS
-        while any(query.isActive for query in queries):
-            for query in queries:
-                if query.isActive and (not query.status["isTriggerActive"] or time.monotonic() > limit):
-                    query.stop()
-            time.sleep(POLL_SECONDS)
+    def _in_pool(spark: SparkSession, query: Supervised, start: Callable[[], StreamingQuery]) -> StreamingQuery:
+        spark.sparkContext.setLocalProperty("spark.scheduler.pool", query.name)
+        return start()
 
 
-def _failure(query: StreamingQuery) -> StreamingQueryException | None:
-    error = query.exception()
-    return None if error is None or StopRequested.__name__ in str(error) else error
-
-
-def _cause(error: StreamingQueryException) -> str:
-    """The last line of the innermost cause: what a person needs; the rest is in the JVM's log."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    python = [line for line in lines if ": " in line and not line.startswith(("at ", "File "))]
-    return (python or lines or ["unknown"])[-1][:500]
+def _applies(error: type[WeirError], queries: Sequence[Supervised]) -> bool:
+    """Whether a query stopped by that error; before the start of the queries nobody knows, and then it does."""
+    return not queries or any(isinstance(query.error, error) for query in queries)

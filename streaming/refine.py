@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from lakehouse.apply import apply
+from lakehouse.apply import Applied, apply
 from lakehouse.domain import Domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.compact import Compactor
@@ -31,13 +31,19 @@ def read_bronze(spark: SparkSession, domain: Domain, settings: Settings) -> Data
     return rows.where("source_run IS NULL")
 
 
-def refine_body(build: Callable[[], Domain], report: Callable[[BatchReport], None], compact_after: int = 0) -> Body:
+def refine_body(
+    build: Callable[[], Domain],
+    report: Callable[[BatchReport], None],
+    judge: Callable[[int, Applied], None] = lambda _, __: None,
+    compact_after: int = 0,
+) -> Body:
     """Give the body of the query.
 
     Args:
         build: puts the domain together; called for every micro-batch, so that a place added while the query runs is known.
         report: is told what each micro-batch was.
-        compact_after: MERGEs into a table after which its small files are joined; 0 leaves them.
+        judge: is told a micro-batch's id and what its rows are before they are applied; raises when they must not be.
+        compact_after: micro-batches into a table after which its small files are joined; 0 leaves them.
     """
     last = build()
     compactor = Compactor(last, compact_after)
@@ -49,7 +55,7 @@ def refine_body(build: Callable[[], Domain], report: Callable[[BatchReport], Non
             write_dimensions(rows.sparkSession, domain)
         last = domain
         with timed(query_name(domain), batch_id, report) as batch:
-            met = apply(rows, domain, batch_properties(query_name(domain), batch_id))
+            met = apply(rows, domain, batch_properties(query_name(domain), batch_id), lambda met: judge(batch_id, met))
             batch.rows_in, batch.rows_out = met.rows_in, met.accepted
             batch.rejected, batch.warned = met.rejected, met.warned
             batch.compacted = compactor.after(rows.sparkSession, domain, met.touched)

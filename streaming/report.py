@@ -1,9 +1,12 @@
-"""Who is told of a micro-batch? The log and the metrics; neither can fail it."""
+"""Who is told of a micro-batch, or of how a query is? The log and the metrics; neither can fail it."""
+
+from collections.abc import Iterable
 
 import structlog
 
 from monitoring import metrics
 from streaming.progress import BatchReport, log_batch
+from streaming.supervisor import QueryState
 
 
 def report_batch(batch: BatchReport) -> None:
@@ -18,5 +21,24 @@ def report_batch(batch: BatchReport) -> None:
             metrics.REJECTS.labels(batch.query, rule).inc(rows)
         for rule, rows in batch.warned.items():
             metrics.WARNINGS.labels(batch.query, rule).inc(rows)
+    except (OSError, ValueError) as error:
+        structlog.get_logger("weir.stream").warning("metrics not written", error=str(error))
+
+
+def report_states(states: Iterable[QueryState], gone: Iterable[str] = ()) -> None:
+    """Say which queries run; those that are gone do not."""
+    try:
+        for one in states:
+            metrics.QUERY_UP.labels(one.query).set(int(one.state == "running"))
+        for name in gone:
+            metrics.QUERY_UP.labels(name).set(0)
+    except (OSError, ValueError) as error:
+        structlog.get_logger("weir.stream").warning("metrics not written", error=str(error))
+
+
+def report_restart(query: str) -> None:
+    """Count one more start of a query in its driver."""
+    try:
+        metrics.QUERY_RESTARTS.labels(query).inc()
     except (OSError, ValueError) as error:
         structlog.get_logger("weir.stream").warning("metrics not written", error=str(error))

@@ -4,7 +4,8 @@
 with the reason beside it. `show` prints them.
 
     parts      part, state (up, starting, restarting, down, stale), pid, since, address, restarts, says, log
-    queries    query, table, lag_messages, last_commit, says
+    queries    query, table, lag_messages, last_commit, says; state (running, restarting, stopped, done; null without a driver),
+               state_since, restarts and reason, as the driver says
     tables     table, rows, last_commit, age_seconds, files
     freshness  city, newest_ts_utc, newest_retrieved_ts   (of the hourly fact)
     rejects    total, by_rule
@@ -20,6 +21,7 @@ from typing import Any
 
 from deploy.local.errors import StaleProcessId
 from deploy.local.kafka_broker import answers
+from deploy.local.parts import DOMAIN
 from deploy.local.state import PARTS, PartName, PartState, run_folder, running_kafka, seen
 from lakehouse.errors import WeirError
 from lakehouse.settings import Settings
@@ -91,7 +93,9 @@ def _part(settings: Settings, part: PartName) -> dict[str, Any]:
 
 def _queries(settings: Settings, commits: dict[str, str | None]) -> list[dict[str, Any]]:
     from monitoring.lag import bronze_lag, unread_rows
+    from streaming.supervisor import read_states
 
+    states = {state.query: state for state in read_states(run_folder(settings), DOMAIN)}
     found: list[dict[str, Any]] = []
     for query, table in QUERIES.items():
         lag, says = None, None
@@ -99,7 +103,20 @@ def _queries(settings: Settings, commits: dict[str, str | None]) -> list[dict[st
             lag = bronze_lag(settings, running_kafka(settings)).messages if table.startswith("bronze.") else unread_rows(settings)
         except WeirError as error:
             says = str(error)
-        found.append({"query": query, "table": f"lh.{table}", "lag_messages": lag, "last_commit": commits.get(f"lh.{table}"), "says": says})
+        state = states.get(query)
+        found.append(
+            {
+                "query": query,
+                "table": f"lh.{table}",
+                "lag_messages": lag,
+                "last_commit": commits.get(f"lh.{table}"),
+                "says": says,
+                "state": state.state if state else None,
+                "state_since": state.since if state else None,
+                "restarts": state.restarts if state else 0,
+                "reason": (state.reason or None) if state else None,
+            }
+        )
     return found
 
 
@@ -229,6 +246,13 @@ def show(found: dict[str, Any]) -> None:
             console.print(f"[bold]{part['part']}[/bold] {_plain(part['says'])}", soft_wrap=True)
             if part["log"] and part["state"] == "restarting":
                 console.print(f"  log: {part['log']}", soft_wrap=True)
+
+    for query in found["queries"]:
+        if query["state"] in ("restarting", "stopped"):
+            since = f"since {_short(query['state_since'])}, {query['restarts']} restarts"
+            console.print(
+                f"[red]{query['state']}[/red] [bold]{query['query']}[/bold] {since}: {_plain(query['reason'] or '')}", soft_wrap=True
+            )
 
     if found["tables"]:
         console.print()

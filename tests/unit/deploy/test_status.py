@@ -4,9 +4,12 @@ import json
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
+
 from deploy.local.doctor import examine
 from deploy.local.status import collect, show
 from lakehouse.settings import Settings
+from streaming.supervisor import QueryState, write_states
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -23,6 +26,26 @@ def test_status_of_a_home_that_was_never_used(tmp_path: Path) -> None:
     assert found["paths"]["home"] == str(home)
     show(found)
     assert not home.exists()
+
+
+def test_status_names_the_query_that_is_stopped_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    home = tmp_path / "home"
+    write_states(
+        home / "run",
+        "air_quality",
+        [
+            QueryState("bronze.open_meteo_hourly", "running", "", 0, "2026-01-02T03:00:00.000Z"),
+            QueryState("silver.air_quality_hourly_clean", "stopped", "too many rejects [30 %]", 2, "2026-01-02T03:01:00.000Z"),
+        ],
+    )
+    found = collect(Settings(home=home), NOW)
+    bronze, silver = found["queries"]
+    assert (bronze["state"], bronze["reason"]) == ("running", None)
+    assert (silver["state"], silver["restarts"], silver["reason"]) == ("stopped", 2, "too many rejects [30 %]")
+    show(found)
+    told = capsys.readouterr().out
+    assert "stopped silver.air_quality_hourly_clean since 2026-01-02 03:01:00, 2 restarts: too many rejects [30 %]" in told
+    assert "running" not in told
 
 
 def test_doctor_finds_nothing_wrong_with_a_home_that_was_never_used(tmp_path: Path) -> None:

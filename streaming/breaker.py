@@ -1,0 +1,111 @@
+"""Do too many rows break the rules? Judged over a domain's last rows before a micro-batch is applied.
+
+The window is kept as rows and rejects of the last micro-batches; of the oldest that still reaches into it, its share. A micro-batch
+that is repeated replaces what is known of it and of those after it. What was refused is not in the window: it was not applied.
+
+An acceptance (`weir resume DOMAIN --accept`) is the mark of bronze when the driver took it: by topic and partition the first offset
+that it does not cover. A micro-batch whose rows all lie below is let through and leaves no trace in the window, which begins
+anew; one that reaches beyond is judged whole. Window and acceptance are one file in HOME/state, so a restart forgets neither.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lakehouse.apply import Applied
+from lakehouse.sinks.fenced_append import Mark
+from streaming.errors import RejectRateExceeded
+from streaming.files import write_whole
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Above `percent` rejects of the last `window` rows, judged from `least` rows on, nothing more is applied."""
+
+    percent: float = 10.0
+    window: int = 1000
+    least: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Rows and rejects of one micro-batch."""
+
+    batch_id: int
+    rows: int
+    rejected: int
+
+
+def over_window(batches: Sequence[Counted], window: int) -> tuple[int, int]:
+    """Add up the newest micro-batches to at most `window` rows; a last one that does not fit whole counts by its share."""
+    rows, rejected = 0, 0.0
+    for batch in reversed(batches):
+        fitting = min(batch.rows, window - rows)
+        if fitting <= 0:
+            break
+        rows += fitting
+        rejected += batch.rejected * fitting / batch.rows
+    return rows, round(rejected)
+
+
+class Breaker:
+    """The judgement over one domain's rows.
+
+    Args:
+        file: in which window and acceptance are kept.
+        domain: named in the error.
+        limit: from the settings.
+    """
+
+    def __init__(self, file: Path, domain: str, limit: Limit) -> None:
+        self._file, self._domain, self._limit = file, domain, limit
+        self._batches: list[Counted] = []
+        self._accepted = Mark()
+        try:
+            held = json.loads(file.read_text())
+            self._batches = [Counted(*batch) for batch in held["batches"]]
+            self._accepted = Mark.from_json(held["accepted"])
+        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
+            pass  # an empty window: the next rows are judged from `least` on
+
+    def judge(self, batch_id: int, met: Applied) -> None:
+        """Let a micro-batch through, or not.
+
+        Raises:
+            RejectRateExceeded: it is not to be applied.
+        """
+        if self._is_accepted(met.offsets):
+            return
+        rejected = sum(met.rejected.values())
+        batches = [*(batch for batch in self._batches if batch.batch_id < batch_id), Counted(batch_id, met.rows_in, rejected)]
+        rows, bad = over_window(batches, self._limit.window)
+        if rows >= self._limit.least and 100 * bad > self._limit.percent * rows:
+            raise RejectRateExceeded(self._domain, bad, rows, self._limit.percent, Counter(met.rejected))
+        kept: list[Counted] = []
+        for batch in reversed(batches):
+            if sum(one.rows for one in kept) >= self._limit.window:
+                break
+            kept.insert(0, batch)
+        self._batches = kept
+        self._save()
+
+    def accept(self, mark: Mark) -> None:
+        """Let all rows below a mark of bronze through, and begin the window anew.
+
+        Args:
+            mark: bronze's newest.
+        """
+        self._accepted, self._batches = mark, []
+        self._save()
+
+    def _is_accepted(self, offsets: Mapping[str, Mapping[str, tuple[int, int]]]) -> bool:
+        reached = [(topic, int(p), last) for topic, partitions in offsets.items() for p, (_, last) in partitions.items()]
+        return bool(reached) and all(last < self._accepted.next_offsets.get((topic, p), 0) for topic, p, last in reached)
+
+    def _save(self) -> None:
+        write_whole(
+            self._file,
+            {"batches": [[one.batch_id, one.rows, one.rejected] for one in self._batches], "accepted": self._accepted.to_json()},
+        )

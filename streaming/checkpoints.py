@@ -1,0 +1,220 @@
+"""Is a checkpoint the one its query wrote, and whole? Read before a query starts: Spark itself begins anew, or skips, in silence.
+
+A checkpoint is a folder, local or on HDFS: `metadata`, `offsets/N` written before micro-batch N, `commits/N` after it. Beside them
+weir keeps `weir-query.json`: the query's name and the ids of the topics it reads.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from py4j.protocol import Py4JJavaError
+from pyspark.sql import SparkSession
+
+from lakehouse.sinks.fenced_append import TopicRecreated
+from streaming.errors import BadCheckpoint
+
+IDENTITY = "weir-query.json"
+# Spark removes files older than the last hundred, in no order: a kill within that leaves gaps, but none among these.
+RECENT = 50
+Offsets = Mapping[str, Mapping[int, int]]
+
+
+class Folder(Protocol):
+    """The few calls that a checkpoint's folder is read by."""
+
+    uri: str
+
+    def names(self, sub: str = "") -> list[str]:
+        """Name what is in a folder; empty where there is none."""
+
+    def text(self, name: str) -> str | None:
+        """Read a file; null where it is missing, or cannot be read as it was written."""
+
+    def write(self, name: str, text: str) -> None:
+        """Write a small file."""
+
+    def move_aside(self) -> str:
+        """Rename the whole folder, and give its new URI."""
+
+
+class HadoopFolder:
+    """A folder of any file system that Spark knows, by the JVM's own client."""
+
+    def __init__(self, spark: SparkSession, uri: str) -> None:
+        self.uri = uri
+        self._jvm: Any = spark._jvm
+        self._fs: Any = self._path("").getFileSystem(spark.sparkContext._jsc.hadoopConfiguration())
+
+    def names(self, sub: str = "") -> list[str]:
+        """Name what is in a folder; empty where there is none."""
+        path = self._path(sub)
+        return sorted(str(one.getPath().getName()) for one in self._fs.listStatus(path)) if self._fs.exists(path) else []
+
+    def text(self, name: str) -> str | None:
+        """Read a file; null where it is missing, or its checksum is not that of what was written."""
+        path = self._path(name)
+        if not self._fs.exists(path):
+            return None
+        try:
+            stream = self._fs.open(path)
+            try:
+                return bytes(stream.readAllBytes()).decode(errors="replace")
+            finally:
+                stream.close()
+        except Py4JJavaError:
+            return None
+
+    def write(self, name: str, text: str) -> None:
+        """Write a small file."""
+        stream = self._fs.create(self._path(name), True)
+        try:
+            stream.write(bytearray(text.encode()))
+        finally:
+            stream.close()
+
+    def move_aside(self) -> str:
+        """Rename the whole folder, and give its new URI."""
+        aside = f"{self.uri}.old-{datetime.now(UTC):%Y%m%dT%H%M%S%f}"
+        if not self._fs.rename(self._path(""), self._jvm.org.apache.hadoop.fs.Path(aside)):
+            raise OSError(f"{self.uri} cannot be renamed to {aside}: see who may write in that folder")
+        return aside
+
+    def _path(self, sub: str) -> Any:  # noqa: ANN401 - Hadoop's Path
+        return self._jvm.org.apache.hadoop.fs.Path(f"{self.uri}/{sub}" if sub else self.uri)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a checkpoint stands, as texts of its source: `start` of the next micro-batch to run, `planned` where that one is to end.
+
+    Both are empty in a new checkpoint.
+    """
+
+    is_new: bool
+    start: str = ""
+    planned: str = ""
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
+
+
+def kafka_offsets(text: str) -> dict[int, int]:
+    """Read the offsets of the one topic of a Kafka source; empty for none."""
+    held: dict[str, dict[str, int]] = json.loads(text) if text else {}
+    return {int(partition): int(offset) for partitions in held.values() for partition, offset in partitions.items()}
+
+
+def examine(folder: Folder, query: str, domain: str, is_kafka: bool) -> Position:
+    """See that a checkpoint is this query's and whole.
+
+    Args:
+        folder: the checkpoint.
+        query: whose it should be.
+        domain: named in the way out.
+        is_kafka: whether its source is Kafka; else it is an Iceberg table.
+
+    Raises:
+        BadCheckpoint: it is not; nothing was changed.
+    """
+
+    def refuse(found: str, expected: str) -> BadCheckpoint:
+        return BadCheckpoint(query, folder.uri, found, expected, domain)
+
+    identity = _identity(folder.text(IDENTITY))
+    owner = identity.get("query", query)
+    if owner != query:
+        raise refuse(f"{IDENTITY} of query {owner}", f"one of {query}")
+    top = set(folder.names())
+    offsets, commits = _numbers(folder.names("offsets")), _numbers(folder.names("commits"))
+    if "metadata" not in top:
+        if offsets or commits:
+            raise refuse(f"no file metadata beside {len(offsets)} offsets", "the file that names the query's id")
+        return Position(True, topic_ids=identity.get("topic_ids", {}))
+    if not _is_object(folder.text("metadata")):
+        raise refuse("a file metadata that is empty or cut", "JSON with the query's id")
+    for name, numbers in (("offsets", offsets), ("commits", commits)):
+        recent = numbers[-RECENT:]
+        missing = sorted(set(range(recent[0], recent[-1] + 1)) - set(recent)) if recent else []
+        if missing:
+            raise refuse(f"no {name}/{missing[0]} between {recent[0]} and {recent[-1]}", "one file for every micro-batch")
+    if commits and (not offsets or commits[-1] > offsets[-1]):
+        raise refuse(
+            f"commits/{commits[-1]} but no later offsets than {offsets[-1] if offsets else 'none'}", "no commit without its offsets"
+        )
+    if offsets and offsets[-1] > (commits[-1] if commits else -1) + 1:
+        raise refuse(
+            f"offsets/{offsets[-1]} but no later commit than {commits[-1] if commits else 'none'}",
+            "at most one micro-batch that is not committed",
+        )
+    read = {number: _source_offset(folder.text(f"offsets/{number}")) for number in offsets[-2:]}
+    for number, text in read.items():
+        if text is None:
+            raise refuse(f"offsets/{number} that is empty, cut or no JSON", "the offsets as Spark wrote them")
+        if not _is_of(text, is_kafka):
+            raise refuse(
+                f"offsets/{number} of another kind of source", "offsets of Kafka" if is_kafka else "a snapshot of an Iceberg table"
+            )
+    if not offsets:
+        return Position(True, topic_ids=identity.get("topic_ids", {}))
+    planned = read[offsets[-1]] or ""
+    if commits and commits[-1] == offsets[-1]:
+        start = planned
+    elif offsets[-1] - 1 in read:
+        start = read[offsets[-1] - 1] or ""
+    else:  # the first micro-batch of all: its beginning stands with the source
+        start = _first_offset(folder.text("sources/0/0"))
+    return Position(False, start, planned, identity.get("topic_ids", {}))
+
+
+def claim(folder: Folder, query: str, topic_ids: Mapping[str, str]) -> None:
+    """Note in a checkpoint whose it is and which topics it reads; written once, or when it lacks what is known now."""
+    held = _identity(folder.text(IDENTITY))
+    wanted = {"query": query, "topic_ids": {**held.get("topic_ids", {}), **topic_ids}}
+    if held != wanted:
+        folder.write(IDENTITY, json.dumps(wanted))
+
+
+def check_topics(position: Position, topic_ids: Mapping[str, str], uri: str) -> None:
+    """Raise TopicRecreated when the checkpoint's offsets are those of another topic of the same name."""
+    for topic, expected in position.topic_ids.items():
+        if topic in topic_ids and topic_ids[topic] != expected:
+            raise TopicRecreated(f"the checkpoint {uri}", topic, topic_ids[topic], expected)
+
+
+def _identity(text: str | None) -> dict[str, Any]:
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:  # cut while it was first written, before the query began
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _is_object(text: str | None) -> bool:
+    try:
+        return isinstance(json.loads(text or ""), dict)
+    except ValueError:
+        return False
+
+
+def _numbers(names: list[str]) -> list[int]:
+    return sorted(int(name) for name in names if name.isdigit())
+
+
+def _source_offset(text: str | None) -> str | None:
+    """The offset of the one source: the last line after version and metadata; null when any of the three is not whole."""
+    lines = (text or "").strip().splitlines()
+    if len(lines) != 3 or not lines[0].startswith("v") or not _is_object(lines[1]) or not _is_object(lines[2]):
+        return None
+    return lines[2]
+
+
+def _is_of(text: str, is_kafka: bool) -> bool:
+    return ("snapshot_id" in json.loads(text)) != is_kafka
+
+
+def _first_offset(text: str | None) -> str:
+    last = (text or "").strip().splitlines()[-1:]
+    # Kafka's source writes "v1" and JSON, the first with a leading zero byte.
+    found = last[0].lstrip("\0") if last else ""
+    return found if _is_object(found) else ""

@@ -1,0 +1,90 @@
+"""Why did a query fail, and does starting it again help? By type where the error is ours, by Java's class names otherwise."""
+
+import re
+from collections.abc import Iterator
+from typing import Literal
+
+from py4j.protocol import Py4JNetworkError
+from pyspark.errors import AnalysisException
+
+from lakehouse.errors import Fatal, Retryable, WeirError
+from lakehouse.lease import LeaseLost
+
+# retry: it will pass. stop: somebody has to act. loss: Kafka no longer has the offsets. driver: this process cannot go on.
+# unknown: tried again a few times, then stopped.
+Verdict = Literal["retry", "stop", "loss", "driver", "unknown"]
+
+# Simple names of Java classes: packages move between versions and shaded jars.
+LOSS = frozenset({"OffsetOutOfRangeException", "KafkaIllegalStateException"})
+LOSS_TEXTS = ("KAFKA_DATA_LOSS", "Some data may have been lost", "Some data are missed")
+RETRY = frozenset(
+    {
+        "ValidationException",
+        "CommitFailedException",
+        "CommitStateUnknownException",
+        "TimeoutException",
+        "DisconnectException",
+        "NetworkException",
+        "RetriableException",
+        "UnknownTopicOrPartitionException",
+        "NotLeaderOrFollowerException",
+        "LeaderNotAvailableException",
+        "ConnectException",
+        "SocketTimeoutException",
+        "SQLTransientConnectionException",
+        "UncheckedSQLException",
+        "RuntimeIOException",
+        "UncheckedIOException",
+        "IOException",
+    }
+)
+STOP = frozenset({"AnalysisException", "ParseException", "NoSuchTableException", "AccessControlException", "ClassNotFoundException"})
+DRIVER = frozenset({"OutOfMemoryError", "NoClassDefFoundError"})
+DRIVER_TEXTS = ("SparkContext was shut down", "stopped SparkContext")
+
+_CLASS = re.compile(r"(?:^|Caused by: |[\s:])(?:[a-z]\w*\.)+([A-Z][\w$]*(?:Exception|Error))\b", re.MULTILINE)
+
+
+def classify(error: BaseException) -> Verdict:
+    """Judge what ended a query.
+
+    Args:
+        error: what the query's body raised where that was kept, else Spark's exception.
+    """
+    if isinstance(error, LeaseLost | Py4JNetworkError | ConnectionError):
+        return "driver"
+    if isinstance(error, WeirError):
+        return "retry" if isinstance(error, Retryable) else "stop" if isinstance(error, Fatal) else "unknown"
+    text = "\n".join(_texts(error))
+    names = set(_CLASS.findall(text))
+    if names & DRIVER or any(part in text for part in DRIVER_TEXTS):
+        return "driver"
+    if names & LOSS or any(part in text for part in LOSS_TEXTS):
+        return "loss"
+    if isinstance(error, AnalysisException):
+        return "stop"
+    # A plan that cannot be made may stand beside an outage: what passes goes first.
+    return "retry" if names & RETRY else "stop" if names & STOP else "unknown"
+
+
+def cause_of(error: BaseException) -> str:
+    """Give the one sentence of an error that a person needs, at most 500 characters; the rest is in the log."""
+    if isinstance(error, WeirError):
+        return str(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = [line for line in lines if ": " in line and not line.startswith(("at ", "File ", "JVM stacktrace"))]
+    return f"{type(error).__name__}: {(said or lines or ['it says nothing'])[0 if not _is_sparks(error) else -1]}"[:500]
+
+
+def _is_sparks(error: BaseException) -> bool:
+    return hasattr(error, "_stackTrace")
+
+
+def _texts(error: BaseException | None) -> Iterator[str]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield str(error)
+        # Spark's converted exceptions keep their Java cause and its trace beside Python's chain.
+        yield str(getattr(error, "_stackTrace", ""))
+        error = getattr(error, "_cause", None) or error.__cause__

@@ -1,0 +1,119 @@
+"""Which messages did Kafka drop before bronze read them? Compared by offsets before the bronze query starts; recorded when accepted.
+
+A loss counts as accepted when its range stands in `lh.ops.losses`: nothing else needs to be remembered.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+
+from pyspark.sql import SparkSession
+
+from lakehouse.schema import Column, Table
+from lakehouse.sinks.fenced_append import Mark
+from lakehouse.sinks.merge import merge_rows
+from streaming.checkpoints import Position, kafka_offsets
+from streaming.errors import BrokerLostItsEnd, LostRange
+
+LOSSES = Table(
+    name="lh.ops.losses",
+    grain="one row per range of messages that Kafka dropped before bronze read them, and that was accepted as lost",
+    key=("topic", "partition", "first_offset"),
+    columns=(
+        Column("domain", "STRING", "the domain whose topic it is"),
+        Column("topic", "STRING", "Kafka topic"),
+        Column("partition", "INT", "Kafka partition"),
+        Column("first_offset", "BIGINT", "first offset that is lost"),
+        Column("last_offset", "BIGINT", "last offset that is lost"),
+        Column("rows", "BIGINT", "how many messages that is at most"),
+        Column("found_ts", "TIMESTAMP", "when the loss was accepted"),
+    ),
+)
+Bounds = Mapping[int, tuple[int, int]]
+
+
+def find_lost(
+    topic: str, bounds: Bounds, held: Mapping[int, int], position: Position, recorded: Iterable[LostRange], query: str
+) -> list[LostRange]:
+    """Find what the broker no longer has and bronze does not hold, but for what was accepted before.
+
+    Args:
+        topic: whose.
+        bounds: first offset and the one after the last, by partition, as the broker has them.
+        held: bronze's mark: the next offset by partition.
+        position: the checkpoint's.
+        recorded: ranges accepted before.
+        query: named in an error.
+
+    Raises:
+        BrokerLostItsEnd: a partition ends before what bronze holds of it.
+    """
+    begun, planned = kafka_offsets(position.start), kafka_offsets(position.planned)
+    cut = {p: (end, held[p]) for p, (_, end) in bounds.items() if held.get(p, 0) > end}
+    if cut:
+        raise BrokerLostItsEnd(query, topic, cut)
+    lost = []
+    for partition, (begin, end) in bounds.items():
+        if partition not in held and partition not in begun:
+            continue  # never read: what the broker dropped before our time is no loss of ours
+        # The greater of the two: an offset may be no message, which only the checkpoint counts.
+        following = max(held.get(partition, 0), begun.get(partition, 0))
+        if following < begin:
+            lost.append(LostRange(topic, partition, following, begin - 1))
+        if planned.get(partition, 0) > max(end, following):
+            lost.append(LostRange(topic, partition, max(end, following), planned[partition] - 1))
+    known = list(recorded)
+    return [rest for one in lost for rest in _without(one, known)]
+
+
+def fits(bounds: Bounds, position: Position) -> bool:
+    """Say whether Spark can go on from a checkpoint: all offsets of its next micro-batch are there."""
+    begun, planned = kafka_offsets(position.start), kafka_offsets(position.planned)
+    return all(
+        begun.get(partition, begin) >= begin and max(begun.get(partition, 0), planned.get(partition, 0)) <= end
+        for partition, (begin, end) in bounds.items()
+    )
+
+
+def starting_offsets(topic: str, bounds: Bounds, held: Mapping[int, int]) -> str:
+    """Say where a new checkpoint begins, as Spark's Kafka source takes it: after what bronze holds, as far as the broker still has it."""
+    if not held:
+        return "earliest"
+    return json.dumps({topic: {str(p): min(max(held.get(p, begin), begin), end) for p, (begin, end) in sorted(bounds.items())}})
+
+
+def held_by(mark: Mark, topic: str) -> dict[int, int]:
+    """Give the next offset of each partition of a topic."""
+    return {partition: following for (name, partition), following in mark.next_offsets.items() if name == topic}
+
+
+def recorded_losses(spark: SparkSession, topic: str) -> list[LostRange]:
+    """Read the ranges of a topic that were accepted as lost."""
+    rows = spark.table(LOSSES.name).where(f"topic = '{topic}'").collect()
+    return [LostRange(row["topic"], row["partition"], row["first_offset"], row["last_offset"]) for row in rows]
+
+
+def record_losses(spark: SparkSession, domain: str, lost: Sequence[LostRange]) -> None:
+    """Write ranges as accepted; repeating it changes nothing but the time."""
+    found = datetime.now(UTC)
+    rows = [(domain, one.topic, one.partition, one.first, one.last, one.rows, found) for one in lost]
+    merge_rows(spark.createDataFrame(rows, ", ".join(f"`{c.name}` {c.type}" for c in LOSSES.columns)), LOSSES)
+
+
+def _without(one: LostRange, known: Iterable[LostRange]) -> list[LostRange]:
+    """Take known ranges out of one."""
+    left = [one]
+    for gone in known:
+        if (gone.topic, gone.partition) != (one.topic, one.partition):
+            continue
+        pieces = []
+        for part in left:
+            if gone.last < part.first or gone.first > part.last:
+                pieces.append(part)
+                continue
+            if part.first < gone.first:
+                pieces.append(LostRange(part.topic, part.partition, part.first, gone.first - 1))
+            if part.last > gone.last:
+                pieces.append(LostRange(part.topic, part.partition, gone.last + 1, part.last))
+        left = pieces
+    return left

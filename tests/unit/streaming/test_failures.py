@@ -1,0 +1,53 @@
+"""Is what ended a query judged rightly? By type where it is ours, by Java's class names otherwise."""
+
+import pytest
+from py4j.protocol import Py4JNetworkError
+
+from lakehouse.errors import SettingsError
+from lakehouse.lease import LeaseLost
+from lakehouse.sinks.fenced_append import TopicRecreated
+from lakehouse.topics import NoKafkaError
+from streaming.failures import Verdict, cause_of, classify
+
+
+class FromSpark(Exception):
+    """As pyspark converts what the JVM threw: a message, a trace, and the cause beside Python's chain."""
+
+    def __init__(self, message: str, trace: str = "", cause: BaseException | None = None) -> None:
+        super().__init__(message)
+        self._stackTrace, self._cause = trace, cause
+
+
+def test_our_errors_are_judged_by_their_type() -> None:
+    assert classify(NoKafkaError("broker:1", "down")) == "retry"
+    assert classify(TopicRecreated("t", "topic", "a", "b")) == "stop"
+    assert classify(SettingsError("x")) == "stop"
+    assert classify(LeaseLost("stream x", "somebody")) == "driver"
+
+
+@pytest.mark.parametrize(
+    ("error", "verdict"),
+    [
+        (FromSpark("x", "org.apache.iceberg.exceptions.ValidationException: Found conflicting files"), "retry"),
+        (FromSpark("x", "", FromSpark("y", "Caused by: org.apache.iceberg.exceptions.CommitFailedException: no")), "retry"),
+        (FromSpark("org.apache.kafka.common.errors.TimeoutException: Timed out waiting for a node"), "retry"),
+        (FromSpark("x", "Caused by: org.apache.kafka.clients.consumer.OffsetOutOfRangeException: Fetch position"), "loss"),
+        (FromSpark("[KAFKA_DATA_LOSS.COULD_NOT_READ_OFFSET_RANGE] Some data may have been lost"), "loss"),
+        (FromSpark("x", "org.apache.iceberg.exceptions.NoSuchTableException: lh.silver.x"), "stop"),
+        (FromSpark("x", "java.lang.OutOfMemoryError: Java heap space"), "driver"),
+        (FromSpark("Job aborted because SparkContext was shut down"), "driver"),
+        (Py4JNetworkError("gone"), "driver"),
+        (ConnectionRefusedError(), "driver"),
+        (RuntimeError("whatever"), "unknown"),
+        (FromSpark("a row says java.lang.ValidationExceptional"), "unknown"),
+    ],
+)
+def test_others_are_judged_by_the_classes_in_their_chain(error: BaseException, verdict: Verdict) -> None:
+    assert classify(error) == verdict
+
+
+def test_cause_is_one_sentence() -> None:
+    assert cause_of(RuntimeError("first: line\nsecond: line")) == "RuntimeError: first: line"
+    trace = "JVM stacktrace:\norg.x.A: outer\n\tat a.b(C.java:1)\nCaused by: org.x.B: the disk is full\n\tat a.b(C.java:2)"
+    assert cause_of(FromSpark(f"x\n{trace}", trace)) == "FromSpark: Caused by: org.x.B: the disk is full"
+    assert cause_of(NoKafkaError("b:1", "down")) == str(NoKafkaError("b:1", "down"))
