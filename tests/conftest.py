@@ -26,7 +26,7 @@ hypothesis.settings.register_profile("same", deadline=None, derandomize=True)
 hypothesis.settings.register_profile("explore", deadline=None, max_examples=2000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
-# A test's JVM lives for minutes: the optimising compiler would take half of the processor and never earn it back.
+# A driver that a test starts lives for a minute: the JVM's optimising compiler would take half of the processor and never earn it back.
 os.environ["WEIR_SPARK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1"
 
 
@@ -50,6 +50,7 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     from lakehouse.settings import Settings
     from lakehouse.spark import open_spark
 
-    session = open_spark(Settings(home=tmp_path_factory.mktemp("spark")), "weir tests")
+    # This one lives as long as the run, and earns the optimising compiler.
+    session = open_spark(Settings(home=tmp_path_factory.mktemp("spark"), spark_java_options=""), "weir tests")
     yield session
     session.stop()

@@ -152,10 +152,13 @@ def assert_files_are_whole(settings: Settings, name: str) -> None:
     table = open_catalog(settings).load_table(name)
     if table.current_snapshot() is None:
         return
-    for entry in table.inspect.files().select(["file_path", "file_size_in_bytes", "record_count"]).to_pylist():
+    for entry in table.inspect.files().select(["file_path", "file_format", "file_size_in_bytes", "record_count"]).to_pylist():
         path = Path(entry["file_path"].removeprefix("file:"))
         assert path.stat().st_size == entry["file_size_in_bytes"], path
-        assert pq.read_metadata(path).num_rows == entry["record_count"], path
+        if entry["file_format"] == "PUFFIN":  # deletion vectors of one commit; whether they are right is seen in the rows
+            assert path.read_bytes()[:4] == path.read_bytes()[-4:] == b"PFA1", path
+        else:
+            assert pq.read_metadata(path).num_rows == entry["record_count"], path
 
 
 def write_locations(home: Path, keys: Iterable[str]) -> None:

@@ -27,8 +27,10 @@ MARKER = "demo.json"
 SETTINGS_FILE = "weir.toml"
 CATALOG = "catalog.db"
 _CATALOG_FILES = (CATALOG, *(f"{CATALOG}-{kind}" for kind in ("wal", "shm", "journal")))
-MADE = (MARKER, f".{MARKER}.new", SETTINGS_FILE, *_CATALOG_FILES, "kafka", "warehouse", "checkpoints")
+MADE = (MARKER, f".{MARKER}.new", SETTINGS_FILE, *_CATALOG_FILES, "kafka", "warehouse", "checkpoints", "state")
 ANYBODYS = ("run", "logs")
+# Of the demo's own driver and producer; one that has polled or fetched since has left more there.
+STATE_FILES = ("air_quality.breaker.json", "open-meteo.published.db")
 
 
 class HomeIsTaken(DeployError, Fatal):
@@ -79,7 +81,9 @@ def what_is_not_ours(home: Path) -> str:
     marker = _read_marker(home)
     if marker is None:
         return f"holds {_listed(names)} that the demo did not make" if names else ""
-    if others := [name for name in names if name not in MADE]:
+    others = [name for name in names if name not in MADE]
+    others += [f"state/{file.name}" for file in sorted((home / "state").glob("*")) if not file.name.startswith(STATE_FILES)]
+    if others:
         return f"holds {_listed(others)} that the demo did not make"
     written, left = marker
     settings_file = home / SETTINGS_FILE

@@ -44,6 +44,8 @@ def home(tmp_path: Path) -> Path:
         write(home / "warehouse/gold/fact_city_daily/data/1.parquet")
         write(home / "checkpoints/silver/commits/0")
         write(home / "logs/stream.log")
+        for name in ("air_quality.breaker.json", "open-meteo.published.db", "open-meteo.published.db-wal"):
+            write(home / "state" / name)
         write_catalog(home, "1.metadata.json")
         note_what_is_left(home)
     return home
@@ -77,7 +79,7 @@ def test_home_without_the_marker_is_left_alone(tmp_path: Path, name: str) -> Non
     ("name", "text", "why"),
     [
         ("locations.jsonl", "x", "holds locations.jsonl that the demo did not make"),
-        ("state/open-meteo.cursor.json", "{}", "holds state that the demo did not make"),
+        ("state/open-meteo.cursor.json", "{}", "holds state/open-meteo.cursor.json that the demo did not make"),
         ("weir.toml", TEXT + "kafka_partitions = 4\n", "holds a weir.toml that was changed after the demo"),
         ("kafka/data/market.trades.v1-0/00000000000000000000.log", "x", "holds messages that the demo did not publish"),
         ("demo.json", "{}", "holds catalog.db, checkpoints, demo.json, kafka and more that the demo did not make"),
