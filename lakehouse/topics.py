@@ -48,7 +48,7 @@ def ensure_topic(bootstrap: str, contract: Contract, partitions: int) -> str:
     """
     if not bootstrap:
         raise NoKafkaAddressError
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+    admin = _admin(bootstrap)
     try:
         topics = admin.list_topics(timeout=BROKER_SECONDS).topics
         if contract.topic not in topics:

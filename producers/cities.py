@@ -9,8 +9,8 @@ from pathlib import Path
 from zoneinfo import available_timezones
 
 from lakehouse.errors import Fatal, ProducerError
+from lakehouse.files import replace_file
 from lakehouse.locations import KEY_PATTERN, SHIPPED, Location, is_zone, local_path, read_locations
-from producers.cursor import replace_file
 
 # Letters that have no accent to lose: what people write for them in plain ASCII.
 PLAIN_LETTERS = str.maketrans(

@@ -5,15 +5,12 @@ reported. It moves after the delivery reports and never back, so a crash repeats
 where it stands, less the days that the source still revises, so an outage closes itself.
 """
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from lakehouse.errors import Fatal, ProducerError
+from lakehouse.files import locked, replace_file
 
 
 class BadCursorError(ProducerError, Fatal):
@@ -53,7 +50,7 @@ class Cursors:
 
         The file is replaced in one step, so that a crash leaves the old one or the new one.
         """
-        with self._locked():
+        with locked(self.path):
             cursors = self.read()
             if location_key in cursors and cursors[location_key] >= hour:
                 return
@@ -61,33 +58,10 @@ class Cursors:
             text = json.dumps({key: f"{at:%Y-%m-%dT%H:%M:%SZ}" for key, at in sorted(cursors.items())}, indent=1) + "\n"
             replace_file(self.path, text)
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
-
 
 def first_day_to_ask(cursor: datetime | None, today: date, past_days: int) -> date:
     """Say from which UTC day on a place is asked for: some days before its cursor, or before today where it has none."""
     return min(cursor.date() if cursor else today, today) - timedelta(days=past_days)
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file so that a reader, or a crash, sees the old text or the new one, and nothing between."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}.new")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _to_instant(value: object) -> datetime:

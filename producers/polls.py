@@ -4,18 +4,16 @@ When a poll last succeeded, what it could not get and since when, and when upstr
 only; which hours were published stands elsewhere (`published.py`, `cursor.py`).
 """
 
-import fcntl
 import json
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import structlog
 
+from lakehouse.files import locked, replace_file
 from monitoring import metrics
-from producers.cursor import replace_file
 from producers.upstream import changed_at
 
 log = structlog.get_logger()
@@ -79,7 +77,7 @@ class Polls:
             failures: of them, those whose hours could not be had.
             has_changed: whether a published value came with another.
         """
-        with self._locked():
+        with locked(self.path):
             before = self.read()
             failing = {key: one for key, one in before.failing.items() if key not in polled}
             for key, error in failures.items():
@@ -102,7 +100,7 @@ class Polls:
 
     def note_failed(self, now: datetime, every: timedelta | None, reason: str) -> PollFacts:
         """Note a poll that failed as a whole: no Kafka, no budget, no delivery."""
-        with self._locked():
+        with locked(self.path):
             before = self.read()
             facts = replace(before, every=every or before.every, last_poll=now, problem=reason)
             self._write(facts)
@@ -118,13 +116,6 @@ class Polls:
             "failing": {key: {"since": _iso(one.since), "reason": one.reason} for key, one in sorted(facts.failing.items())},
         }
         replace_file(self.path, json.dumps(known, ensure_ascii=False, indent=1) + "\n")
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.with_suffix(".lock").open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def _from_json(known: dict[str, object]) -> PollFacts:

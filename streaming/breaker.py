@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakehouse.apply import Applied
+from lakehouse.files import replace_file
 from lakehouse.sinks.fenced_append import Mark
 from streaming.errors import RejectRateExceeded
-from streaming.files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,5 @@ class Breaker:
         return bool(reached) and all(last < self._accepted.next_offsets.get((topic, p), 0) for topic, p, last in reached)
 
     def _save(self) -> None:
-        write_whole(
-            self._file,
-            {"batches": [[one.batch_id, one.rows, one.rejected] for one in self._batches], "accepted": self._accepted.to_json()},
-        )
+        held = {"batches": [[one.batch_id, one.rows, one.rejected] for one in self._batches], "accepted": self._accepted.to_json()}
+        replace_file(self._file, json.dumps(held))

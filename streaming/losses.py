@@ -12,6 +12,7 @@ from pyspark.sql import SparkSession
 from lakehouse.schema import Column, Table
 from lakehouse.sinks.fenced_append import Mark
 from lakehouse.sinks.merge import merge_rows
+from lakehouse.sinks.tables import relation
 from streaming.checkpoints import Position, kafka_offsets
 from streaming.errors import BrokerLostItsEnd, LostRange
 
@@ -97,7 +98,7 @@ def record_losses(spark: SparkSession, domain: str, lost: Sequence[LostRange]) -
     """Write ranges as accepted; repeating it changes nothing but the time."""
     found = datetime.now(UTC)
     rows = [(domain, one.topic, one.partition, one.first, one.last, one.rows, found) for one in lost]
-    merge_rows(spark.createDataFrame(rows, ", ".join(f"`{c.name}` {c.type}" for c in LOSSES.columns)), LOSSES)
+    merge_rows(relation(spark, LOSSES, rows), LOSSES)
 
 
 def _without(one: LostRange, known: Iterable[LostRange]) -> list[LostRange]:

@@ -1,6 +1,7 @@
 """Who is told of a micro-batch, or of how a query is? The log and the metrics; neither can fail it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import structlog
 
@@ -12,7 +13,7 @@ from streaming.supervisor import QueryState
 def report_batch(batch: BatchReport) -> None:
     """Log one line and move the metrics."""
     log_batch(batch)
-    try:
+    with _never_failing():
         metrics.QUERY_INPUT_ROWS.labels(batch.query).inc(batch.rows_in)
         metrics.QUERY_ROWS_OUT.labels(batch.query).inc(batch.rows_out)
         metrics.QUERY_BATCH_SECONDS.labels(batch.query).observe(batch.seconds)
@@ -21,24 +22,26 @@ def report_batch(batch: BatchReport) -> None:
             metrics.REJECTS.labels(batch.query, rule).inc(rows)
         for rule, rows in batch.warned.items():
             metrics.WARNINGS.labels(batch.query, rule).inc(rows)
-    except (OSError, ValueError) as error:
-        structlog.get_logger("weir.stream").warning("metrics not written", error=str(error))
 
 
 def report_states(states: Iterable[QueryState], gone: Iterable[str] = ()) -> None:
     """Say which queries run; those that are gone do not."""
-    try:
+    with _never_failing():
         for one in states:
             metrics.QUERY_UP.labels(one.query).set(int(one.state == "running"))
         for name in gone:
             metrics.QUERY_UP.labels(name).set(0)
-    except (OSError, ValueError) as error:
-        structlog.get_logger("weir.stream").warning("metrics not written", error=str(error))
 
 
 def report_restart(query: str) -> None:
     """Count one more start of a query in its driver."""
-    try:
+    with _never_failing():
         metrics.QUERY_RESTARTS.labels(query).inc()
+
+
+@contextmanager
+def _never_failing() -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError) as error:
         structlog.get_logger("weir.stream").warning("metrics not written", error=str(error))

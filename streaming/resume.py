@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from streaming.files import write_whole
+from lakehouse.files import replace_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ def ask(home: Path, domain: str, request: Request) -> None:
     """Leave a request; one that was not taken yet is added to."""
     before = asked(home, domain) or Request()
     both = Request(before.accept or request.accept, before.accept_loss or request.accept_loss)
-    write_whole(request_file(home, domain), asdict(both))
+    replace_file(request_file(home, domain), json.dumps(asdict(both)))
 
 
 def asked(home: Path, domain: str) -> Request | None:

@@ -21,11 +21,11 @@ from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame
 
 from lakehouse.errors import WeirError
+from lakehouse.files import replace_file
 from lakehouse.lease import SAME_START_SECONDS
 from streaming.bronze import Body
 from streaming.errors import QueryFailed
 from streaming.failures import Verdict, cause_of, classify
-from streaming.files import write_whole
 
 STOP_LIMIT_SECONDS = 45
 POLL_SECONDS = 0.2
@@ -302,11 +302,8 @@ def states_file(run: Path, domain: str) -> Path:
 def write_states(run: Path, domain: str, states: Sequence[QueryState]) -> None:
     """Replace the file in one step."""
     me = psutil.Process()
-    write_whole(
-        states_file(run, domain),
-        {"pid": me.pid, "created": me.create_time(), "domain": domain, "queries": [asdict(state) for state in states]},
-        is_lasting=False,
-    )
+    held = {"pid": me.pid, "created": me.create_time(), "domain": domain, "queries": [asdict(state) for state in states]}
+    replace_file(states_file(run, domain), json.dumps(held), is_lasting=False)
 
 
 def read_states(run: Path, domain: str) -> list[QueryState]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 import pyarrow as pa
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.domain import Domain
 from lakehouse.errors import Fatal, LakehouseError
@@ -50,7 +50,11 @@ def write_dimensions(spark: SparkSession, domain: Domain) -> None:
         present = {tuple(row) for row in spark.table(table.name).collect()}
         if present == set(rows):
             continue
-        schema = ", ".join(f"{c.name} {c.type}" for c in table.columns)
-        # By Arrow: a list of Python rows would start Python workers, which nothing else in a driver needs.
-        columns = pa.table([pa.array(values) for values in zip(*rows, strict=True)], names=list(table.names))
-        merge_rows(spark.createDataFrame(columns, schema), table)
+        merge_rows(relation(spark, table, rows), table)
+
+
+def relation(spark: SparkSession, table: Table, rows: Iterable[tuple[object, ...]]) -> DataFrame:
+    """Make rows of a table, at least one, into a relation."""
+    # By Arrow: Python rows would start Python workers, which nothing else in a driver needs.
+    columns = pa.table([pa.array(values) for values in zip(*rows, strict=True)], names=list(table.names))
+    return spark.createDataFrame(columns, ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
