@@ -7,20 +7,27 @@ are keyed by their offset, silver keeps the newer version, and gold never adds t
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC
+from typing import Any
 
+import pyarrow as pa
+import structlog
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import failpoints
-from lakehouse.domain import Domain, Gold
+from lakehouse.domain import Domain
 from lakehouse.rules import REASON, RULE, WARNINGS, with_verdict
 from lakehouse.schema import REJECTS
-from lakehouse.sinks.merge import latest_per_key, merge_newer, merge_rows, merge_whole, only_in
+from lakehouse.sinks.merge import latest_per_key, merge_rows
+from lakehouse.sinks.row_delta import NotByDelta
+from lakehouse.sinks.stores import Memory, MergeStore, Rows, Store, Touching
 from lakehouse.spans import Spans
+
+log = structlog.get_logger("weir.stream")
 
 PROPERTY_PREFIX = "spark.sql.iceberg.snapshot-property."
 
@@ -63,75 +70,135 @@ def _let_through(_: Applied) -> None:
     """Judge nothing."""
 
 
-def apply(rows: DataFrame, domain: Domain, properties: Mapping[str, str], judge: Callable[[Applied], None] = _let_through) -> Applied:
+def apply(
+    rows: DataFrame,
+    domain: Domain,
+    properties: Mapping[str, str],
+    judge: Callable[[Applied], None] = _let_through,
+    memory: Memory | None = None,
+) -> Applied:
     """Bring one bounded set of bronze rows into rejects, silver and gold. Safe to repeat, in whole or in part.
 
     Args:
         rows: bronze rows, in any order and cutting, with any repetition.
         domain: whose rows.
-        properties: go into the snapshot of every MERGE, such as query and batch id.
+        properties: go into the snapshot of every commit, such as query and batch id.
         judge: is told what the rows are before anything is written; what it raises leaves all tables as they were.
+        memory: for who calls again and again: what the last call left; a few rows are then written from there.
 
     Returns:
         What the rows were; empty when there were none.
     """
-    judged = with_verdict(rows, domain.rules).persist()
-    try:
-        met = _summarize(judged, domain)
-        if met.rows_in == 0:  # the first micro-batch of an Iceberg stream may be empty
-            return met
+    spark = rows.sparkSession
+    with_rules = with_verdict(rows, domain.rules)
+    few = with_rules.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
+    if few.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
+        return Applied()
+    if few.num_rows <= SMALL_ROWS:
+        met = _summarize(_each(few, domain))
         judge(met)
-        small = met.rows_in <= SMALL_ROWS
-        with _conf(
-            rows.sparkSession,
-            {PROPERTY_PREFIX + name: value for name, value in _said(properties, met).items()} | (ONE_TASK if small else {}),
-        ):
-            if met.rejected:
-                merge_rows(_to_rejects(judged, domain.name), REJECTS)
-            if met.touched:
-                accepted = domain.to_silver(_sized(judged.where(f"{RULE} IS NULL"), small))
-                merge_newer(latest_per_key(accepted, domain.silver, domain.contract.version), domain, met.touched)
-                failpoints.reach("silver.merged")
-                refresh_gold(rows.sparkSession, domain, met.touched, small)
+        said = _said(properties, met)
+        # Read and judged once: what follows starts from these rows.
+        with _conf(spark, ONE_TASK | _as_properties(said)):
+            _write_few(spark.createDataFrame(few).coalesce(1), met, domain, memory, said)
+        return met
+    judged = with_rules.persist()
+    try:
+        met = _summarize(_grouped(judged, domain))
+        judge(met)
+        with _conf(spark, _as_properties(_said(properties, met))):
+            _write(judged, met, MergeStore(spark, domain))
         return met
     finally:
         judged.unpersist()
 
 
-def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, small: bool = False) -> None:
-    """Recompute what a touched span of silver reaches in every gold table, whole, and merge it; by one task where it is `small`."""
-    touching = {gold.table.name: _touching(spark, gold, domain.entity, gold.reach(touched)) for gold in domain.gold}
-    reached = {gold.table.name: gold.reach(touched).joined(touching[gold.table.name]) for gold in domain.gold}
-    needed = _needed(domain, reached)
-    made: dict[str, DataFrame] = {}
-    try:
-        for number, gold in enumerate(domain.gold):
-            name, source = gold.table.name, gold.source.name
-            from_table = source not in made
-            if from_table:
-                rows = _sized(only_in(spark.table(source), gold.reads(needed[name]), domain.entity, domain.event_time), small)
+def _write_few(judged: DataFrame, met: Applied, domain: Domain, memory: Memory | None, said: Mapping[str, str]) -> None:
+    """Write from memory where there is one and the tables allow it; by MERGE otherwise."""
+    spark = judged.sparkSession
+    if memory is not None:
+        try:
+            with memory.store(spark, domain, said) as store:
+                _write(judged, met, store)
+            return
+        except NotByDelta as reason:
+            log.debug("merged", why=str(reason))
+    _write(judged, met, MergeStore(spark, domain, one_task=True))
+
+
+def _write(judged: DataFrame, met: Applied, store: Store[Rows]) -> None:
+    """Write rejects, silver and gold, in this order; each step may be repeated."""
+    domain = store.domain
+    if met.rejected:
+        merge_rows(_to_rejects(judged, domain.name), REJECTS)
+    if met.touched:
+        reach = _Reach.of(store, met.touched)
+        store.merge_silver(judged.where(f"{RULE} IS NULL"), met.touched, reach.silver)
+        failpoints.reach("silver.merged")
+        _refresh(store, reach)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reach:
+    """How far a touched span of silver reaches, by gold table.
+
+    Attributes:
+        touching: rows of the table that touch the span and make it grow.
+        written: the span that is recomputed and written.
+        computed: the span that must be computed: `written`, and what the tables made of it read.
+        silver: the span of silver that all is made of.
+    """
+
+    touching: Mapping[str, Touching]
+    written: Mapping[str, Spans]
+    computed: Mapping[str, Spans]
+    silver: Spans
+
+    @classmethod
+    def of(cls, store: Store[Rows], touched: Spans) -> "_Reach":
+        """Find it; reads those gold tables whose rows grow.
+
+        Hours outside the span have not changed, so what reaches into it from outside is a row of the table as it stands, or
+        shorter than a row.
+        """
+        touching: dict[str, Touching] = {}
+        written: dict[str, Spans] = {}
+        for gold in store.domain.gold:
+            name, span = gold.table.name, gold.reach(touched)
+            touching[name] = [] if gold.grows is None else store.touching(gold, span.widened(before=gold.grows, after=gold.grows))
+            written[name] = span.joined(touching[name])
+        computed = dict(written)
+        silver = Spans(())
+        for gold in reversed(store.domain.gold):
+            read = gold.reads(computed[gold.table.name]).rows
+            if gold.source.name in computed:
+                computed[gold.source.name] = computed[gold.source.name].joined(read)
             else:
-                rows = made[source]
+                silver = silver.joined(read)
+        return cls(touching, written, computed, silver)
+
+
+def refresh_gold(store: Store[Rows], touched: Spans) -> None:
+    """Recompute what a touched span of silver reaches in every gold table, whole, and write it."""
+    _refresh(store, _Reach.of(store, touched))
+
+
+def _refresh(store: Store[Rows], reach: _Reach) -> None:
+    made: dict[str, Rows] = {}
+    try:
+        for number, gold in enumerate(store.domain.gold):
+            name, source = gold.table.name, gold.source.name
+            rows = made[source] if source in made else store.silver(gold.reads(reach.computed[name]))
             # What lies outside the span was computed without its look-back: it is nobody's.
-            made[name] = only_in(gold.to_rows(rows), needed[name], domain.entity, gold.starts, gold.ends).persist()
+            made[name] = store.make(gold, rows, reach.computed[name])
             # Most micro-batches meet no episode: nothing to make and none to delete needs no commit.
-            if gold.grows is None or touching[name] or not made[name].isEmpty():
-                merge_whole(only_in(made[name], reached[name], domain.entity, gold.starts, gold.ends), gold, domain.entity, reached[name])
+            if gold.grows is None or reach.touching[name] or not store.is_empty(made[name]):
+                store.replace(gold, made[name], reach.written[name])
             if number == 0:
                 failpoints.reach("gold.first_table")
     finally:
-        for rows in made.values():
-            rows.unpersist()
+        store.close()
     failpoints.reach("gold.merged")
-
-
-def _needed(domain: Domain, reached: Mapping[str, Spans]) -> dict[str, Spans]:
-    """Find the span of each gold table that must be computed: what it writes, and what the tables made of it read."""
-    needed = dict(reached)
-    for gold in reversed(domain.gold):
-        if gold.source.name in needed:
-            needed[gold.source.name] = needed[gold.source.name].joined(gold.reads(needed[gold.table.name]).rows)
-    return needed
 
 
 def to_gold(domain: Domain, silver: DataFrame) -> dict[str, DataFrame]:
@@ -149,11 +216,11 @@ def to_silver(rows: DataFrame, domain: Domain) -> DataFrame:
     return latest_per_key(domain.to_silver(judged.where(F.col(RULE).isNull())), domain.silver, domain.contract.version)
 
 
-def _summarize(judged: DataFrame, domain: Domain) -> Applied:
+def _grouped(judged: DataFrame, domain: Domain) -> Iterable[Mapping[str, Any]]:
     """Count the rows and find what they touch, in one job: a row per partition, rule, entity and day."""
     event_time = F.col(domain.event_time)
     groups: list[Row] = (
-        judged.groupBy("topic", "partition", RULE, WARNINGS, domain.entity, F.to_date(event_time).alias("day"))
+        judged.groupBy("topic", "partition", RULE, WARNINGS, F.col(domain.entity).alias("entity"), F.to_date(event_time).alias("day"))
         .agg(
             F.count(F.lit(1)).alias("rows"),
             F.min(event_time).alias("first"),
@@ -163,11 +230,26 @@ def _summarize(judged: DataFrame, domain: Domain) -> Applied:
         )
         .collect()
     )
+    # Spark hands out instants in the zone of this process, without saying so.
+    return [{**g.asDict(), **{name: g[name] and g[name].astimezone(UTC) for name in ("first", "last")}} for g in groups]
+
+
+def _each(few: pa.Table, domain: Domain) -> Iterable[Mapping[str, Any]]:
+    """Give each row as a group of its own."""
+    names = ["topic", "partition", RULE, WARNINGS, "entity", "first", "first_offset"]
+    rows = few.select(["topic", "partition", RULE, WARNINGS, domain.entity, domain.event_time, "kafka_offset"]).rename_columns(names)
+    return [{**row, "rows": 1, "last": row["first"], "last_offset": row["first_offset"]} for row in rows.to_pylist()]
+
+
+def _summarize(groups: Iterable[Mapping[str, Any]]) -> Applied:
+    """Add up groups of rows that are alike: see `_grouped`."""
+    rows_in = 0
     rejected: Counter[str] = Counter()
     warned: Counter[str] = Counter()
     touched = []
     offsets: dict[str, dict[str, tuple[int, int]]] = {}
     for group in groups:
+        rows_in += group["rows"]
         if group["topic"] is not None:
             partitions = offsets.setdefault(group["topic"], {})
             first, last = partitions.get(str(group["partition"]), (group["first_offset"], group["last_offset"]))
@@ -175,15 +257,10 @@ def _summarize(judged: DataFrame, domain: Domain) -> Applied:
         if group[RULE] is not None:
             rejected[group[RULE]] += group["rows"]
             continue
-        touched.append((group[domain.entity], _aware(group["first"]), _aware(group["last"])))
+        touched.append((group["entity"], group["first"], group["last"]))
         for name in group[WARNINGS]:
             warned[name] += group["rows"]
-    return Applied(sum(group["rows"] for group in groups), dict(rejected), dict(warned), Spans.of(touched), offsets)
-
-
-def _aware(instant: datetime) -> datetime:
-    """Spark hands out instants in the zone of this process, without saying so."""
-    return instant.astimezone(UTC)
+    return Applied(rows_in, dict(rejected), dict(warned), Spans.of(touched), offsets)
 
 
 def _said(properties: Mapping[str, str], met: Applied) -> dict[str, str]:
@@ -195,6 +272,11 @@ def _said(properties: Mapping[str, str], met: Applied) -> dict[str, str]:
         "weir.rejected": json.dumps(met.rejected),
         "weir.offset-range": json.dumps(met.offsets),
     }
+
+
+def _as_properties(said: Mapping[str, str]) -> dict[str, str]:
+    """Give the settings by which Spark writes properties into the snapshots of its MERGEs."""
+    return {PROPERTY_PREFIX + name: value for name, value in said.items()}
 
 
 @contextmanager
@@ -213,10 +295,6 @@ def _conf(spark: SparkSession, wanted: Mapping[str, str]) -> Iterator[None]:
                 spark.conf.set(name, held)
 
 
-def _sized(rows: DataFrame, small: bool) -> DataFrame:
-    return rows.coalesce(1) if small else rows
-
-
 def _to_rejects(judged: DataFrame, domain: str) -> DataFrame:
     rejected = judged.where(F.col(RULE).isNotNull()).select(
         F.lit(domain).alias("domain"),
@@ -229,16 +307,3 @@ def _to_rejects(judged: DataFrame, domain: str) -> DataFrame:
         "value",
     )
     return rejected.dropDuplicates(["topic", "partition", "kafka_offset"])
-
-
-def _touching(spark: SparkSession, gold: Gold, entity: str, span: Spans) -> list[tuple[str, datetime, datetime]]:
-    """Find the rows of a table that touch a span, which grows by them so that whole episodes are read; none where rows do not grow.
-
-    Hours outside the span have not changed, so what reaches into it from outside is a row of the table as it stands, or
-    shorter than a row.
-    """
-    if gold.grows is None:
-        return []
-    near = span.widened(before=gold.grows, after=gold.grows)
-    rows = only_in(spark.table(gold.table.name), near, entity, gold.starts, gold.ends).select(entity, gold.starts, gold.ends).collect()
-    return [(row[0], _aware(row[1]), _aware(row[2])) for row in rows]

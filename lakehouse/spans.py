@@ -37,9 +37,16 @@ class Spans:
         """Give spans that begin and end with a UTC day."""
         return Spans.of((e, _midnight(start), _midnight(end) + timedelta(days=1, microseconds=-1)) for e, start, end in self.rows)
 
-    def joined(self, rows: Iterable[tuple[str, datetime, datetime]]) -> "Spans":
+    def joined(self, rows: Iterable[tuple[str, datetime, datetime]], gap: timedelta = JOIN_GAP) -> "Spans":
         """Add more spans."""
-        return Spans.of((*self.rows, *rows))
+        return Spans.of((*self.rows, *rows), gap)
+
+    def missing(self, wanted: "Spans") -> "Spans":
+        """Give those spans of others that no span of these holds whole."""
+        held: dict[str, list[tuple[datetime, datetime]]] = {}
+        for entity, start, end in self.rows:
+            held.setdefault(entity, []).append((start, end))
+        return Spans(tuple(row for row in wanted.rows if not any(start <= row[1] and row[2] <= end for start, end in held.get(row[0], ()))))
 
     @cached_property
     def entities(self) -> tuple[str, ...]:

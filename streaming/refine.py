@@ -9,6 +9,7 @@ from lakehouse.apply import Applied, apply
 from lakehouse.domain import Domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.compact import Compactor
+from lakehouse.sinks.stores import Memory
 from lakehouse.sinks.tables import write_dimensions
 from streaming.bronze import Body, with_trigger
 from streaming.progress import BatchReport, batch_properties, timed
@@ -47,6 +48,7 @@ def refine_body(
     """
     last = build()
     compactor = Compactor(last, compact_after)
+    memory = Memory(last)
 
     def refine(rows: DataFrame, batch_id: int) -> None:
         nonlocal last
@@ -55,7 +57,7 @@ def refine_body(
             write_dimensions(rows.sparkSession, domain)
         last = domain
         with timed(query_name(domain), batch_id, report) as batch:
-            met = apply(rows, domain, batch_properties(query_name(domain), batch_id), lambda met: judge(batch_id, met))
+            met = apply(rows, domain, batch_properties(query_name(domain), batch_id), lambda met: judge(batch_id, met), memory)
             batch.rows_in, batch.rows_out = met.rows_in, met.accepted
             batch.rejected, batch.warned = met.rejected, met.warned
             batch.compacted = compactor.after(rows.sparkSession, domain, met.touched)

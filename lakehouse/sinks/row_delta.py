@@ -1,0 +1,293 @@
+"""How are a few rows of a table replaced without a MERGE? By one Iceberg row delta: files of the new rows, vectors over the old.
+
+Planning a MERGE of a few hundred rows costs Spark several times what the rows do (docs/benchmarks.md). Here the caller has read
+the rows before, each with its file and position, and says which go and which come. What is left is a Parquet file for every
+partition, a deletion vector for every touched file, and a commit that is validated as Spark's serializable MERGE is: refused
+when another writer has changed anything within the bounds since the rows were read.
+
+Works on tables of format 3 whose deletes are vectors; the caller merges where it does not (`NotByDelta`).
+"""
+
+import io
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark.sql import SparkSession
+
+from lakehouse.schema import Table
+
+FILE, POSITION = "_file", "_pos"
+FORMAT = 3
+EPOCH_YEAR = 1970
+MICROS_PER_HOUR = 3_600_000_000
+# Nothing was committed when one of these is raised; after any other error it may have been, and the files must stay.
+REFUSED = ("org.apache.iceberg.exceptions.ValidationException", "org.apache.iceberg.exceptions.CommitFailedException")
+
+
+class NotByDelta(Exception):
+    """The table, or the rows asked for, are not for this way of writing: MERGE does it."""
+
+
+@dataclass(slots=True)
+class _DataFile:
+    """A data file of the current snapshot: its partition spec and value, and its deletion vector; Iceberg's own objects."""
+
+    spec: Any
+    partition: Any
+    vector: Any = None
+
+
+class DeltaWriter:
+    """Writes row deltas into one table. Remembers the files it has seen until another writer commits.
+
+    Args:
+        spark: any session of the driver.
+        table: what is written.
+    """
+
+    def __init__(self, spark: SparkSession, table: Table) -> None:
+        jvm: Any = spark._jvm
+        self._jvm = jvm
+        self._iceberg = jvm.org.apache.iceberg
+        self._table = table
+        self._handle = self._iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, table.name)
+        self._files: dict[str, _DataFile] = {}
+        self._snapshot: int | None = None
+
+    def refresh(self) -> int | None:
+        """Look at the table as it is now; give the id of its snapshot, None for an empty table.
+
+        Raises:
+            NotByDelta: the table has an older format, or other columns than its specification.
+        """
+        self._handle.refresh()
+        if self._handle.operations().current().formatVersion() < FORMAT:
+            raise NotByDelta(f"{self._table.name} has a format before {FORMAT}")
+        if [column.name() for column in self._handle.schema().columns()] != list(self._table.names):
+            raise NotByDelta(f"{self._table.name} has other columns than its specification")
+        self._keep_files(self._current())
+        return self._snapshot
+
+    def commit(
+        self, come: pa.Table, gone: pa.Table, bounds: Iterable[tuple[datetime, datetime]], between: tuple[str, str], said: Mapping[str, str]
+    ) -> tuple[pa.Table, int | None]:
+        """Replace rows in one commit.
+
+        Args:
+            come: rows of the table's columns.
+            gone: `_file` and `_pos` of rows, as read after the last `refresh`.
+            bounds: the times in which no other writer may have changed anything since `refresh`; all rows lie in them.
+            between: the columns with a row's first and last time.
+            said: properties of the snapshot.
+
+        Returns:
+            `come` with the `_file` and `_pos` of each row, in the order written; and the snapshot's id, or None when another
+            writer's commit came between and what is remembered of the table is old.
+
+        Raises:
+            Py4JJavaError: Iceberg's ValidationException when another writer was there; nothing was changed then.
+        """
+        within = self._within(bounds, between)
+        delta = self._handle.newRowDelta()
+        files: list[tuple[str, _DataFile]] = []
+        written = []
+        for path, file, data_file, rows in self._write_rows(come):
+            delta.addRows(data_file)
+            files.append((path, file))
+            written.append(rows)
+        positions = _by_file(gone)
+        vectors = self._write_vectors(positions, within) if positions else None
+        if vectors is not None:
+            for vector in vectors.deleteFiles():
+                delta.addDeletes(vector)
+            for vector in vectors.rewrittenDeleteFiles():
+                delta.removeDeletes(vector)
+            delta.validateDataFilesExist(vectors.referencedDataFiles())
+        if self._snapshot is not None:
+            delta.validateFromSnapshot(self._snapshot)
+        delta.conflictDetectionFilter(within)
+        delta.validateDeletedFiles()
+        delta.validateNoConflictingDeleteFiles()
+        delta.validateNoConflictingDataFiles()
+        for name, value in said.items():
+            delta.set(name, value)
+        try:
+            delta.commit()
+        except Py4JJavaError as error:
+            if error.java_exception.getClass().getName() in REFUSED:
+                self._remove(
+                    [*(path for path, _ in files), *(v.location() for v in (vectors.deleteFiles() if vectors is not None else ()))]
+                )
+            raise
+        before, parent = self._snapshot, self._handle.currentSnapshot().parentId()
+        self._files.update(files)
+        if vectors is not None:
+            for vector in vectors.deleteFiles():
+                self._files[vector.referencedDataFile()].vector = vector
+        if parent != before:
+            self._keep_files(None)
+            return pa.concat_tables(written), None
+        self._snapshot = self._current()
+        return (pa.concat_tables(written) if written else _placed(come, "")), self._snapshot
+
+    def _current(self) -> int | None:
+        snapshot = self._handle.currentSnapshot()
+        return None if snapshot is None else int(snapshot.snapshotId())
+
+    def _keep_files(self, snapshot: int | None) -> None:
+        if snapshot != self._snapshot:
+            self._files.clear()
+        self._snapshot = snapshot
+
+    def _write_rows(self, come: pa.Table) -> Iterator[tuple[str, _DataFile, Any, pa.Table]]:
+        """Write one file per partition; rows of one key's neighbours lie together, so that later vectors are few runs."""
+        spec, io_ = self._handle.spec(), self._handle.io()
+        metrics = self._iceberg.MetricsConfig.forTable(self._handle)
+        ids = {column.name(): column.fieldId() for column in self._handle.schema().columns()}
+        for value, rows in _partitions(
+            come, [(self._handle.schema().findColumnName(f.sourceId()), str(f.transform())) for f in spec.fields()]
+        ):
+            ordered = rows.sort_by([(name, "ascending") for name in self._table.key])
+            content = _parquet(ordered, ids)
+            partition = self._iceberg.PartitionData(spec.partitionType())
+            for n, part in enumerate(value):
+                partition.set(n, part)
+            path = self._handle.locationProvider().newDataLocation(spec, partition, f"{uuid.uuid4()}.parquet")
+            with closing(io_.newOutputFile(path).create()) as stream:
+                stream.write(content)
+            data_file = (
+                self._iceberg.DataFiles.builder(spec)
+                .withPath(path)
+                .withFormat("parquet")
+                .withFileSizeInBytes(len(content))
+                .withPartition(partition)
+                .withMetrics(self._iceberg.parquet.ParquetUtil.fileMetrics(io_.newInputFile(path), metrics))
+                .build()
+            )
+            yield path, _DataFile(spec, partition), data_file, _placed(ordered, path)
+
+    def _write_vectors(self, positions: Mapping[str, list[int]], within: Any) -> Any:  # noqa: ANN401 - the JVM's objects
+        """Write the deletion vectors of some files, each with what its old one held; gives Iceberg's DeleteWriteResult."""
+        if not positions.keys() <= self._files.keys():
+            self._plan(within)
+        iceberg, jvm = self._iceberg, self._jvm
+        before = jvm.java.util.HashMap()
+        for path in positions:
+            vector = self._files[path].vector
+            if vector is not None:
+                with closing(self._handle.io().newInputFile(vector.location()).newStream()) as stream:
+                    stream.seek(vector.contentOffset())
+                    content = stream.readNBytes(vector.contentSizeInBytes())
+                before.put(path, iceberg.deletes.PositionDeleteIndex.deserialize(content, vector))
+        # A Scala map is a function: the only one to be had here without calls from the JVM back into Python.
+        lookup = jvm.scala.jdk.javaapi.FunctionConverters.asJavaFunction(
+            jvm.scala.jdk.javaapi.CollectionConverters.asScala(before).withDefaultValue(None)
+        )
+        names = iceberg.io.OutputFileFactory.builderFor(self._handle, 0, 0).format(iceberg.FileFormat.PUFFIN)
+        writer = iceberg.deletes.BaseDVFileWriter(names.operationId(str(uuid.uuid4())).build(), lookup)
+        for path, of_file in positions.items():
+            index = iceberg.deletes.Deletes.toPositionIndex(iceberg.io.CloseableIterable.empty())
+            for first, end in runs(of_file):
+                index.delete(first, end)
+            file = self._files[path]
+            writer.delete(path, index, file.spec, file.partition)
+        writer.close()
+        return writer.result()
+
+    def _plan(self, within: Any) -> None:  # noqa: ANN401 - the JVM's objects
+        """Learn the files of the current snapshot that may hold rows within the bounds."""
+        with closing(self._handle.newScan().filter(within).planFiles()) as tasks:
+            one = tasks.iterator()
+            while one.hasNext():
+                task = one.next()
+                vectors = list(task.deletes())
+                if any(str(vector.format()) != "PUFFIN" for vector in vectors):
+                    raise NotByDelta(f"{self._table.name} has deletes that are no vectors")
+                file = task.file()
+                self._files[file.location()] = _DataFile(task.spec(), file.partition(), vectors[0] if vectors else None)
+
+    def _within(self, bounds: Iterable[tuple[datetime, datetime]], between: tuple[str, str]) -> Any:  # noqa: ANN401 - the JVM's objects
+        said = self._iceberg.expressions.Expressions
+        dates = {column.name for column in self._table.columns if column.type == "DATE"}
+        starts, ends = between
+        found = said.alwaysFalse()
+        for first, last in bounds:
+            lower, upper = (f"{t:%Y-%m-%d}" if starts in dates else f"{t:%Y-%m-%dT%H:%M:%S.%f}+00:00" for t in (first, last))
+            found = getattr(said, "or")(
+                found, getattr(said, "and")(said.lessThanOrEqual(starts, upper), said.greaterThanOrEqual(ends, lower))
+            )
+        return found
+
+    def _remove(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            with suppress(Py4JError):  # what stays is an orphan, which maintenance removes
+                self._handle.io().deleteFile(path)
+
+
+def runs(positions: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Give first and end (not included) of every run of consecutive positions."""
+    for _, group in groupby(enumerate(sorted(positions)), key=lambda pair: pair[1] - pair[0]):
+        found = [position for _, position in group]
+        yield found[0], found[-1] + 1
+
+
+def _by_file(gone: pa.Table) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for path, position in zip(gone[FILE].to_pylist(), gone[POSITION].to_pylist(), strict=True):
+        found.setdefault(path, []).append(position)
+    return found
+
+
+def _placed(rows: pa.Table, path: str) -> pa.Table:
+    return rows.append_column(FILE, pa.array([path] * rows.num_rows, pa.string())).append_column(
+        POSITION, pa.array(range(rows.num_rows), pa.int64())
+    )
+
+
+def _parquet(rows: pa.Table, ids: Mapping[str, int]) -> bytes:
+    """Write a file as Iceberg wants it: a field id in every column."""
+    schema = pa.schema([field.with_metadata({"PARQUET:field_id": str(ids[field.name])}) for field in rows.schema])
+    content = io.BytesIO()
+    pq.write_table(rows.combine_chunks().cast(schema), content, compression="zstd", store_schema=False, coerce_timestamps="us")
+    return content.getvalue()
+
+
+def _partitions(rows: pa.Table, fields: list[tuple[str, str]]) -> Iterator[tuple[tuple[int, ...], pa.Table]]:
+    """Split rows by the values of the partition fields, each a column and Iceberg's name of its transform."""
+    if not fields:
+        yield (), rows
+        return
+    ordinals = [_ordinal(rows[column], transform) for column, transform in fields]
+    names = [f"_partition_{n}" for n in range(len(fields))]
+    values = pa.table(ordinals, names)
+    for value in values.group_by(names).aggregate([]).to_pylist():
+        mask = None
+        for name, part in value.items():
+            alike = pc.equal(values[name], part)
+            mask = alike if mask is None else pc.and_(mask, alike)
+        yield tuple(value.values()), rows.filter(mask)
+
+
+def _ordinal(column: pa.ChunkedArray, transform: str) -> pa.ChunkedArray:
+    """Iceberg's value of a time transform, counted from 1970 (Iceberg specification, partition transforms)."""
+    years = pc.subtract(pc.year(column), EPOCH_YEAR)
+    if transform == "year":
+        found = years
+    elif transform == "month":
+        found = pc.add(pc.multiply(years, 12), pc.subtract(pc.month(column), 1))
+    elif transform == "day":
+        found = column.cast(pa.date32()).cast(pa.int32())
+    elif transform == "hour":
+        found = pc.floor(pc.divide(column.cast(pa.int64()).cast(pa.float64()), MICROS_PER_HOUR))
+    else:
+        raise NotByDelta(f"rows are not split by the partition transform {transform}")
+    return found.cast(pa.int32())

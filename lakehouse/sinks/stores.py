@@ -1,0 +1,214 @@
+"""How does `apply` read and write silver and gold? By Spark's MERGE for any number of rows, from memory for a few.
+
+Both do the same: `apply` says what is computed and in which order, a store where rows come from and how they get in. A domain's
+transforms are Spark's in both.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
+
+import duckdb
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse.domain import Domain, Gold
+from lakehouse.sinks.merge import latest_per_key, merge_newer, merge_whole, only_in
+from lakehouse.sinks.recent import RecentRows, fetch, open_engine, rows_in
+from lakehouse.spans import Spans
+
+Rows = TypeVar("Rows")
+Touching = list[tuple[str, datetime, datetime]]
+
+
+class Store(ABC, Generic[Rows]):
+    """Where one call of `apply` reads and writes; `Rows` is what it holds rows in."""
+
+    def __init__(self, spark: SparkSession, domain: Domain) -> None:
+        self.spark, self.domain = spark, domain
+
+    @abstractmethod
+    def merge_silver(self, accepted: DataFrame, touched: Spans, needed: Spans) -> None:
+        """Bring accepted bronze rows into silver where they are new or newer.
+
+        Args:
+            accepted: bronze rows.
+            touched: the spans they lie in.
+            needed: the spans of silver that gold will be made of.
+        """
+
+    @abstractmethod
+    def touching(self, gold: Gold, near: Spans) -> Touching:
+        """Give entity, first and last time of the rows of a gold table that overlap a span."""
+
+    @abstractmethod
+    def silver(self, span: Spans) -> Rows:
+        """Give silver's rows in a span."""
+
+    @abstractmethod
+    def make(self, gold: Gold, rows: Rows, span: Spans) -> Rows:
+        """Compute a gold table's rows in a span from rows of its source, once."""
+
+    @abstractmethod
+    def is_empty(self, rows: Rows) -> bool:
+        """Tell whether there are none."""
+
+    @abstractmethod
+    def replace(self, gold: Gold, made: Rows, span: Spans) -> None:
+        """Bring a span of a gold table to what was made."""
+
+    def close(self) -> None:
+        """Let go of what was held for this call."""
+
+
+class MergeStore(Store[DataFrame]):
+    """Reads the tables and MERGEs into them.
+
+    Args:
+        spark: the session; the properties of the snapshots are set in it.
+        domain: whose tables.
+        one_task: whether few rows are expected, so that a second task would cost more than it works.
+    """
+
+    def __init__(self, spark: SparkSession, domain: Domain, one_task: bool = False) -> None:
+        super().__init__(spark, domain)
+        self._one_task = one_task
+        self._held: list[DataFrame] = []
+
+    def merge_silver(self, accepted: DataFrame, touched: Spans, needed: Spans) -> None:
+        """MERGE the newest of each key."""
+        rows = self.domain.to_silver(self._sized(accepted))
+        merge_newer(latest_per_key(rows, self.domain.silver, self.domain.contract.version), self.domain, touched)
+
+    def touching(self, gold: Gold, near: Spans) -> Touching:
+        """Collect them."""
+        rows = only_in(self.spark.table(gold.table.name), near, self.domain.entity, gold.starts, gold.ends)
+        return [(row[0], _aware(row[1]), _aware(row[2])) for row in rows.select(self.domain.entity, gold.starts, gold.ends).collect()]
+
+    def silver(self, span: Spans) -> DataFrame:
+        """Plan a scan of them."""
+        return self._sized(only_in(self.spark.table(self.domain.silver.name), span, self.domain.entity, self.domain.event_time))
+
+    def make(self, gold: Gold, rows: DataFrame, span: Spans) -> DataFrame:
+        """Plan it, kept once it was computed."""
+        made = only_in(gold.to_rows(rows), span, self.domain.entity, gold.starts, gold.ends).persist()
+        self._held.append(made)
+        return made
+
+    def is_empty(self, rows: DataFrame) -> bool:
+        """Compute the first."""
+        return rows.isEmpty()
+
+    def replace(self, gold: Gold, made: DataFrame, span: Spans) -> None:
+        """MERGE them."""
+        merge_whole(only_in(made, span, self.domain.entity, gold.starts, gold.ends), gold, self.domain.entity, span)
+
+    def close(self) -> None:
+        """Drop what `make` kept."""
+        for rows in self._held:
+            rows.unpersist()
+
+    def _sized(self, rows: DataFrame) -> DataFrame:
+        return rows.coalesce(1) if self._one_task else rows
+
+
+class Memory:
+    """What a stream remembers of its domain's tables from one micro-batch to the next; one micro-batch at a time uses it."""
+
+    def __init__(self, domain: Domain) -> None:
+        tables = [(gold.table, gold.starts, gold.ends) for gold in domain.gold] + [(domain.silver, domain.event_time, "")]
+        self.tables = {table.name: RecentRows(table, domain.entity, starts, ends) for table, starts, ends in tables}
+
+    @contextmanager
+    def store(self, spark: SparkSession, domain: Domain, said: Mapping[str, str]) -> Iterator["MemoryStore"]:
+        """Give a store for one call of `apply`, which looks at every table as it is now.
+
+        Gold before silver: who writes both beside the stream writes silver first, so gold made of an older silver than the one
+        seen here is refused at its commit. After an error nobody knows how far it went, and nothing is remembered.
+
+        Args:
+            spark: the session.
+            domain: whose tables, as it is now.
+            said: properties of every snapshot.
+
+        Raises:
+            NotByDelta: one of the tables, or so many rows, must be written by MERGE; also raised out of the block.
+        """
+        try:
+            for rows in self.tables.values():
+                rows.begin(spark)
+            with open_engine() as engine:
+                yield MemoryStore(spark, domain, self.tables, engine, said)
+        except BaseException:
+            for rows in self.tables.values():
+                rows.forget()
+            raise
+
+
+class MemoryStore(Store[pa.Table]):
+    """Computes from the rows in memory, and writes those that differ by row deltas.
+
+    Args:
+        spark: the session.
+        domain: whose tables.
+        tables: the rows at hand by table.
+        engine: compares rows.
+        said: properties of every snapshot.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        domain: Domain,
+        tables: Mapping[str, RecentRows],
+        engine: duckdb.DuckDBPyConnection,
+        said: Mapping[str, str],
+    ) -> None:
+        super().__init__(spark, domain)
+        self._tables, self._engine, self._said = tables, engine, said
+
+    def merge_silver(self, accepted: DataFrame, touched: Spans, needed: Spans) -> None:
+        """Compute the newest of each key from the rows at hand too, and write those that differ."""
+        domain = self.domain
+        silver = self._tables[domain.silver.name]
+        silver.read(self.spark, self._engine, needed.joined(touched.rows))  # one read for what is merged into and for what gold is made of
+        present = self._frame(silver.read(self.spark, self._engine, touched).select(list(domain.silver.names)))
+        both = domain.to_silver(accepted).unionByName(present).coalesce(1)
+        newest = fetch(latest_per_key(both, domain.silver, domain.contract.version))
+        silver.replace(self.spark, self._engine, newest, touched, self._said)
+
+    def touching(self, gold: Gold, near: Spans) -> Touching:
+        """Look them up."""
+        rows = self._tables[gold.table.name].read(self.spark, self._engine, near).select([self.domain.entity, gold.starts, gold.ends])
+        return [(entity, start, end) for entity, start, end in zip(*(column.to_pylist() for column in rows.columns), strict=True)]
+
+    def silver(self, span: Spans) -> pa.Table:
+        """Look them up."""
+        return self._tables[self.domain.silver.name].read(self.spark, self._engine, span)
+
+    def make(self, gold: Gold, rows: pa.Table, span: Spans) -> pa.Table:
+        """Compute it at once."""
+        made = fetch(gold.to_rows(self._frame(rows.select(list(gold.source.names)))))
+        return self._within(gold, made, span)
+
+    def is_empty(self, rows: pa.Table) -> bool:
+        """Count them."""
+        return not rows.num_rows
+
+    def replace(self, gold: Gold, made: pa.Table, span: Spans) -> None:
+        """Write those that differ."""
+        rows = self._within(gold, made, span)
+        self._tables[gold.table.name].replace(self.spark, self._engine, rows, span, self._said, vanishing=gold.grows is not None)
+
+    def _within(self, gold: Gold, rows: pa.Table, span: Spans) -> pa.Table:
+        return rows_in(self._engine, rows, span, self.domain.entity, gold.starts, gold.ends or gold.starts)
+
+    def _frame(self, rows: pa.Table) -> DataFrame:
+        return self.spark.createDataFrame(rows).coalesce(1)
+
+
+def _aware(instant: datetime) -> datetime:
+    """Spark hands out instants in the zone of this process, without saying so."""
+    return instant.astimezone(UTC)
