@@ -17,6 +17,7 @@ from pyspark.sql import functions as F
 
 from lakehouse import failpoints
 from lakehouse.domain import Domain, Gold
+from lakehouse.phases import Phases
 from lakehouse.rules import REASON, RULE, WARNINGS, with_verdict
 from lakehouse.schema import REJECTS
 from lakehouse.sinks.merge import latest_per_key, merge_newer, merge_rows, merge_whole, only_in
@@ -43,6 +44,7 @@ class Applied:
         rows_in: rows read.
         rejected: rows by the rule that rejected them.
         warned: accepted rows by the warning they broke.
+        late: accepted rows that were behind the domain's watermark when Kafka took them.
         touched: the spans of silver that the accepted rows lie in.
         offsets: first and last offset of the rows, by topic and partition.
     """
@@ -50,6 +52,7 @@ class Applied:
     rows_in: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
+    late: int = 0
     touched: Spans = field(default_factory=lambda: Spans(()))
     offsets: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
 
@@ -63,7 +66,13 @@ def _let_through(_: Applied) -> None:
     """Judge nothing."""
 
 
-def apply(rows: DataFrame, domain: Domain, properties: Mapping[str, str], judge: Callable[[Applied], None] = _let_through) -> Applied:
+def apply(
+    rows: DataFrame,
+    domain: Domain,
+    properties: Mapping[str, str],
+    judge: Callable[[Applied], None] = _let_through,
+    phases: Phases | None = None,
+) -> Applied:
     """Bring one bounded set of bronze rows into rejects, silver and gold. Safe to repeat, in whole or in part.
 
     Args:
@@ -71,13 +80,16 @@ def apply(rows: DataFrame, domain: Domain, properties: Mapping[str, str], judge:
         domain: whose rows.
         properties: go into the snapshot of every MERGE, such as query and batch id.
         judge: is told what the rows are before anything is written; what it raises leaves all tables as they were.
+        phases: times `judge` (reading the rows and applying the rules), `rejects`, `silver`, `reach`, and each gold table by name.
 
     Returns:
         What the rows were; empty when there were none.
     """
+    phases = phases or Phases()
     judged = with_verdict(rows, domain.rules).persist()
     try:
-        met = _summarize(judged, domain)
+        with phases.timed("judge"):
+            met = _summarize(judged, domain)
         if met.rows_in == 0:  # the first micro-batch of an Iceberg stream may be empty
             return met
         judge(met)
@@ -87,20 +99,24 @@ def apply(rows: DataFrame, domain: Domain, properties: Mapping[str, str], judge:
             {PROPERTY_PREFIX + name: value for name, value in _said(properties, met).items()} | (ONE_TASK if small else {}),
         ):
             if met.rejected:
-                merge_rows(_to_rejects(judged, domain.name), REJECTS)
+                with phases.timed("rejects"):
+                    merge_rows(_to_rejects(judged, domain.name), REJECTS)
             if met.touched:
-                accepted = domain.to_silver(_sized(judged.where(f"{RULE} IS NULL"), small))
-                merge_newer(latest_per_key(accepted, domain.silver, domain.contract.version), domain, met.touched)
+                with phases.timed("silver"):
+                    accepted = domain.to_silver(_sized(judged.where(f"{RULE} IS NULL"), small))
+                    merge_newer(latest_per_key(accepted, domain.silver, domain.contract.version), domain, met.touched)
                 failpoints.reach("silver.merged")
-                refresh_gold(rows.sparkSession, domain, met.touched, small)
+                refresh_gold(rows.sparkSession, domain, met.touched, small, phases)
         return met
     finally:
         judged.unpersist()
 
 
-def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, small: bool = False) -> None:
+def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, small: bool = False, phases: Phases | None = None) -> None:
     """Recompute what a touched span of silver reaches in every gold table, whole, and merge it; by one task where it is `small`."""
-    touching = {gold.table.name: _touching(spark, gold, domain.entity, gold.reach(touched)) for gold in domain.gold}
+    phases = phases or Phases()
+    with phases.timed("reach"):
+        touching = {gold.table.name: _touching(spark, gold, domain.entity, gold.reach(touched)) for gold in domain.gold}
     reached = {gold.table.name: gold.reach(touched).joined(touching[gold.table.name]) for gold in domain.gold}
     needed = _needed(domain, reached)
     made: dict[str, DataFrame] = {}
@@ -115,8 +131,11 @@ def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, small: boo
             # What lies outside the span was computed without its look-back: it is nobody's.
             made[name] = only_in(gold.to_rows(rows), needed[name], domain.entity, gold.starts, gold.ends).persist()
             # Most micro-batches meet no episode: nothing to make and none to delete needs no commit.
-            if gold.grows is None or touching[name] or not made[name].isEmpty():
-                merge_whole(only_in(made[name], reached[name], domain.entity, gold.starts, gold.ends), gold, domain.entity, reached[name])
+            with phases.timed(name.removeprefix("lh.")):
+                if gold.grows is None or touching[name] or not made[name].isEmpty():
+                    merge_whole(
+                        only_in(made[name], reached[name], domain.entity, gold.starts, gold.ends), gold, domain.entity, reached[name]
+                    )
             if number == 0:
                 failpoints.reach("gold.first_table")
     finally:
@@ -160,12 +179,14 @@ def _summarize(judged: DataFrame, domain: Domain) -> Applied:
             F.max(event_time).alias("last"),
             F.min("kafka_offset").alias("first_offset"),
             F.max("kafka_offset").alias("last_offset"),
+            F.count_if(event_time < F.col("kafka_ts") - F.expr(f"INTERVAL {domain.watermark.total_seconds():.0f} SECONDS")).alias("late"),
         )
         .collect()
     )
     rejected: Counter[str] = Counter()
     warned: Counter[str] = Counter()
     touched = []
+    late = 0
     offsets: dict[str, dict[str, tuple[int, int]]] = {}
     for group in groups:
         if group["topic"] is not None:
@@ -175,10 +196,11 @@ def _summarize(judged: DataFrame, domain: Domain) -> Applied:
         if group[RULE] is not None:
             rejected[group[RULE]] += group["rows"]
             continue
+        late += group["late"]
         touched.append((group[domain.entity], _aware(group["first"]), _aware(group["last"])))
         for name in group[WARNINGS]:
             warned[name] += group["rows"]
-    return Applied(sum(group["rows"] for group in groups), dict(rejected), dict(warned), Spans.of(touched), offsets)
+    return Applied(sum(group["rows"] for group in groups), dict(rejected), dict(warned), late, Spans.of(touched), offsets)
 
 
 def _aware(instant: datetime) -> datetime:
