@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
 from lakehouse.topics import NoKafkaError
 
 # The broker is on the same machine, or near: one that has not answered by then is down.
@@ -53,11 +55,11 @@ class Broker:
         """
         return self._asked(lambda: self._topic(name))
 
-    def arrival(self, topic: str, partition: int, offset: int) -> datetime | None:
-        """Ask when the broker took the first message at or after an offset; None where there is none.
+    def arrival(self, topic: str, partition: int, offset: int) -> datetime:
+        """Ask when the broker took the first message at or after an offset.
 
         Raises:
-            NoKafkaError: the broker does not answer.
+            NoKafkaError: the broker does not answer, or has no such message.
         """
         return self._asked(lambda: self._arrival(topic, partition, offset))
 
@@ -72,7 +74,7 @@ class Broker:
         with self._lock:
             try:
                 return question()
-            except (KafkaError, OSError) as error:
+            except (KafkaError, KafkaException, OSError) as error:
                 self._close()
                 raise NoKafkaError(self.bootstrap, str(error), BROKER_SECONDS) from error
             except NoKafkaError:
@@ -102,25 +104,30 @@ class Broker:
         )
         return TopicOffsets(_text_of(found[0]["topic_id"]), {partition: (first[partition], end[partition]) for partition in sorted(first)})
 
-    def _arrival(self, topic: str, partition: int, offset: int) -> datetime | None:
-        from kafka import KafkaConsumer, TopicPartition
-
+    def _arrival(self, topic: str, partition: int, offset: int) -> datetime:
         if self._consumer is None:
-            self._reach()
-            self._consumer = KafkaConsumer(
-                bootstrap_servers=self.bootstrap,
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",  # where retention took the offset meanwhile
-                max_partition_fetch_bytes=FETCH_BYTES,
-                request_timeout_ms=int(BROKER_SECONDS * 1000),
+            # Not kafka-python's: it reads no lz4, in which our producer sends.
+            self._consumer = Consumer(
+                {
+                    "bootstrap.servers": self.bootstrap,
+                    "group.id": "weir",  # has to be there; nothing is committed
+                    "enable.auto.commit": False,
+                    "auto.offset.reset": "earliest",  # where retention took the offset meanwhile
+                    "queued.min.messages": 1,
+                    "fetch.message.max.bytes": FETCH_BYTES,
+                    "log_level": 2,
+                }
             )
-        where = TopicPartition(topic, partition)
-        self._consumer.assign([where])
-        self._consumer.seek(where, offset)
-        for found in self._consumer.poll(timeout_ms=int(BROKER_SECONDS * 1000), max_records=1).get(where, ()):
-            return datetime.fromtimestamp(found.timestamp / 1000, UTC)
-        return None
+        self._consumer.assign([TopicPartition(topic, partition, offset)])
+        try:
+            found = self._consumer.poll(BROKER_SECONDS)
+        finally:
+            self._consumer.unassign()
+        if found is None:
+            raise NoKafkaError(self.bootstrap, f"it did not give {topic}[{partition}]@{offset}", BROKER_SECONDS)
+        if found.error() is not None:
+            raise NoKafkaError(self.bootstrap, f"{topic}[{partition}]@{offset}: {found.error()}", BROKER_SECONDS)
+        return datetime.fromtimestamp(found.timestamp()[1] / 1000, UTC)
 
     def _connected(self) -> Any:  # noqa: ANN401 - kafka-python has no types
         from kafka import KafkaAdminClient

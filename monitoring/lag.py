@@ -29,6 +29,7 @@ from lakehouse.catalog import NoTables, open_catalog
 from lakehouse.errors import Retryable, WeirError
 from lakehouse.offsets import Broker, TopicOffsets
 from lakehouse.settings import Settings
+from lakehouse.topics import NoKafkaError
 
 BRONZE_TABLE = "bronze.open_meteo_hourly"
 BRONZE_QUERY = BRONZE_TABLE
@@ -48,16 +49,21 @@ class Lag:
     Attributes:
         messages: how many; rows, where the source is a table.
         first: the oldest one's offset; 0 where the source is a table.
-        since: when the oldest one arrived; None where there is none, or its arrival was not asked.
+        since: when the oldest one arrived; None where there is none, or it is not known.
     """
 
     messages: int
     first: int = 0
     since: datetime | None = None
 
-    def seconds(self, now: datetime) -> float:
-        """Give the age of the oldest one in seconds, 0 where there is none; a broker's clock that is ahead gives 0 too."""
-        return max(0.0, (now - self.since).total_seconds()) if self.messages and self.since is not None else 0.0
+    def seconds(self, now: datetime) -> float | None:
+        """Give the age of the oldest one in seconds, 0 where there is none, None where it is not known.
+
+        A broker's clock that is ahead gives 0 too.
+        """
+        if not self.messages:
+            return 0.0
+        return None if self.since is None else max(0.0, (now - self.since).total_seconds())
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,8 @@ class TopicLag:
     def whole(self) -> Lag:
         """All partitions together."""
         behind = [lag for lag in self.partitions.values() if lag.messages]
-        return Lag(sum(lag.messages for lag in behind), 0, min((lag.since for lag in behind if lag.since is not None), default=None))
+        arrivals = [lag.since for lag in behind if lag.since is not None]
+        return Lag(sum(lag.messages for lag in behind), 0, min(arrivals) if arrivals and len(arrivals) == len(behind) else None)
 
 
 def topic_lag(topic: str, offsets: TopicOffsets, mark: Mapping[str, Any]) -> TopicLag:
@@ -117,11 +124,19 @@ def bronze_lag(settings: Settings, bootstrap: str | None = None, broker: Broker 
     mark = bronze_mark(settings)
     lag = topic_lag(topic, broker.topic(topic), mark)
     waiting = {
-        partition: Lag(one.messages, one.first, broker.arrival(topic, partition, one.first))
+        partition: Lag(one.messages, one.first, _arrival(broker, topic, partition, one.first))
         for partition, one in lag.partitions.items()
         if one.messages
     }
     return TopicLag(topic, lag.topic_id, {**lag.partitions, **waiting})
+
+
+def _arrival(broker: Broker, topic: str, partition: int, offset: int) -> datetime | None:
+    """Ask when a message arrived; that it cannot be read must not hide that it waits."""
+    try:
+        return broker.arrival(topic, partition, offset)
+    except NoKafkaError:
+        return None
 
 
 def bronze_mark(settings: Settings) -> dict[str, Any]:

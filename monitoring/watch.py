@@ -167,13 +167,13 @@ def _tell_topic(families: _Families, lag: TopicLag, now: datetime) -> None:
     for partition, one in lag.partitions.items():
         labels = [BRONZE_QUERY, lag.topic, str(partition)]
         families[metrics.PARTITION_LAG].add_metric(labels, one.messages)
-        families[metrics.PARTITION_LAG_SECONDS].add_metric(labels, one.seconds(now))
+        _add_known(families[metrics.PARTITION_LAG_SECONDS], labels, one.seconds(now))
     _tell_query(families, BRONZE_QUERY, lag.whole, now)
 
 
 def _tell_query(families: _Families, query: str, lag: Lag, now: datetime) -> None:
     families[metrics.QUERY_LAG].add_metric([query], lag.messages)
-    families[metrics.QUERY_LAG_SECONDS].add_metric([query], lag.seconds(now))
+    _add_known(families[metrics.QUERY_LAG_SECONDS], [query], lag.seconds(now))
 
 
 def _tell_table(families: _Families, table: TableFacts, now: datetime) -> None:
@@ -191,6 +191,11 @@ def _tell_cities(families: _Families, table: str, hours: list[CityHour], places:
         families[metrics.TABLE_WORST_FRESHNESS].add_metric([table], _age(ranked[0].newest_ts, now))
     for one in ranked[:most]:
         families[metrics.CITY_FRESHNESS].add_metric([table, one.city], _age(one.newest_ts, now))
+
+
+def _add_known(family: GaugeMetricFamily, labels: list[str], value: float | None) -> None:
+    if value is not None:
+        family.add_metric(labels, value)
 
 
 def _age(moment: datetime, now: datetime) -> float:

@@ -103,7 +103,7 @@ def _queries(settings: Settings, commits: dict[str, str | None], now: datetime) 
                 "query": query,
                 "table": f"lh.{table}",
                 "lag_messages": lag.messages if lag else None,
-                "lag_seconds": round(lag.seconds(now), 3) if lag else None,
+                "lag_seconds": _rounded(lag.seconds(now)) if lag else None,
                 "last_commit": commits.get(f"lh.{table}"),
                 "says": says,
                 "state": state.state if state else None,
@@ -194,7 +194,11 @@ def _iso(moment: datetime | None) -> str | None:
 
 
 def _age(commit: str | None, now: datetime) -> float | None:
-    return None if commit is None else round((now - datetime.fromisoformat(commit)).total_seconds(), 3)
+    return None if commit is None else _rounded((now - datetime.fromisoformat(commit)).total_seconds())
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 _COLOURS = {"up": "green", "starting": "yellow", "restarting": "yellow", "stale": "red", "down": "dim"}
@@ -288,7 +292,7 @@ def _plain(text: str) -> str:
 def _behind(messages: int | None, seconds: float | None, noun: str) -> str:
     if messages is None:
         return ""
-    return f"{messages:,} {noun}, {_span(seconds)}" if messages else f"0 {noun}"
+    return f"{messages:,} {noun}, {_span(seconds) or 'age not known'}" if messages else f"0 {noun}"
 
 
 def _span(seconds: float | None) -> str:

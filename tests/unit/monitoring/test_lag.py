@@ -80,7 +80,8 @@ def test_lag_in_seconds_grows_while_nothing_is_committed() -> None:
     waiting = Lag(3, 6, NOW)
     assert [waiting.seconds(NOW + timedelta(seconds=s)) for s in (0, 1, 3600)] == [0, 1, 3600]
     assert waiting.seconds(NOW - timedelta(seconds=1)) == 0  # the broker's clock is ahead
-    assert Lag(0, 6, None).seconds(NOW) == 0
+    assert Lag(0, 6).seconds(NOW) == 0
+    assert Lag(1, 6).seconds(NOW) is None  # not known is not zero
 
 
 @given(st.integers(0, 50), st.integers(0, 50), st.one_of(st.none(), st.integers(0, 120)))
