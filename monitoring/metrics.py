@@ -46,12 +46,6 @@ PRODUCER_FAILING_PLACES = Gauge(
     ["source"],
     multiprocess_mode="mostrecent",
 )
-PRODUCER_UPSTREAM_AGE = Gauge(
-    "weir_producer_upstream_age_seconds",
-    "Age of the newest change of a source's values, at the last poll",
-    ["source"],
-    multiprocess_mode="mostrecent",
-)
 PRODUCER_BUDGET_USED = Gauge(
     "weir_producer_budget_used",
     "Weighted calls used of a limit by all programs of the machine, at the last call",
@@ -129,6 +123,9 @@ CITY_FRESHNESS = Watched(
     "weir_city_freshness_seconds",
     "Age of the newest measured hour or day of a city, from its start; of the WEIR_METRICS_CITIES that are most behind",
     ("table", "city"),
+)
+UPSTREAM_AGE = Watched(
+    "weir_producer_upstream_age_seconds", "Time since the newest change of a source's values that a poll has seen", ("source",)
 )
 WATCH_KNOWN = Watched("weir_watch_known", "1 while the page can read what its numbers are made of, else 0", ("what",))
 WATCH_AGE = Watched("weir_watch_age_seconds", "Time since the page last read what its numbers are made of", ("what",))

@@ -11,7 +11,7 @@ is not known is never a zero.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -58,6 +58,7 @@ class Look(Generic[_T]):
         self._found: _T | None = None
         self._looked_at, self._next = 0.0, float("-inf")
         self._problem = ""
+        self._is_first = True  # it loads libraries, which is paid once
 
     def found(self) -> _T | None:
         """Give what there is, from a new look if it is time for one; None where it is not known."""
@@ -71,7 +72,8 @@ class Look(Generic[_T]):
                 log.warning("not known", what=self.what, reason=problem)
             self._problem, self._looked_at = problem, self._clock()
             # One that waits in vain for a broker costs no processor, but the page's time.
-            rest = max(LEAST_SECONDS, REST * (self._cost() - used), self._looked_at - began)
+            rest = max(LEAST_SECONDS, 0.0 if self._is_first else REST * (self._cost() - used), self._looked_at - began)
+            self._is_first = False
             self._next = self._looked_at + min(rest, LONGEST_SECONDS)
         return self._found
 
@@ -101,12 +103,17 @@ class Watch(Collector):
         settings: of the home.
         bootstrap: gives the broker's host:port, empty or None while there is none.
         now: gives the time.
+        upstream: gives when the values of each source last changed, as its polls noted.
     """
 
     def __init__(
-        self, settings: Settings, bootstrap: Callable[[], str | None], now: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self,
+        settings: Settings,
+        bootstrap: Callable[[], str | None],
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        upstream: Callable[[], Mapping[str, datetime | None]] = dict,
     ) -> None:
-        self._settings, self._bootstrap, self._now = settings, bootstrap, now
+        self._settings, self._bootstrap, self._now, self._upstream = settings, bootstrap, now, upstream
         self._broker: Broker | None = None
         # The page has a thread for each that asks.
         self._lock = threading.Lock()
@@ -135,6 +142,8 @@ class Watch(Collector):
             if cities is not None:
                 for name, hours in cities.hours.items():
                     _tell_cities(families, f"lh.{name}", hours, cities.places, self._settings.metrics_cities, now)
+            for source, changed in self._upstream().items():
+                _add_known(families[metrics.UPSTREAM_AGE], [source], None if changed is None else _age(changed, now))
             for look in (self._kafka, self._checkpoint, self._tables, self._cities):
                 families[metrics.WATCH_KNOWN].add_metric([look.what], int(look.is_known))
                 families[metrics.WATCH_AGE].add_metric([look.what], look.age)

@@ -99,7 +99,7 @@ SPARK_PHASES = {
 class ProgressListener:
     """Told by Spark of every micro-batch that was committed, on a thread of its own: the micro-batch does not wait for it.
 
-    Not a `StreamingQueryListener` of PySpark: that one copies an event by some hundred calls of the JVM, this one by two.
+    Not a `StreamingQueryListener` of PySpark: that one copies an event field by field, each a call of the JVM; this one makes two calls.
     """
 
     def __init__(self, told: Callable[[str, Mapping[str, float]], None]) -> None:

@@ -236,12 +236,18 @@ class Agent:
     def _serve_metrics(self) -> str:
         from monitoring.metrics import serve
         from monitoring.watch import Watch
+        from producers.polls import Polls
+        from producers.sources.open_meteo import SOURCE
 
         before = read_state(self.run_folder, "metrics")
         last = urlsplit(before.address).port if before is not None else None
         port = self.settings.metrics_port or (last if last is not None and port_is_free(last) else free_ports(1)[0])
         # The broker's address is known when it runs, and again when another one does.
-        watch = Watch(self.settings, lambda: running_kafka(self.settings) or self.settings.kafka_bootstrap)
+        watch = Watch(
+            self.settings,
+            lambda: running_kafka(self.settings) or self.settings.kafka_bootstrap,
+            upstream=lambda: {SOURCE: Polls(self.settings.home / "state", SOURCE).read().upstream_changed},
+        )
         serve(port, metrics_folder(self.settings), watch)
         return f"http://127.0.0.1:{port}/metrics"
 
