@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from bench.load import LiveLoad
-from bench.measure import median, percentile
+from bench.measure import MIB, median, percentile
 from bench.report import goal, show
 from bench.stage import Home, Program, Stage, clean_environment, logged_batches, stage, wait_ready
 from deploy.local.processes import free_ports
@@ -71,14 +71,15 @@ def listener(quick: bool) -> None:
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60) as answer:
                 size = len(answer.read())
             answers.append(time.perf_counter() - asked)
+        memory = psutil.Process(page.pid).memory_full_info().pss
         share = (sum(process.cpu_times()[:2]) - used) / (time.monotonic() - began)
         batches = [batch for batch in logged_batches(driver.log)[before:] if batch.rows]
         driver.stop()
         costs = json.loads((home.folder / "costs.json").read_text())
-    _print(costs, [batch.seconds for batch in batches], answers, share, size)
+    _print(costs, [batch.seconds for batch in batches], answers, share, [size, memory])
 
 
-def _print(costs: dict[str, dict[str, list[float]]], batches: list[float], answers: list[float], share: float, size: int) -> None:
+def _print(costs: dict[str, dict[str, list[float]]], batches: list[float], answers: list[float], share: float, sizes: list[int]) -> None:
     whole = sum(batches) / len(batches)
     rows = [["micro-batch", f"{len(batches)}", f"{1000 * whole:.0f}", f"{1000 * percentile(batches, 99):.0f}", "", ""]]
     mean: dict[str, float] = {}
@@ -100,8 +101,8 @@ def _print(costs: dict[str, dict[str, list[float]]], batches: list[float], answe
         ("", "times", "mean", "p99", "processor, mean", "of a micro-batch"),
         rows,
         [
-            f"page: {size:,} bytes, answered in {1000 * median(answers):.0f} ms (most {1000 * max(answers):.0f}); asked every "
-            f"{SCRAPE_SECONDS:g} s its process uses {100 * share:.2f} % of a core",
+            f"page: {sizes[0]:,} bytes, answered in {1000 * median(answers):.0f} ms (most {1000 * max(answers):.0f}); its process has "
+            f"{sizes[1] / MIB:.0f} MiB and, asked every {SCRAPE_SECONDS:g} s, uses {100 * share:.2f} % of a core",
             goal("report and listener, % of a micro-batch", 100 * sum(mean.values()) / whole, GOAL_PERCENT),
             goal("page, % of a core", 100 * share, GOAL_PERCENT),
         ],

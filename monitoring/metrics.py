@@ -35,9 +35,9 @@ PRODUCER_LAST_SUCCESS = Gauge(
     ["source"],
     multiprocess_mode="mostrecent",
 )
-PRODUCER_HOURS = Counter(
-    "weir_producer_hours_total",
-    "Hours that a source answered: new, changed, measured (was a forecast), repeated (in doubt); unchanged ones are not sent by a poll",
+PRODUCER_READINGS = Counter(
+    "weir_producer_readings_total",
+    "Hours of places that a source answered: new, changed, measured (was a forecast), repeated (in doubt); a poll sends no unchanged one",
     ["source", "kind"],
 )
 PRODUCER_FAILING_PLACES = Gauge(

@@ -40,9 +40,7 @@ def test_every_metric_is_named_by_the_rules_and_has_help() -> None:
         # promtool's rules: counters end in _total and nothing else does; base units, the unit last.
         assert (kind == "counter") == name.endswith("_total"), name
         assert kind in ("counter", "gauge", "histogram")
-        assert not re.search(r"_(ms|milliseconds|minutes|hours|kb|percent|count|sum|bucket|info|counter|gauge)(_total)?$", name) or (
-            name == "weir_producer_hours_total"  # hours are what it counts, not its unit
-        )
+        assert not re.search(r"_(ms|milliseconds|minutes?|hours?|days?|kb|percent|count|sum|bucket|info|counter|gauge)(_|$)", name), name
         assert not {"le", "quantile", "id", "batch_id"} & set(labels), name
         if re.search(r"\b(age|time|when)\b", about.lower().split(";")[0].split(",")[0]):
             assert name.endswith("_seconds") or kind == "counter", name
