@@ -30,7 +30,7 @@ from monitoring.lag import BRONZE_QUERY, SILVER_QUERY, Lag, LagUnknown, TopicLag
 
 # A look that took a second of the processor is repeated after 199: half a percent of the time for each of the four.
 REST = 199.0
-LEAST_SECONDS, LONGEST_SECONDS = 1.0, 300.0
+LEAST_SECONDS = 1.0
 
 log = structlog.get_logger("weir.metrics")
 _T = TypeVar("_T")
@@ -74,7 +74,7 @@ class Look(Generic[_T]):
             # One that waits in vain for a broker costs no processor, but the page's time.
             rest = max(LEAST_SECONDS, 0.0 if self._is_first else REST * (self._cost() - used), self._looked_at - began)
             self._is_first = False
-            self._next = self._looked_at + min(rest, LONGEST_SECONDS)
+            self._next = self._looked_at + rest
         return self._found
 
     @property
