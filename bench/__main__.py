@@ -11,6 +11,7 @@ from bench.backlog_gold import backlog_gold
 from bench.first_batch import first_batch
 from bench.freshness import endurance, freshness
 from bench.hourly_job import hourly_job
+from bench.listener import listener
 from bench.report import hardware
 from bench.table_size import table_size
 
@@ -22,6 +23,7 @@ CASES: dict[str, Callable[[bool], None]] = {
     "B5": hourly_job,
     "B6": first_batch,
     "B8": endurance,
+    "B9": listener,
 }
 OTHER_NAMES = {"B7": "B3", "freshness": "B3", "memory": "B3"}
 

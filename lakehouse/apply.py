@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 
 from lakehouse import failpoints
 from lakehouse.domain import Domain
+from lakehouse.phases import Phases
 from lakehouse.rules import REASON, RULE, WARNINGS, with_verdict
 from lakehouse.schema import REJECTS
 from lakehouse.sinks.merge import latest_per_key, merge_rows
@@ -50,6 +51,7 @@ class Applied:
         rows_in: rows read.
         rejected: rows by the rule that rejected them.
         warned: accepted rows by the warning they broke.
+        late: accepted rows that were behind the domain's watermark when Kafka took them.
         touched: the spans of silver that the accepted rows lie in.
         offsets: first and last offset of the rows, by topic and partition.
     """
@@ -57,6 +59,7 @@ class Applied:
     rows_in: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
+    late: int = 0
     touched: Spans = field(default_factory=lambda: Spans(()))
     offsets: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
 
@@ -76,6 +79,7 @@ def apply(
     properties: Mapping[str, str],
     judge: Callable[[Applied], None] = _let_through,
     memory: Memory | None = None,
+    phases: Phases | None = None,
 ) -> Applied:
     """Bring one bounded set of bronze rows into rejects, silver and gold. Safe to repeat, in whole or in part.
 
@@ -85,13 +89,16 @@ def apply(
         properties: go into the snapshot of every commit, such as query and batch id.
         judge: is told what the rows are before anything is written; what it raises leaves all tables as they were.
         memory: for who calls again and again: what the last call left; a few rows are then written from there.
+        phases: times `judge` (reading the rows and applying the rules), `rejects`, `reach`, `silver`, and each gold table by name.
 
     Returns:
         What the rows were; empty when there were none.
     """
     spark = rows.sparkSession
-    with_rules = with_verdict(rows, domain.rules)
-    few = with_rules.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
+    phases = phases or Phases()
+    with phases.timed("judge"):
+        with_rules = with_verdict(rows, domain.rules)
+        few = with_rules.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
     if few.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
         return Applied()
     if few.num_rows <= SMALL_ROWS:
@@ -100,42 +107,46 @@ def apply(
         said = _said(properties, met)
         # Read and judged once: what follows starts from these rows.
         with _conf(spark, ONE_TASK | _as_properties(said)):
-            _write_few(spark.createDataFrame(few).coalesce(1), met, domain, memory, said)
+            _write_few(spark.createDataFrame(few).coalesce(1), met, domain, memory, said, phases)
         return met
     judged = with_rules.persist()
     try:
-        met = _summarize(_grouped(judged, domain))
+        with phases.timed("judge"):
+            met = _summarize(_grouped(judged, domain))
         judge(met)
         with _conf(spark, _as_properties(_said(properties, met))):
-            _write(judged, met, MergeStore(spark, domain))
+            _write(judged, met, MergeStore(spark, domain), phases)
         return met
     finally:
         judged.unpersist()
 
 
-def _write_few(judged: DataFrame, met: Applied, domain: Domain, memory: Memory | None, said: Mapping[str, str]) -> None:
+def _write_few(judged: DataFrame, met: Applied, domain: Domain, memory: Memory | None, said: Mapping[str, str], phases: Phases) -> None:
     """Write from memory where there is one and the tables allow it; by MERGE otherwise."""
     spark = judged.sparkSession
     if memory is not None:
         try:
             with memory.store(spark, domain, said) as store:
-                _write(judged, met, store)
+                _write(judged, met, store, phases)
             return
         except NotByDelta as reason:
             log.debug("merged", why=str(reason))
-    _write(judged, met, MergeStore(spark, domain, one_task=True))
+    _write(judged, met, MergeStore(spark, domain, one_task=True), phases)
 
 
-def _write(judged: DataFrame, met: Applied, store: Store[Rows]) -> None:
+def _write(judged: DataFrame, met: Applied, store: Store[Rows], phases: Phases) -> None:
     """Write rejects, silver and gold, in this order; each step may be repeated."""
     domain = store.domain
     if met.rejected:
-        merge_rows(_to_rejects(judged, domain.name), REJECTS)
+        with phases.timed("rejects"):
+            merge_rows(_to_rejects(judged, domain.name), REJECTS)
     if met.touched:
-        reach = _Reach.of(store, met.touched)
-        store.merge_silver(judged.where(f"{RULE} IS NULL"), met.touched, reach.silver)
+        with phases.timed("reach"):
+            reach = _Reach.of(store, met.touched)
+        with phases.timed("silver"):
+            store.merge_silver(judged.where(f"{RULE} IS NULL"), met.touched, reach.silver)
         failpoints.reach("silver.merged")
-        _refresh(store, reach)
+        _refresh(store, reach, phases)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,20 +191,21 @@ class _Reach:
 
 def refresh_gold(store: Store[Rows], touched: Spans) -> None:
     """Recompute what a touched span of silver reaches in every gold table, whole, and write it."""
-    _refresh(store, _Reach.of(store, touched))
+    _refresh(store, _Reach.of(store, touched), Phases())
 
 
-def _refresh(store: Store[Rows], reach: _Reach) -> None:
+def _refresh(store: Store[Rows], reach: _Reach, phases: Phases) -> None:
     made: dict[str, Rows] = {}
     try:
         for number, gold in enumerate(store.domain.gold):
             name, source = gold.table.name, gold.source.name
-            rows = made[source] if source in made else store.silver(gold.reads(reach.computed[name]))
-            # What lies outside the span was computed without its look-back: it is nobody's.
-            made[name] = store.make(gold, rows, reach.computed[name])
-            # Most micro-batches meet no episode: nothing to make and none to delete needs no commit.
-            if gold.grows is None or reach.touching[name] or not store.is_empty(made[name]):
-                store.replace(gold, made[name], reach.written[name])
+            with phases.timed(name.removeprefix("lh.")):
+                rows = made[source] if source in made else store.silver(gold.reads(reach.computed[name]))
+                # What lies outside the span was computed without its look-back: it is nobody's.
+                made[name] = store.make(gold, rows, reach.computed[name])
+                # Most micro-batches meet no episode: nothing to make and none to delete needs no commit.
+                if gold.grows is None or reach.touching[name] or not store.is_empty(made[name]):
+                    store.replace(gold, made[name], reach.written[name])
             if number == 0:
                 failpoints.reach("gold.first_table")
     finally:
@@ -227,6 +239,7 @@ def _grouped(judged: DataFrame, domain: Domain) -> Iterable[Mapping[str, Any]]:
             F.max(event_time).alias("last"),
             F.min("kafka_offset").alias("first_offset"),
             F.max("kafka_offset").alias("last_offset"),
+            F.count_if(event_time < F.col("kafka_ts") - F.expr(f"INTERVAL {domain.watermark.total_seconds():.0f} SECONDS")).alias("late"),
         )
         .collect()
     )
@@ -236,9 +249,18 @@ def _grouped(judged: DataFrame, domain: Domain) -> Iterable[Mapping[str, Any]]:
 
 def _each(few: pa.Table, domain: Domain) -> Iterable[Mapping[str, Any]]:
     """Give each row as a group of its own."""
-    names = ["topic", "partition", RULE, WARNINGS, "entity", "first", "first_offset"]
-    rows = few.select(["topic", "partition", RULE, WARNINGS, domain.entity, domain.event_time, "kafka_offset"]).rename_columns(names)
-    return [{**row, "rows": 1, "last": row["first"], "last_offset": row["first_offset"]} for row in rows.to_pylist()]
+    names = ["topic", "partition", RULE, WARNINGS, "entity", "first", "first_offset", "arrived"]
+    rows = few.select(["topic", "partition", RULE, WARNINGS, domain.entity, domain.event_time, "kafka_offset", "kafka_ts"])
+    return [
+        {
+            **row,
+            "rows": 1,
+            "last": row["first"],
+            "last_offset": row["first_offset"],
+            "late": bool(row["first"] and row["arrived"] and row["first"] < row["arrived"] - domain.watermark),
+        }
+        for row in rows.rename_columns(names).to_pylist()
+    ]
 
 
 def _summarize(groups: Iterable[Mapping[str, Any]]) -> Applied:
@@ -247,6 +269,7 @@ def _summarize(groups: Iterable[Mapping[str, Any]]) -> Applied:
     rejected: Counter[str] = Counter()
     warned: Counter[str] = Counter()
     touched = []
+    late = 0
     offsets: dict[str, dict[str, tuple[int, int]]] = {}
     for group in groups:
         rows_in += group["rows"]
@@ -257,10 +280,11 @@ def _summarize(groups: Iterable[Mapping[str, Any]]) -> Applied:
         if group[RULE] is not None:
             rejected[group[RULE]] += group["rows"]
             continue
+        late += group["late"]
         touched.append((group["entity"], group["first"], group["last"]))
         for name in group[WARNINGS]:
             warned[name] += group["rows"]
-    return Applied(rows_in, dict(rejected), dict(warned), Spans.of(touched), offsets)
+    return Applied(rows_in, dict(rejected), dict(warned), late, Spans.of(touched), offsets)
 
 
 def _said(properties: Mapping[str, str], met: Applied) -> dict[str, str]:

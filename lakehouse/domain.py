@@ -53,6 +53,8 @@ class Domain:
         rules: in the order they are tried.
         dimensions: static tables and their rows, written at start and when they change.
         edition: what gold was computed by; a table made by another edition is refused.
+        watermark: how long before its arrival a row's event time may lie; what is behind it is late, which is counted and
+            changes nothing else.
     """
 
     name: str
@@ -66,3 +68,4 @@ class Domain:
     gold: Sequence[Gold]
     dimensions: Sequence[tuple[Table, Sequence[tuple[object, ...]]]] = ()
     edition: Mapping[str, str] = field(default_factory=dict)
+    watermark: timedelta = timedelta(hours=48)

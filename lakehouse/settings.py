@@ -67,6 +67,9 @@ class Settings(BaseSettings):
     kafka_port: int | None = Field(None, ge=1, le=65535, description="port of the embedded broker on the loopback (default: a free one)")
     kafka_partitions: int = Field(2, ge=1, description="partitions of a topic that weir creates")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="port of the one metrics page on the loopback (default: a free one)")
+    metrics_cities: int = Field(
+        100, ge=0, description="most cities of a table that the metrics page tells of one by one: those whose newest hour is oldest"
+    )
 
     spark_master: str = Field("local[2]", validation_alias=_older("spark_master"), description="Spark master: local[N], yarn, spark://…")
     spark_driver_memory: str = Field("2g", pattern=r"^\d+[mg]$", description="heap of the Spark driver")

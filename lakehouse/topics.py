@@ -4,8 +4,8 @@ import functools
 
 import stamina
 import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from lakehouse.contract import Contract
@@ -26,9 +26,9 @@ class NoKafkaAddressError(LakehouseError, Fatal):
 class NoKafkaError(LakehouseError, Retryable):
     """No broker answers."""
 
-    def __init__(self, bootstrap: str, why: str) -> None:
+    def __init__(self, bootstrap: str, why: str, seconds: float | None = None) -> None:
         super().__init__(
-            f"no Kafka broker answers at {bootstrap} within {BROKER_SECONDS:g} s ({why}). "
+            f"no Kafka broker answers at {bootstrap} within {BROKER_SECONDS if seconds is None else seconds:g} s ({why}). "
             "Is it running (`weir status`)? Start it by `weir up --services-only`, or set WEIR_KAFKA_BOOTSTRAP."
         )
 
@@ -66,27 +66,6 @@ def topic_id(bootstrap: str, name: str) -> str:
     """
     try:
         return _id(_admin(bootstrap), name)
-    except KafkaException as error:
-        raise NoKafkaError(bootstrap, _text(error)) from error
-
-
-def topic_bounds(bootstrap: str, name: str) -> dict[int, tuple[int, int]]:
-    """Ask for the first offset of each partition, and the one after its last.
-
-    Raises:
-        NoKafkaError: no broker answers, or it has no such topic.
-    """
-    admin = _admin(bootstrap)
-    try:
-        partitions = [TopicPartition(name, p) for p in admin.list_topics(name, timeout=BROKER_SECONDS).topics[name].partitions]
-        if not partitions:
-            raise NoKafkaError(bootstrap, f"it does not know the partitions of {name} yet")
-        found = []
-        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):  # type: ignore[no-untyped-call]
-            asked = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=BROKER_SECONDS)
-            found.append({where.partition: answer.result(timeout=2 * BROKER_SECONDS).offset for where, answer in asked.items()})
-        first, end = found
-        return {partition: (first[partition], end[partition]) for partition in sorted(first)}
     except KafkaException as error:
         raise NoKafkaError(bootstrap, _text(error)) from error
 

@@ -1,12 +1,21 @@
-"""How far is bronze behind Kafka? Spark commits no offsets to Kafka, so tools that ask the broker for a group's lag see nothing.
+"""How far is each query behind its source, in messages and in seconds? The one address for the rule of lag.
 
-The broker knows the end offset of every partition; bronze's newest snapshot says, as a property, which offset comes next.
+Spark commits no offsets to Kafka, so tools that ask the broker for a group's lag see nothing. What a query has done is read
+from what it has committed, not from what its driver says: so lag goes on being true when the query is held up, or dead.
+
+    bronze   the broker's offsets against the next offset of each partition, which bronze's newest append carries as a property
+    silver   bronze's snapshots against the one that the query's checkpoint ends with; gold is made in the same micro-batch
+
+**Lag in messages** is what can be read and is not committed; a message that retention took is no lag but a loss (`ops.losses`).
+**Lag in seconds** is the age of the oldest of them, from its arrival at the source (Kafka's timestamp, or the commit into
+bronze) until now; 0 where there is none. So it does not jump when the first message after a quiet hour comes.
 """
 
 import json
-import socket
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,137 +27,170 @@ from pyiceberg.table.snapshots import Operation, Snapshot
 
 from lakehouse.catalog import NoTables, open_catalog
 from lakehouse.errors import Retryable, WeirError
+from lakehouse.offsets import Broker, TopicOffsets
 from lakehouse.settings import Settings
+from lakehouse.topics import NoKafkaError
 
 BRONZE_TABLE = "bronze.open_meteo_hourly"
+BRONZE_QUERY = BRONZE_TABLE
 SILVER_QUERY = "silver.air_quality_hourly_clean"
 TOPIC = "air-quality.hourly.v1"
 MARK_PROPERTY = "weir.offsets"
-# The broker is on the same machine, or near: one that has not answered by then is down.
-BROKER_SECONDS = 5.0
 
 
 class LagUnknown(WeirError, Retryable):
-    """The broker, or the topic, cannot be asked."""
+    """The source, or the query's progress, cannot be asked."""
 
 
 @dataclass(frozen=True, slots=True)
-class BronzeLag:
-    """Offsets by partition of one topic: `end` is the broker's, `next` the first one that bronze does not hold.
+class Lag:
+    """What a query has not committed of one source.
 
-    Without a mark in the table, `next` is empty and every message counts as lag. `topic_id` is the one bronze noted.
+    Attributes:
+        messages: how many; rows, where the source is a table.
+        first: the oldest one's offset; 0 where the source is a table.
+        since: when the oldest one arrived; None where there is none, or it is not known.
     """
+
+    messages: int
+    first: int = 0
+    since: datetime | None = None
+
+    def seconds(self, now: datetime) -> float | None:
+        """Give the age of the oldest one in seconds, 0 where there is none, None where it is not known.
+
+        A broker's clock that is ahead gives 0 too.
+        """
+        if not self.messages:
+            return 0.0
+        return None if self.since is None else max(0.0, (now - self.since).total_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class TopicLag:
+    """What bronze lacks of a topic, by partition. `topic_id` is the one whose offsets bronze holds, empty where it holds none."""
 
     topic: str
     topic_id: str
-    end: Mapping[int, int]
-    next: Mapping[int, int]
+    partitions: Mapping[int, Lag] = field(default_factory=dict)
 
     @property
-    def messages(self) -> int:
-        """Messages in Kafka that are not in bronze yet; retained ones from offset 0 on."""
-        return sum(max(0, end - self.next.get(partition, 0)) for partition, end in self.end.items())
+    def whole(self) -> Lag:
+        """All partitions together."""
+        behind = [lag for lag in self.partitions.values() if lag.messages]
+        arrivals = [lag.since for lag in behind if lag.since is not None]
+        return Lag(sum(lag.messages for lag in behind), 0, min(arrivals) if arrivals and len(arrivals) == len(behind) else None)
 
 
-def bronze_lag(settings: Settings, bootstrap: str | None = None) -> BronzeLag:
-    """Compare the broker's end offsets of the topic with what bronze holds.
+def topic_lag(topic: str, offsets: TopicOffsets, mark: Mapping[str, Any]) -> TopicLag:
+    """Compare a topic's offsets with a mark.
+
+    Args:
+        topic: its name.
+        offsets: the broker's.
+        mark: bronze's, {topic: {"id": …, "next": {partition: offset}}}. Where it has none for the topic, or for one that was
+            deleted and made again under this name, every message that is kept is lag.
+    """
+    held = mark.get(topic, {})
+    is_same = held.get("id", "") in ("", offsets.id)
+    following = {int(partition): int(offset) for partition, offset in held.get("next", {}).items()} if is_same else {}
+    partitions = {}
+    for partition, (first, end) in offsets.bounds.items():
+        start = max(first, following.get(partition, 0))
+        partitions[partition] = Lag(max(0, end - start), start)
+    return TopicLag(topic, held.get("id", ""), partitions)
+
+
+def bronze_lag(settings: Settings, bootstrap: str | None = None, broker: Broker | None = None, topic: str = TOPIC) -> TopicLag:
+    """Compare the broker's offsets of the topic with what bronze holds, and ask since when its oldest missing message waits.
 
     Args:
         settings: where the catalog is.
         bootstrap: host:port of Kafka, if it is not in the settings.
+        broker: one whose connections are kept; one for this question when left out.
+        topic: its name.
 
     Raises:
-        LagUnknown: there is no broker to ask, it does not answer, or it has no such topic.
+        LagUnknown: no broker is known.
+        NoKafkaError: it does not answer, or it has no such topic.
     """
     address = bootstrap or settings.kafka_bootstrap
-    if not address:
-        raise LagUnknown("Kafka is not running, so there is no end offset to compare with. `weir up` starts it.")
-    end = end_offsets(address, TOPIC)
-    held = bronze_mark(settings).get(TOPIC, {})
-    return BronzeLag(TOPIC, held.get("id", ""), end, {int(partition): int(offset) for partition, offset in held.get("next", {}).items()})
+    if broker is None:
+        if not address:
+            raise LagUnknown("Kafka is not running, so there is no end offset to compare with. `weir up` starts it.")
+        with Broker(address) as once:
+            return bronze_lag(settings, address, once, topic)
+    # The mark first: what is committed between the two questions is then told as lag once more, never as less than none.
+    mark = bronze_mark(settings)
+    lag = topic_lag(topic, broker.topic(topic), mark)
+    waiting = {
+        partition: Lag(one.messages, one.first, _arrival(broker, topic, partition, one.first))
+        for partition, one in lag.partitions.items()
+        if one.messages
+    }
+    return TopicLag(topic, lag.topic_id, {**lag.partitions, **waiting})
 
 
-def end_offsets(bootstrap: str, topic: str) -> dict[int, int]:
-    """Ask the broker for the offset after the last message of each partition.
-
-    Raises:
-        LagUnknown: it does not answer, or has no such topic.
-    """
-    milliseconds = int(BROKER_SECONDS * 1000)
-    host, port = bootstrap.split(",")[0].rsplit(":", 1)
+def _arrival(broker: Broker, topic: str, partition: int, offset: int) -> datetime | None:
+    """Ask when a message arrived; that it cannot be read must not hide that it waits."""
     try:
-        # The client goes on trying for all of its time where nobody listens.
-        socket.create_connection((host, int(port)), timeout=BROKER_SECONDS).close()
-    except OSError as error:
-        raise LagUnknown(f"Kafka at {bootstrap} does not answer ({error}). `weir status` says what runs.") from error
-
-    from kafka import KafkaAdminClient, TopicPartition
-    from kafka.admin import OffsetSpec
-    from kafka.errors import KafkaError
-
-    try:
-        admin = KafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=milliseconds, bootstrap_timeout_ms=milliseconds)
-    except KafkaError as error:
-        raise LagUnknown(f"Kafka at {bootstrap} does not answer ({error}). `weir status` says what runs.") from error
-    try:
-        partitions = [one["partition_index"] for found in admin.describe_topics([topic]) for one in found["partitions"]]
-        if not partitions:
-            raise LagUnknown(f"Kafka at {bootstrap} has no topic {topic} yet: the producer or the stream makes it when it starts.")
-        asked = {TopicPartition(topic, partition): OffsetSpec.LATEST for partition in partitions}
-        return {where.partition: found.offset for where, found in admin.list_partition_offsets(asked).items()}
-    except KafkaError as error:
-        raise LagUnknown(f"Kafka at {bootstrap} did not tell the end offsets of {topic} ({error}).") from error
-    finally:
-        admin.close()
+        return broker.arrival(topic, partition, offset)
+    except NoKafkaError:
+        return None
 
 
 def bronze_mark(settings: Settings) -> dict[str, Any]:
     """Read the newest mark among the ancestors of bronze's head: {topic: {"id": …, "next": {partition: offset}}}; empty without one."""
-    try:
-        table = open_catalog(settings).load_table(BRONZE_TABLE)
-    except (NoTables, NoSuchTableError):
-        return {}
-    for snapshot in ancestors(table):
+    table = _bronze(settings)
+    for snapshot in ancestors(table) if table is not None else ():
         if snapshot.summary is not None and (held := snapshot.summary.additional_properties.get(MARK_PROPERTY)):
             mark: dict[str, Any] = json.loads(held)
             return mark
     return {}
 
 
-def unread_rows(settings: Settings) -> int:
+def silver_lag(settings: Settings) -> Lag:
     """Count bronze rows that the silver and gold query has not committed yet, from its checkpoint on the local disk.
 
-    A snapshot that was read in part counts by its share of files that are left.
+    A snapshot that was read in part counts by its share of files that are left. A query that has committed nothing, or whose
+    checkpoint was moved aside, has all of bronze before it.
 
     Raises:
-        LagUnknown: the query has not committed a micro-batch yet, or its checkpoint is not a local folder.
+        LagUnknown: its checkpoint is not a local folder, or holds an offset that this version cannot read.
     """
     uri = urlsplit(settings.checkpoint(SILVER_QUERY))
     if uri.scheme != "file":
-        raise LagUnknown(
-            f"The checkpoint {settings.checkpoint(SILVER_QUERY)} is not on this machine; the metrics page has the query's progress."
-        )
+        raise LagUnknown(f"The checkpoint {settings.checkpoint(SILVER_QUERY)} is not on this machine, so its position is not known here.")
     snapshot_id, files_read = _committed_position(Path(url2pathname(uri.path)))
-    try:
-        table = open_catalog(settings).load_table(BRONZE_TABLE)
-    except (NoTables, NoSuchTableError):
-        return 0
-    rows = 0
-    for snapshot in ancestors(table):
+    table = _bronze(settings)
+    rows, since = 0, None
+    for snapshot in ancestors(table) if table is not None else ():
         is_append = snapshot.summary is not None and snapshot.summary.operation == Operation.APPEND
         added = snapshot.summary.additional_properties if snapshot.summary is not None and is_append else {}
         records, files = int(added.get("added-records", 0)), int(added.get("added-data-files", 0))
-        if snapshot.snapshot_id == snapshot_id:
-            return rows + (records * max(0, files - files_read) // files if files else 0)
-        rows += records
-    return rows
+        is_last = snapshot.snapshot_id == snapshot_id
+        if is_last:
+            records = records * max(0, files - files_read) // files if files else 0
+        if records:
+            rows, since = rows + records, datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
+        if is_last:
+            break
+    return Lag(rows, 0, since)
 
 
-def _committed_position(checkpoint: Path) -> tuple[int, int]:
-    """Read the snapshot and the number of its files that the last committed micro-batch ended with."""
+def _bronze(settings: Settings) -> Table | None:
+    try:
+        with closing(open_catalog(settings)) as catalog:
+            return catalog.load_table(BRONZE_TABLE)
+    except (NoTables, NoSuchTableError):
+        return None
+
+
+def _committed_position(checkpoint: Path) -> tuple[int | None, int]:
+    """Read the snapshot and the number of its files that the last committed micro-batch ended with; None before the first."""
     committed = [int(file.name) for file in checkpoint.glob("commits/*") if file.name.isdigit()]
     if not committed:
-        raise LagUnknown(f"{SILVER_QUERY} has committed no micro-batch yet: it has no checkpoint in {checkpoint}.")
+        return None, 0
     try:
         offset = json.loads((checkpoint / "offsets" / str(max(committed))).read_text().splitlines()[-1])
         return int(offset["snapshot_id"]), int(offset["position"])
@@ -158,7 +200,8 @@ def _committed_position(checkpoint: Path) -> tuple[int, int]:
 
 def ancestors(table: Table) -> Iterator[Snapshot]:
     """Walk from a table's head back to the oldest snapshot that is kept. Compaction and backfills leave snapshots without a mark."""
+    by_id = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
     snapshot = table.current_snapshot()
     while snapshot is not None:
         yield snapshot
-        snapshot = table.snapshot_by_id(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None
+        snapshot = by_id.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None

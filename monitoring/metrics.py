@@ -5,15 +5,24 @@ Base units, the unit in the name, counters end in `_total`. Labels come from clo
 The parts are processes, the page is one: with PROMETHEUS_MULTIPROC_DIR set, as `weir up` does for its children, each process
 keeps its numbers in files of that folder, and `serve` adds them up. A counter goes on over restarts of its part; a gauge is
 the value that was set last, whichever process set it. Without the variable the metrics are the process's own.
+
+What must be true of a part that hangs or is dead is set by none: those in `WATCHED` are worked out when the page is asked for
+(`monitoring/watch.py`). docs/operating.md has a table of all of them; a test compares it with this module.
 """
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 # From a micro-batch of a few rows to the replay of a long outage.
 BATCH_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
+# A phase may be a hundredth of a micro-batch.
+PHASE_BUCKETS = (0.01, 0.03, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 60, 300)
 
 # The producers. outcome: ok, refused, limited, unavailable, broken; window: minute, hour, day.
 PRODUCER_CALLS = Counter("weir_producer_calls_total", "Requests to a source, by how they ended", ["source", "outcome"])
@@ -26,20 +35,14 @@ PRODUCER_LAST_SUCCESS = Gauge(
     ["source"],
     multiprocess_mode="mostrecent",
 )
-PRODUCER_HOURS = Counter(
-    "weir_producer_hours_total",
-    "Hours that a source answered: new, changed, measured (was a forecast), repeated (in doubt); unchanged ones are not sent by a poll",
+PRODUCER_READINGS = Counter(
+    "weir_producer_readings_total",
+    "Hours of places that a source answered: new, changed, measured (was a forecast), repeated (in doubt); a poll sends no unchanged one",
     ["source", "kind"],
 )
 PRODUCER_FAILING_PLACES = Gauge(
     "weir_producer_failing_places",
     "Places whose hours the last poll could not get; weir status names them",
-    ["source"],
-    multiprocess_mode="mostrecent",
-)
-PRODUCER_UPSTREAM_AGE = Gauge(
-    "weir_producer_upstream_age_seconds",
-    "Age of the newest change of a source's values, at the last poll",
     ["source"],
     multiprocess_mode="mostrecent",
 )
@@ -60,9 +63,15 @@ QUERY_ROWS_OUT = Counter("weir_query_rows_out_total", "Rows that a query appende
 REJECTS = Counter("weir_rejects_total", "Rows that went to lh.ops.rejects, by the rule they break", ["query", "reason"])
 WARNINGS = Counter("weir_warnings_total", "Rows that were kept although they are unusual, by rule", ["query", "rule"])
 QUERY_BATCH_SECONDS = Histogram("weir_query_batch_seconds", "Time that one micro-batch took", ["query"], buckets=BATCH_BUCKETS)
+LATE_ROWS = Counter(
+    "weir_late_rows_total", "Accepted rows whose hour was behind the watermark (48 h before Kafka took them) on arrival", ["query"]
+)
+QUERY_PHASE_SECONDS = Histogram(
+    "weir_query_phase_seconds", "Time that one phase of a micro-batch took", ["query", "phase"], buckets=PHASE_BUCKETS
+)
 QUERY_LAST_COMMIT = Gauge(
     "weir_query_last_commit_timestamp_seconds",
-    "When a query last committed to its table, Unix time",
+    "When a query last ended a micro-batch that had rows, Unix time",
     ["query"],
     multiprocess_mode="mostrecent",
 )
@@ -75,13 +84,76 @@ QUERY_UP = Gauge(
 PART_UP = Gauge("weir_part_up", "1 while a part of the stack runs, else 0", ["part"], multiprocess_mode="mostrecent")
 
 
-def serve(port: int, folder: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A gauge that is worked out when the page is asked for."""
+
+    name: str
+    about: str
+    labels: tuple[str, ...]
+
+    def family(self) -> GaugeMetricFamily:
+        """Give it without a sample."""
+        return GaugeMetricFamily(self.name, self.about, labels=self.labels)
+
+
+# query, table: as they are named; what: kafka, checkpoint, tables, cities. None of them has a sample where it is not known.
+PARTITION_LAG = Watched(
+    "weir_partition_lag_messages", "Messages of a partition that the query has not committed", ("query", "topic", "partition")
+)
+PARTITION_LAG_SECONDS = Watched(
+    "weir_partition_lag_seconds",
+    "Age of the oldest message of a partition that the query has not committed, since Kafka took it; 0 without one",
+    ("query", "topic", "partition"),
+)
+QUERY_LAG = Watched("weir_query_lag_messages", "Messages (of Kafka, or rows of bronze) that the query has not committed", ("query",))
+QUERY_LAG_SECONDS = Watched(
+    "weir_query_lag_seconds",
+    "Age of the oldest message that the query has not committed, since Kafka, or bronze, took it; 0 without one",
+    ("query",),
+)
+TABLE_COMMIT_AGE = Watched("weir_table_last_commit_age_seconds", "Time since the table's rows were last changed by a commit", ("table",))
+TABLE_ROWS = Watched("weir_table_rows", "Live rows of the table", ("table",))
+TABLE_FRESHNESS = Watched("weir_table_freshness_seconds", "Age of the newest measured hour or day of any city, from its start", ("table",))
+TABLE_WORST_FRESHNESS = Watched(
+    "weir_table_worst_freshness_seconds", "Age of the newest measured hour or day of the city that is most behind", ("table",)
+)
+TABLE_MISSING_CITIES = Watched("weir_table_missing_cities", "Watched cities without a measured hour or day in the table", ("table",))
+CITY_FRESHNESS = Watched(
+    "weir_city_freshness_seconds",
+    "Age of the newest measured hour or day of a city, from its start; of the WEIR_METRICS_CITIES that are most behind",
+    ("table", "city"),
+)
+UPSTREAM_AGE = Watched(
+    "weir_producer_upstream_age_seconds", "Time since the newest change of a source's values that a poll has seen", ("source",)
+)
+WATCH_KNOWN = Watched("weir_watch_known", "1 while the page can read what its numbers are made of, else 0", ("what",))
+WATCH_AGE = Watched("weir_watch_age_seconds", "Time since the page last read what its numbers are made of", ("what",))
+
+WATCHED = tuple(value for value in vars().values() if isinstance(value, Watched))
+DECLARED = tuple(value for value in vars().values() if isinstance(value, Counter | Gauge | Histogram))
+
+
+def described() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
+    """Give the name, as it stands on the page, the kind, the labels and the help text of every metric."""
+    for metric in DECLARED:
+        (family,) = metric.describe()
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        yield name, family.type, metric._labelnames, family.documentation
+    for watched in WATCHED:
+        yield watched.name, "gauge", watched.labels, watched.about
+
+
+def serve(port: int, folder: Path, watch: Collector | None = None) -> None:
     """Serve the one page of all processes that keep their numbers in a folder; on the loopback only, in a thread.
 
     Args:
         port: of 127.0.0.1.
         folder: the processes' PROMETHEUS_MULTIPROC_DIR.
+        watch: works out the metrics in `WATCHED`; without it the page has none of them.
     """
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    if watch is not None:
+        registry.register(watch)
     start_http_server(port, addr="127.0.0.1", registry=registry)

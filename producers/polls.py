@@ -94,8 +94,6 @@ class Polls:
             )
             self._write(facts)
         metrics.PRODUCER_FAILING_PLACES.labels(source=self._source).set(len(failing))
-        if facts.upstream_changed:
-            metrics.PRODUCER_UPSTREAM_AGE.labels(source=self._source).set((now - facts.upstream_changed).total_seconds())
         return facts
 
     def note_failed(self, now: datetime, every: timedelta | None, reason: str) -> PollFacts:

@@ -250,7 +250,7 @@ class Publisher:
         outcome.places.update(str(reading["location_key"]) for reading in readings[:1])
         outcome.kinds.update(kinds)
         for kind, count in Counter(kinds).items():
-            metrics.PRODUCER_HOURS.labels(source=SOURCE, kind=kind).inc(count)
+            metrics.PRODUCER_READINGS.labels(source=SOURCE, kind=kind).inc(count)
         return [reading for reading, kind in zip(readings, kinds, strict=True) if not only_news or kind != "unchanged"]
 
 

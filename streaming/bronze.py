@@ -49,7 +49,8 @@ def bronze_body(domain: Domain, topic_ids: Mapping[str, str], report: Callable[[
     def append(messages: DataFrame, batch_id: int) -> None:
         with timed(query_name(domain), batch_id, report) as batch:
             properties = batch_properties(query_name(domain), batch_id)
-            batch.rows_in = batch.rows_out = append_once(to_bronze(messages, domain.contract), domain.bronze, topic_ids, properties)
+            with batch.phases.timed("append"):
+                batch.rows_in = batch.rows_out = append_once(to_bronze(messages, domain.contract), domain.bronze, topic_ids, properties)
         failpoints.reach("bronze.committed")
 
     return append

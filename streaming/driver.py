@@ -22,20 +22,21 @@ from lakehouse import failpoints
 from lakehouse.domain import Domain
 from lakehouse.errors import Retryable, WeirError
 from lakehouse.lease import held_lease
+from lakehouse.offsets import topic_bounds
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import Mark, newest_mark
 from lakehouse.sinks.tables import create_missing, ensure_tables, write_dimensions
 from lakehouse.spark import jvm_pid, open_spark
-from lakehouse.topics import ensure_topic, topic_bounds, topic_id
+from lakehouse.topics import ensure_topic, topic_id
 from streaming import bronze, refine, resume
 from streaming.breaker import Breaker, Limit
 from streaming.checkpoints import HadoopFolder, Position, check_topics, claim, examine
 from streaming.errors import DataLoss, LostRange, RejectRateExceeded
 from streaming.failures import cause_of
 from streaming.losses import LOSSES, Bounds, find_lost, fits, held_by, record_losses, recorded_losses, starting_offsets
-from streaming.progress import BatchReport
-from streaming.report import report_restart, report_states
+from streaming.progress import BatchReport, progress_told
+from streaming.report import report_progress, report_restart, report_states
 from streaming.supervisor import QueryState, Supervised, Supervisor, states_file, write_states
 
 # How often the broker is asked, beside every append, whether the topic is still the same.
@@ -121,7 +122,7 @@ class Driver:
                 self._move_aside(spark, domain)
             self._take_request(spark, domain, ())
             queries += self._queries(spark, domain, check, available_now)
-            with self._topic_watched(domain, queries[0]):
+            with self._topic_watched(domain, queries[0]), progress_told(spark, report_progress):
                 if available_now:
                     self._supervise(queries[:1], lambda: None, ready)
                     if not self._stopping.is_set():

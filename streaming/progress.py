@@ -1,12 +1,19 @@
-"""What was a micro-batch? One record of it, one log line, the metrics."""
+"""What was a micro-batch? One record of it by us, one by Spark, one log line."""
 
+import json
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
+from typing import Any
 
 import structlog
+from py4j.protocol import Py4JError
+from pyspark.java_gateway import ensure_callback_server_started
+from pyspark.sql import SparkSession
+
+from lakehouse.phases import Phases
 
 log = structlog.get_logger("weir.stream")
 
@@ -18,7 +25,20 @@ def batch_properties(query: str, batch_id: int) -> dict[str, str]:
 
 @dataclass(slots=True)
 class BatchReport:
-    """One micro-batch: rows read, rows that went on, rows rejected and warned of by rule, the table compacted after it, seconds in all."""
+    """One micro-batch.
+
+    Attributes:
+        query: as it is named.
+        batch_id: as the query's checkpoint counts.
+        rows_in: rows read.
+        rows_out: rows that went on.
+        rejected: rows by the rule that rejected them.
+        warned: rows by the warning they broke.
+        late: rows behind the watermark on arrival.
+        compacted: the table that was compacted after it.
+        seconds: in all.
+        phases: of these, by phase.
+    """
 
     query: str
     batch_id: int
@@ -26,8 +46,10 @@ class BatchReport:
     rows_out: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
+    late: int = 0
     compacted: str = ""
     seconds: float = 0.0
+    phases: Phases = field(default_factory=Phases)
 
 
 @contextmanager
@@ -46,6 +68,8 @@ def log_batch(batch: BatchReport) -> None:
     details: dict[str, object] = {"rules": dict(batch.rejected)} if rejected else {}
     if batch.warned:
         details["warnings"] = dict(batch.warned)
+    if batch.late:
+        details["late"] = batch.late
     if batch.compacted:
         details["compacted"] = batch.compacted
     log.info(
@@ -58,3 +82,61 @@ def log_batch(batch: BatchReport) -> None:
         seconds=round(batch.seconds, 3),
         **details,
     )
+
+
+# What Spark's own account of a micro-batch is made of, and what it is called here. `spark.body` holds all of our own phases.
+SPARK_PHASES = {
+    "latestOffset": "spark.latest_offset",
+    "getBatch": "spark.get_batch",
+    "queryPlanning": "spark.planning",
+    "walCommit": "spark.write_offsets",
+    "addBatch": "spark.body",
+    "commitOffsets": "spark.commit",
+    "triggerExecution": "spark.whole",
+}
+
+
+class ProgressListener:
+    """Told by Spark of every micro-batch that was committed, on a thread of its own: the micro-batch does not wait for it.
+
+    Not a `StreamingQueryListener` of PySpark: that one copies an event field by field, each a call of the JVM; this one makes two calls.
+    """
+
+    def __init__(self, told: Callable[[str, Mapping[str, float]], None]) -> None:
+        self._told = told
+
+    def onQueryStarted(self, event: Any) -> None:  # noqa: ANN401, N802 - Spark's
+        """Nothing: the supervisor knows."""
+
+    def onQueryProgress(self, event: Any) -> None:  # noqa: ANN401, N802 - Spark's
+        """Tell the seconds by phase."""
+        progress = json.loads(event.progress().json())
+        spent = progress.get("durationMs", {})
+        self._told(progress.get("name") or "", {ours: spent[theirs] / 1000 for theirs, ours in SPARK_PHASES.items() if theirs in spent})
+
+    def onQueryIdle(self, event: Any) -> None:  # noqa: ANN401, N802 - Spark's
+        """Nothing: lag says whether a query that is idle should be."""
+
+    def onQueryTerminated(self, event: Any) -> None:  # noqa: ANN401, N802 - Spark's
+        """Nothing: the supervisor knows."""
+
+    class Java:
+        """The interface of the JVM that this stands for; py4j reads it."""
+
+        implements = ("org.apache.spark.sql.streaming.PythonStreamingQueryListener",)
+
+
+@contextmanager
+def progress_told(spark: SparkSession, told: Callable[[str, Mapping[str, float]], None]) -> Iterator[None]:
+    """Tell, within a block, of each micro-batch that a query of the session commits: query, seconds by phase as Spark counts them."""
+    gateway: Any = spark.sparkContext._gateway
+    ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
+    listener = gateway.jvm.org.apache.spark.sql.streaming.PythonStreamingQueryListenerWrapper(ProgressListener(told))
+    streams = spark._jsparkSession.streams()
+    streams.addListener(listener)
+    try:
+        yield
+    finally:
+        # A JVM that is gone has no listeners.
+        with suppress(Py4JError, ConnectionError):
+            streams.removeListener(listener)

@@ -57,10 +57,12 @@ def refine_body(
             write_dimensions(rows.sparkSession, domain)
         last = domain
         with timed(query_name(domain), batch_id, report) as batch:
-            met = apply(rows, domain, batch_properties(query_name(domain), batch_id), lambda met: judge(batch_id, met), memory)
+            properties = batch_properties(query_name(domain), batch_id)
+            met = apply(rows, domain, properties, lambda met: judge(batch_id, met), memory, batch.phases)
             batch.rows_in, batch.rows_out = met.rows_in, met.accepted
-            batch.rejected, batch.warned = met.rejected, met.warned
-            batch.compacted = compactor.after(rows.sparkSession, domain, met.touched)
+            batch.rejected, batch.warned, batch.late = met.rejected, met.warned, met.late
+            with batch.phases.timed("compact"):
+                batch.compacted = compactor.after(rows.sparkSession, domain, met.touched)
 
     return refine
 

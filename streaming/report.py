@@ -1,6 +1,6 @@
 """Who is told of a micro-batch, or of how a query is? The log and the metrics; neither can fail it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
@@ -17,11 +17,22 @@ def report_batch(batch: BatchReport) -> None:
         metrics.QUERY_INPUT_ROWS.labels(batch.query).inc(batch.rows_in)
         metrics.QUERY_ROWS_OUT.labels(batch.query).inc(batch.rows_out)
         metrics.QUERY_BATCH_SECONDS.labels(batch.query).observe(batch.seconds)
-        metrics.QUERY_LAST_COMMIT.labels(batch.query).set_to_current_time()
+        metrics.LATE_ROWS.labels(batch.query).inc(batch.late)
+        if batch.rows_in:
+            metrics.QUERY_LAST_COMMIT.labels(batch.query).set_to_current_time()
+        for phase, seconds in batch.phases.seconds.items():
+            metrics.QUERY_PHASE_SECONDS.labels(batch.query, phase).observe(seconds)
         for rule, rows in batch.rejected.items():
             metrics.REJECTS.labels(batch.query, rule).inc(rows)
         for rule, rows in batch.warned.items():
             metrics.WARNINGS.labels(batch.query, rule).inc(rows)
+
+
+def report_progress(query: str, seconds: Mapping[str, float]) -> None:
+    """Move the metrics of a micro-batch's phases that Spark alone knows."""
+    with _never_failing():
+        for phase, spent in seconds.items():
+            metrics.QUERY_PHASE_SECONDS.labels(query, phase).observe(spent)
 
 
 def report_states(states: Iterable[QueryState], gone: Iterable[str] = ()) -> None:

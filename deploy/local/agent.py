@@ -29,7 +29,19 @@ from deploy.local.java import find_java
 from deploy.local.kafka_broker import EmbeddedKafka
 from deploy.local.parts import COMMANDS, DOMAIN, last_line, launch, rotate, stop_parts
 from deploy.local.processes import ProcessKey, free_ports, kill_group, port_is_free
-from deploy.local.state import MULTIPROC, PartName, PartState, log_file, metrics_folder, read_state, remove_state, run_folder, write_state
+from deploy.local.state import (
+    MULTIPROC,
+    PartName,
+    PartState,
+    log_file,
+    metrics_folder,
+    read_state,
+    remove_state,
+    run_folder,
+    running_kafka,
+    write_state,
+)
+from deploy.local.status import QUERIES
 from lakehouse.errors import WeirError
 from lakehouse.logs import configure_logs
 from lakehouse.settings import Settings, load_settings
@@ -195,7 +207,7 @@ class Agent:
         self.stopping.set()
 
     def _tend_until_told(self) -> None:
-        from monitoring.metrics import PART_UP
+        from monitoring.metrics import PART_UP, QUERY_UP
 
         supervised: list[Supervised] = []
         if "kafka" in self.parts:
@@ -217,14 +229,26 @@ class Agent:
                 except OSError as error:  # a disk that filled up stops the parts that write to it; minding them goes on
                     log.error("could not tend", part=one.name, error=str(error))
                 PART_UP.labels(one.name).set(int(one.state.condition == "up"))
+                if one.name == "stream" and one.state.condition in ("restarting", "down"):
+                    for query in QUERIES:  # a driver that was killed could not say so
+                        QUERY_UP.labels(query).set(0)
 
     def _serve_metrics(self) -> str:
         from monitoring.metrics import serve
+        from monitoring.watch import Watch
+        from producers.polls import Polls
+        from producers.sources.open_meteo import SOURCE
 
         before = read_state(self.run_folder, "metrics")
         last = urlsplit(before.address).port if before is not None else None
         port = self.settings.metrics_port or (last if last is not None and port_is_free(last) else free_ports(1)[0])
-        serve(port, metrics_folder(self.settings))
+        # The broker's address is known when it runs, and again when another one does.
+        watch = Watch(
+            self.settings,
+            lambda: running_kafka(self.settings) or self.settings.kafka_bootstrap,
+            upstream=lambda: {SOURCE: Polls(self.settings.home / "state", SOURCE).read().upstream_changed},
+        )
+        serve(port, metrics_folder(self.settings), watch)
         return f"http://127.0.0.1:{port}/metrics"
 
 

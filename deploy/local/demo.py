@@ -38,8 +38,9 @@ from deploy.local.open_meteo_server import OpenMeteoServer
 from deploy.local.parts import COMMANDS, DOMAIN, PYTHON, last_line, launch
 from deploy.local.processes import ProcessKey, kill_group, stop_process, wait_gone
 from deploy.local.state import MULTIPROC, PartCondition, PartName, PartState, log_file, remove_state, run_folder, write_state
+from lakehouse.offsets import end_offsets
 from lakehouse.settings import OLDER_NAMES, Settings
-from monitoring.lag import TOPIC, end_offsets
+from monitoring.lag import TOPIC
 
 # Gold agrees with the independent results under the rule that those were computed by.
 AQI_RULE = "us-epa-2012"

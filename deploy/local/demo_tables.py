@@ -9,13 +9,13 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from deploy.local.demo_home import CATALOG, table_heads
-from deploy.local.status import table_facts
 from lakehouse.catalog import open_catalog
 from lakehouse.errors import DeployError, Fatal, WeirError
 from lakehouse.locations import local_path
 from lakehouse.reader import Reader
 from lakehouse.settings import Settings
-from monitoring.lag import MARK_PROPERTY, TOPIC, ancestors, unread_rows
+from monitoring.freshness import table_facts
+from monitoring.lag import MARK_PROPERTY, TOPIC, ancestors, silver_lag
 
 BRONZE = "bronze.open_meteo_hourly"
 SILVER = "silver.air_quality_hourly_clean"
@@ -118,8 +118,8 @@ class DemoTables:
         committed = max((int(file.name) for file in checkpoint.glob("commits/*") if file.name.isdigit()), default=-1)
         if self._in_gold[0] != (seen := (committed, tuple(end_offsets.items()))):
             try:
-                self._in_gold = (seen, unread_rows(self._settings) == 0)
-            except WeirError:  # no micro-batch is committed yet
+                self._in_gold = (seen, silver_lag(self._settings).messages == 0)
+            except WeirError:  # its checkpoint cannot be read just now
                 return False
         return self._in_gold[1]
 

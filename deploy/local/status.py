@@ -4,10 +4,10 @@
 with the reason beside it. `show` prints them.
 
     parts      part, state (up, starting, restarting, down, stale), pid, since, address, restarts, says, log
-    queries    query, table, lag_messages, last_commit, says; state (running, restarting, stopped, done; null without a driver),
-               state_since, restarts and reason, as the driver says
+    queries    query, table, lag_messages, lag_seconds, last_commit, says; state (running, restarting, stopped, done; null without a
+               driver), state_since, restarts and reason, as the driver says
     tables     table, rows, last_commit, age_seconds, files
-    freshness  city, newest_ts_utc, newest_retrieved_ts   (of the hourly fact)
+    freshness  city, newest_ts_utc, newest_retrieved_ts, age_seconds   (of the hourly fact; the age of the newest hour's start)
     rejects    total, by_rule
     sources    source, last_success, every_minutes, is_late, upstream (unknown, new, nothing new, late), upstream_changed, says,
                problem, failing (location, since, reason): what the polls noted
@@ -15,9 +15,8 @@ with the reason beside it. `show` prints them.
 """
 
 from collections import Counter
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deploy.local.errors import StaleProcessId
 from deploy.local.kafka_broker import answers
@@ -26,37 +25,32 @@ from deploy.local.state import PARTS, PartName, PartState, run_folder, running_k
 from lakehouse.errors import WeirError
 from lakehouse.settings import Settings
 
+if TYPE_CHECKING:
+    from monitoring.freshness import TableFacts
+
 # The queries in the order of the flow, and the table that each commits to.
 QUERIES = {"bronze.open_meteo_hourly": "bronze.open_meteo_hourly", "silver.air_quality_hourly_clean": "silver.air_quality_hourly_clean"}
-FACT = "gold.fact_air_quality_hourly"
 REJECTS = "ops.rejects"
-# Newest hours and reasons are read from the data: beyond so many rows that is no longer a glance.
+# Reasons are read from the data: beyond so many rows that is no longer a glance.
 ROWS_AT_A_GLANCE = 2_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class TableFacts:
-    """One table's head: live rows, data files and the time of the last commit, from its snapshot alone."""
-
-    name: str
-    rows: int
-    files: int
-    last_commit_ts: datetime | None
 
 
 def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
     """Gather everything that `weir status` shows."""
     moment = now or datetime.now(UTC)
     parts = [_part(settings, part) for part in PARTS]
-    tables, says = _tables(settings)
+    facts, says = _facts(settings)
+    tables: list[dict[str, Any]] = [
+        {"table": f"lh.{one.name}", "rows": one.rows, "files": one.files, "last_commit": _iso(one.last_commit_ts)} for one in facts
+    ]
     commits = {table["table"]: table["last_commit"] for table in tables}
     return {
         "now": _iso(moment),
         "parts": parts,
-        "queries": _queries(settings, commits),
+        "queries": _queries(settings, commits, moment),
         "tables": [{**table, "age_seconds": _age(table["last_commit"], moment)} for table in tables],
         "tables_say": says,
-        "freshness": _freshness(settings, tables),
+        "freshness": _freshness(settings, facts, moment),
         "rejects": _rejects(settings, tables),
         "sources": _sources(settings, moment),
         "paths": {
@@ -91,8 +85,8 @@ def _part(settings: Settings, part: PartName) -> dict[str, Any]:
     }
 
 
-def _queries(settings: Settings, commits: dict[str, str | None]) -> list[dict[str, Any]]:
-    from monitoring.lag import bronze_lag, unread_rows
+def _queries(settings: Settings, commits: dict[str, str | None], now: datetime) -> list[dict[str, Any]]:
+    from monitoring.lag import bronze_lag, silver_lag
     from streaming.supervisor import read_states
 
     states = {state.query: state for state in read_states(run_folder(settings), DOMAIN)}
@@ -100,7 +94,7 @@ def _queries(settings: Settings, commits: dict[str, str | None]) -> list[dict[st
     for query, table in QUERIES.items():
         lag, says = None, None
         try:
-            lag = bronze_lag(settings, running_kafka(settings)).messages if table.startswith("bronze.") else unread_rows(settings)
+            lag = bronze_lag(settings, running_kafka(settings)).whole if table.startswith("bronze.") else silver_lag(settings)
         except WeirError as error:
             says = str(error)
         state = states.get(query)
@@ -108,7 +102,8 @@ def _queries(settings: Settings, commits: dict[str, str | None]) -> list[dict[st
             {
                 "query": query,
                 "table": f"lh.{table}",
-                "lag_messages": lag,
+                "lag_messages": lag.messages if lag else None,
+                "lag_seconds": _rounded(lag.seconds(now)) if lag else None,
                 "last_commit": commits.get(f"lh.{table}"),
                 "says": says,
                 "state": state.state if state else None,
@@ -120,41 +115,26 @@ def _queries(settings: Settings, commits: dict[str, str | None]) -> list[dict[st
     return found
 
 
-def _tables(settings: Settings) -> tuple[list[dict[str, Any]], str | None]:
-    from lakehouse.catalog import open_catalog
+def _facts(settings: Settings) -> tuple[list["TableFacts"], str | None]:
+    from monitoring.freshness import read_facts
 
     try:
-        catalog = open_catalog(settings)
-        names = sorted((".".join(name) for space in catalog.list_namespaces() for name in catalog.list_tables(space)), key=_layer)
-        facts = [table_facts(catalog.load_table(name), name) for name in names]
+        return read_facts(settings), None
     except WeirError as error:
         return [], str(error)
+
+
+def _freshness(settings: Settings, facts: list["TableFacts"], now: datetime) -> list[dict[str, Any]]:
+    from monitoring.freshness import FACT, read_cities
+
     return [
-        {"table": f"lh.{one.name}", "rows": one.rows, "files": one.files, "last_commit": _iso(one.last_commit_ts)} for one in facts
-    ], None
-
-
-def table_facts(table: Any, name: str) -> TableFacts:  # noqa: ANN401 - pyiceberg's Table, whose import takes a second
-    """Read a table's head. Rows deleted by position, in delete files or deletion vectors, are still counted as records: taken off."""
-    head = table.current_snapshot()
-    if head is None or head.summary is None:
-        return TableFacts(name, 0, 0, None)
-    numbers = head.summary.additional_properties
-    rows = int(numbers.get("total-records", 0)) - int(numbers.get("total-position-deletes", 0))
-    return TableFacts(name, rows, int(numbers.get("total-data-files", 0)), datetime.fromtimestamp(head.timestamp_ms / 1000, UTC))
-
-
-def _freshness(settings: Settings, tables: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    if not 0 < _rows_of(tables, FACT) <= ROWS_AT_A_GLANCE:
-        return []
-    import pyarrow.compute as pc
-
-    rows = _scan(settings, FACT, ("location_key", "ts_utc", "retrieved_ts"))
-    newest = rows.group_by("location_key").aggregate([("ts_utc", "max"), ("retrieved_ts", "max")])
-    newest = newest.take(pc.sort_indices(newest, sort_keys=[("location_key", "ascending")]))
-    return [
-        {"city": row["location_key"], "newest_ts_utc": _iso(row["ts_utc_max"]), "newest_retrieved_ts": _iso(row["retrieved_ts_max"])}
-        for row in newest.to_pylist()
+        {
+            "city": one.city,
+            "newest_ts_utc": _iso(one.newest_ts),
+            "newest_retrieved_ts": _iso(one.retrieved_ts),
+            "age_seconds": round((now - one.newest_ts).total_seconds(), 3),
+        }
+        for one in read_cities(settings, [table for table in facts if table.name == FACT]).get(FACT, [])
     ]
 
 
@@ -209,18 +189,16 @@ def _rows_of(tables: list[dict[str, Any]], name: str) -> int:
     return next((int(table["rows"]) for table in tables if table["table"] == f"lh.{name}"), 0)
 
 
-def _layer(name: str) -> tuple[int, str]:
-    layers = ("bronze", "silver", "gold", "ops")
-    layer = name.partition(".")[0]
-    return (layers.index(layer) if layer in layers else len(layers), name)
-
-
 def _iso(moment: datetime | None) -> str | None:
     return None if moment is None else moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _age(commit: str | None, now: datetime) -> float | None:
-    return None if commit is None else round((now - datetime.fromisoformat(commit)).total_seconds(), 3)
+    return None if commit is None else _rounded((now - datetime.fromisoformat(commit)).total_seconds())
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
 
 
 _COLOURS = {"up": "green", "starting": "yellow", "restarting": "yellow", "stale": "red", "down": "dim"}
@@ -259,8 +237,10 @@ def show(found: dict[str, Any]) -> None:
         lags = {query["table"]: query for query in found["queries"]}
         tables = _grid("table", "rows", "last commit (UTC)", "age", "behind")
         for table in found["tables"]:
-            lag = lags.get(table["table"], {}).get("lag_messages")
-            behind = "" if lag is None else f"{lag:,} messages" if table["table"].startswith("lh.bronze") else f"{lag:,} rows"
+            lag = lags.get(table["table"], {})
+            behind = _behind(
+                lag.get("lag_messages"), lag.get("lag_seconds"), "messages" if table["table"].startswith("lh.bronze") else "rows"
+            )
             tables.add_row(table["table"], f"{table['rows']:,}", _short(table["last_commit"]), _span(table["age_seconds"]), behind)
         console.print(tables)
     elif found["tables_say"]:
@@ -268,9 +248,9 @@ def show(found: dict[str, Any]) -> None:
 
     if found["freshness"]:
         console.print()
-        cities = _grid("city", "newest hour (UTC)", "retrieved (UTC)")
+        cities = _grid("city", "newest hour (UTC)", "age", "retrieved (UTC)")
         for city in found["freshness"]:
-            cities.add_row(city["city"], _short(city["newest_ts_utc"]), _short(city["newest_retrieved_ts"]))
+            cities.add_row(city["city"], _short(city["newest_ts_utc"]), _span(city["age_seconds"]), _short(city["newest_retrieved_ts"]))
         console.print(cities)
     for source in found["sources"]:
         console.print(f"\n[bold]{source['source']}[/bold] last polled {_short(source['last_success'])}: {source['says']}", soft_wrap=True)
@@ -307,6 +287,12 @@ def _short(moment: str | None) -> str:
 
 def _plain(text: str) -> str:
     return text.replace("[", r"\[")
+
+
+def _behind(messages: int | None, seconds: float | None, noun: str) -> str:
+    if messages is None:
+        return ""
+    return f"{messages:,} {noun}, {_span(seconds) or 'age not known'}" if messages else f"0 {noun}"
 
 
 def _span(seconds: float | None) -> str:

@@ -77,7 +77,6 @@ def test_place_that_fails_is_kept_with_its_first_time_until_it_succeeds(tmp_path
     assert facts == Polls(tmp_path, "open-meteo").read()
     assert facts == PollFacts(QUARTER, at(9.25), at(9.25), at(9), "", {"hcmc": Failing(at(9), "no answer")})
     assert REGISTRY.get_sample_value("weir_producer_failing_places", {"source": "open-meteo"}) == 1
-    assert REGISTRY.get_sample_value("weir_producer_upstream_age_seconds", {"source": "open-meteo"}) == 900
 
     # A poll of one place alone says nothing of another.
     assert set(polls.note(at(9.5), None, ["hanoi"], {}, has_changed=False).failing) == {"hcmc"}

@@ -1,0 +1,130 @@
+"""How fresh are the tables? The last commit of each, and the newest measured hour of each city, from metadata and two columns.
+
+A table's commit is its last one that changed rows: joining small files is none. A city's hour counts from its start; a forecast
+is no measured hour, so silver's are left out.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
+from typing import Any
+
+import pyarrow.compute as pc
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Operation
+
+from lakehouse.catalog import NoTables, open_catalog
+from lakehouse.locations import locations_file, read_locations
+from lakehouse.settings import Settings
+from monitoring.lag import ancestors
+
+CITY = "location_key"
+FACT = "gold.fact_air_quality_hourly"
+# The tables with a row per city and time: the column that tells the newest, and the rows that are measured.
+BY_CITY: dict[str, tuple[str, BooleanExpression]] = {
+    "silver.air_quality_hourly_clean": ("ts_utc", EqualTo(term="is_forecast", value=False)),
+    FACT: ("ts_utc", AlwaysTrue()),
+    "gold.fact_city_daily": ("date_utc", AlwaysTrue()),
+}
+LAYERS = ("bronze", "silver", "gold", "ops")
+# Newest hours are read from the data: beyond so many rows that is no longer a glance.
+ROWS_AT_A_GLANCE = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class TableFacts:
+    """One table's head: its name without the catalog's, live rows, data files, and when its rows last changed."""
+
+    name: str
+    rows: int
+    files: int
+    last_commit_ts: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class CityHour:
+    """The newest measured hour (or day) of a city, by its start, and when the source was asked for it; None in tables without that."""
+
+    city: str
+    newest_ts: datetime
+    retrieved_ts: datetime | None = None
+
+
+def read_facts(settings: Settings) -> list[TableFacts]:
+    """Read the head of every table, in the order of the flow.
+
+    Raises:
+        NoTables: nothing has been written yet.
+        UnsupportedCatalog, UnreadableCatalog: the catalog cannot be read without Spark, or not now.
+    """
+    with closing(open_catalog(settings)) as catalog:
+        names = sorted((".".join(name) for space in catalog.list_namespaces() for name in catalog.list_tables(space)), key=_layer)
+        return [table_facts(catalog.load_table(name), name) for name in names]
+
+
+def table_facts(table: Table, name: str) -> TableFacts:
+    """Tell of a table's head. Rows deleted by position, in delete files or deletion vectors, are still counted as records: taken off."""
+    head = table.current_snapshot()
+    if head is None or head.summary is None:
+        return TableFacts(name, 0, 0, None)
+    numbers = head.summary.additional_properties
+    rows = int(numbers.get("total-records", 0)) - int(numbers.get("total-position-deletes", 0))
+    changes = (one for one in ancestors(table) if one.summary is None or one.summary.operation != Operation.REPLACE)
+    last = next(changes, head)
+    return TableFacts(name, rows, int(numbers.get("total-data-files", 0)), datetime.fromtimestamp(last.timestamp_ms / 1000, UTC))
+
+
+def read_cities(settings: Settings, facts: Iterable[TableFacts]) -> dict[str, list[CityHour]]:
+    """Read the newest hour of each city that has one, sorted by city, for each table that has cities.
+
+    Tables of more than two million rows are left out.
+
+    Args:
+        settings: where the catalog is.
+        facts: which tables there are, from `read_facts`.
+    """
+    wanted = [one.name for one in facts if one.name in BY_CITY and one.rows <= ROWS_AT_A_GLANCE]
+    if not wanted:
+        return {}
+    try:
+        with closing(open_catalog(settings)) as catalog:
+            return {name: _cities(catalog.load_table(name), *BY_CITY[name]) for name in wanted}
+    except NoTables:
+        return {}
+
+
+def read_places(settings: Settings) -> list[str]:
+    """Read the keys of all cities that are watched.
+
+    Raises:
+        BadListError: the list cannot be read.
+    """
+    return [place.location_key for place in read_locations(locations_file(settings.locations_path, settings.home))]
+
+
+def most_behind(hours: Iterable[CityHour], places: Iterable[str], most: int) -> list[CityHour]:
+    """Choose the watched cities to be told of one by one: with more than `most`, those whose newest hour is oldest."""
+    watched = set(places)
+    return sorted((one for one in hours if one.city in watched), key=lambda one: (one.newest_ts, one.city))[:most]
+
+
+def _cities(table: Table, column: str, measured: BooleanExpression) -> list[CityHour]:
+    has_retrieval = "retrieved_ts" in table.schema().column_names
+    columns = (CITY, column, *(("retrieved_ts",) if has_retrieval else ()))
+    rows = table.scan(row_filter=measured, selected_fields=columns).to_arrow()
+    found: Any = rows.group_by(CITY).aggregate([(name, "max") for name in columns[1:]])
+    found = found.take(pc.sort_indices(found, sort_keys=[(CITY, "ascending")]))
+    return [_city_hour(row, column) for row in found.to_pylist()]
+
+
+def _city_hour(row: Mapping[str, Any], column: str) -> CityHour:
+    newest = row[f"{column}_max"]
+    moment = newest if isinstance(newest, datetime) else datetime.combine(newest, time(), UTC)
+    return CityHour(row[CITY], moment, row.get("retrieved_ts_max"))
+
+
+def _layer(name: str) -> tuple[int, str]:
+    layer = name.partition(".")[0]
+    return (LAYERS.index(layer) if layer in LAYERS else len(LAYERS), name)
