@@ -21,7 +21,7 @@ from pyspark.sql import functions as F
 from lakehouse import failpoints
 from lakehouse.domain import Domain
 from lakehouse.phases import Phases
-from lakehouse.rules import REASON, RULE, WARNINGS, with_verdict
+from lakehouse.rules import REASON, RULE, WARNINGS, with_reason, with_verdict
 from lakehouse.schema import REJECTS
 from lakehouse.sinks.merge import latest_per_key, merge_rows
 from lakehouse.sinks.row_delta import NotByDelta
@@ -94,11 +94,10 @@ def apply(
     Returns:
         What the rows were; empty when there were none.
     """
-    spark = rows.sparkSession
-    phases = phases or Phases()
-    with phases.timed("judge"):
-        with_rules = with_verdict(rows, domain.rules)
-        few = with_rules.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
+    spark, phases = rows.sparkSession, phases or Phases()
+    judged = with_verdict(rows, domain.rules)
+    with phases.timed("judge"), _conf(spark, ONE_TASK):
+        few = judged.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
     if few.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
         return Applied()
     if few.num_rows <= SMALL_ROWS:
@@ -106,16 +105,17 @@ def apply(
         judge(met)
         said = _said(properties, met)
         # Read and judged once: what follows starts from these rows.
-        with _conf(spark, ONE_TASK | _as_properties(said)):
+        with _conf(spark, ONE_TASK):
             _write_few(spark.createDataFrame(few).coalesce(1), met, domain, memory, said, phases)
         return met
-    judged = with_rules.persist()
+    judged.persist()
     try:
         with phases.timed("judge"):
             met = _summarize(_grouped(judged, domain))
         judge(met)
-        with _conf(spark, _as_properties(_said(properties, met))):
-            _write(judged, met, MergeStore(spark, domain), phases)
+        said = _said(properties, met)
+        with _conf(spark, _as_properties(said)):
+            _write(judged, met, MergeStore(spark, domain), said, phases)
         return met
     finally:
         judged.unpersist()
@@ -127,19 +127,20 @@ def _write_few(judged: DataFrame, met: Applied, domain: Domain, memory: Memory |
     if memory is not None:
         try:
             with memory.store(spark, domain, said) as store:
-                _write(judged, met, store, phases)
+                _write(judged, met, store, said, phases)
             return
         except NotByDelta as reason:
             log.debug("merged", why=str(reason))
-    _write(judged, met, MergeStore(spark, domain, one_task=True), phases)
+    with _conf(spark, _as_properties(said)):
+        _write(judged, met, MergeStore(spark, domain, one_task=True), said, phases)
 
 
-def _write(judged: DataFrame, met: Applied, store: Store[Rows], phases: Phases) -> None:
+def _write(judged: DataFrame, met: Applied, store: Store[Rows], said: Mapping[str, str], phases: Phases) -> None:
     """Write rejects, silver and gold, in this order; each step may be repeated."""
     domain = store.domain
     if met.rejected:
-        with phases.timed("rejects"):
-            merge_rows(_to_rejects(judged, domain.name), REJECTS)
+        with phases.timed("rejects"), _conf(store.spark, _as_properties(said)):
+            merge_rows(_to_rejects(judged, domain), REJECTS)
     if met.touched:
         with phases.timed("reach"):
             reach = _Reach.of(store, met.touched)
@@ -306,7 +307,9 @@ def _as_properties(said: Mapping[str, str]) -> dict[str, str]:
 @contextmanager
 def _conf(spark: SparkSession, wanted: Mapping[str, str]) -> Iterator[None]:
     """Hold settings of a session for a block; a streaming micro-batch has a session of its own."""
-    before = {name: spark.conf.get(name, None) for name in wanted}
+    # Asking for a setting that is not there raises in the JVM, which costs more than a commit's worth of time for all of them.
+    held = spark._jsparkSession.conf()
+    before = {name: spark.conf.get(name) if held.contains(name) else None for name in wanted}
     for name, value in wanted.items():
         spark.conf.set(name, value)
     try:
@@ -319,9 +322,9 @@ def _conf(spark: SparkSession, wanted: Mapping[str, str]) -> Iterator[None]:
                 spark.conf.set(name, held)
 
 
-def _to_rejects(judged: DataFrame, domain: str) -> DataFrame:
-    rejected = judged.where(F.col(RULE).isNotNull()).select(
-        F.lit(domain).alias("domain"),
+def _to_rejects(judged: DataFrame, domain: Domain) -> DataFrame:
+    rejected = with_reason(judged.where(F.col(RULE).isNotNull()), domain.rules).select(
+        F.lit(domain.name).alias("domain"),
         F.coalesce("topic", "source_run").alias("topic"),
         F.coalesce("partition", F.lit(0)).alias("partition"),
         F.coalesce("kafka_offset", "source_row").alias("kafka_offset"),

@@ -26,8 +26,8 @@ def latest_per_key(rows: DataFrame, table: Table, version: str) -> DataFrame:
     function of the set of bronze rows, and a replay under new offsets cannot change it.
     """
     others = [name for name in table.names if name not in (*table.key, version)]
-    newest = rows.groupBy(*table.key).agg(F.max(F.struct(version, *others)).alias("newest"))
-    return newest.select(*[F.col(name) if name in table.key else F.col(f"newest.{name}") for name in table.names])
+    newest = rows.groupBy(*table.key).agg(F.expr(f"max(struct({', '.join([version, *others])})) AS newest"))
+    return newest.selectExpr(*[name if name in table.key else f"newest.{name}" for name in table.names])
 
 
 def merge_newer(rows: DataFrame, domain: Domain, changed: Spans) -> None:

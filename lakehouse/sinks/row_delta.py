@@ -62,6 +62,9 @@ class DeltaWriter:
         self._handle = self._iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, table.name)
         self._files: dict[str, _DataFile] = {}
         self._snapshot: int | None = None
+        # What the schema and the partition spec say, by their ids: asking column by column is some hundred calls into the JVM.
+        self._field_ids: tuple[int, dict[str, int]] = (-1, {})
+        self._partitioning: tuple[int, list[tuple[str, str]]] = (-1, [])
 
     def refresh(self) -> int | None:
         """Look at the table as it is now; give the id of its snapshot, None for an empty table.
@@ -72,7 +75,7 @@ class DeltaWriter:
         self._handle.refresh()
         if self._handle.operations().current().formatVersion() < FORMAT:
             raise NotByDelta(f"{self._table.name} has a format before {FORMAT}")
-        if [column.name() for column in self._handle.schema().columns()] != list(self._table.names):
+        if tuple(self._ids()) != self._table.names:
             raise NotByDelta(f"{self._table.name} has other columns than its specification")
         self._keep_files(self._current())
         return self._snapshot
@@ -107,9 +110,9 @@ class DeltaWriter:
         positions = _by_file(gone)
         vectors = self._write_vectors(positions, within) if positions else None
         if vectors is not None:
-            for vector in vectors.deleteFiles():
+            for vector in _listed(vectors.deleteFiles()):
                 delta.addDeletes(vector)
-            for vector in vectors.rewrittenDeleteFiles():
+            for vector in _listed(vectors.rewrittenDeleteFiles()):
                 delta.removeDeletes(vector)
             delta.validateDataFilesExist(vectors.referencedDataFiles())
         if self._snapshot is not None:
@@ -125,19 +128,35 @@ class DeltaWriter:
         except Py4JJavaError as error:
             if error.java_exception.getClass().getName() in REFUSED:
                 self._remove(
-                    [*(path for path, _ in files), *(v.location() for v in (vectors.deleteFiles() if vectors is not None else ()))]
+                    [*(path for path, _ in files), *(v.location() for v in (_listed(vectors.deleteFiles()) if vectors is not None else ()))]
                 )
             raise
         before, parent = self._snapshot, self._handle.currentSnapshot().parentId()
         self._files.update(files)
         if vectors is not None:
-            for vector in vectors.deleteFiles():
+            for vector in _listed(vectors.deleteFiles()):
                 self._files[vector.referencedDataFile()].vector = vector
         if parent != before:
             self._keep_files(None)
             return pa.concat_tables(written), None
         self._snapshot = self._current()
         return (pa.concat_tables(written) if written else _placed(come, "")), self._snapshot
+
+    def _ids(self) -> dict[str, int]:
+        """Give the id of each column, in order."""
+        schema = self._handle.schema()
+        if schema.schemaId() != self._field_ids[0]:
+            self._field_ids = (schema.schemaId(), {column.name(): column.fieldId() for column in _listed(schema.columns())})
+        return self._field_ids[1]
+
+    def _fields(self) -> list[tuple[str, str]]:
+        """Give column and transform of each partition field."""
+        spec = self._handle.spec()
+        if spec.specId() != self._partitioning[0]:
+            schema = self._handle.schema()
+            fields = [(schema.findColumnName(field.sourceId()), str(field.transform())) for field in _listed(spec.fields())]
+            self._partitioning = (spec.specId(), fields)
+        return self._partitioning[1]
 
     def _current(self) -> int | None:
         snapshot = self._handle.currentSnapshot()
@@ -152,10 +171,8 @@ class DeltaWriter:
         """Write one file per partition; rows of one key's neighbours lie together, so that later vectors are few runs."""
         spec, io_ = self._handle.spec(), self._handle.io()
         metrics = self._iceberg.MetricsConfig.forTable(self._handle)
-        ids = {column.name(): column.fieldId() for column in self._handle.schema().columns()}
-        for value, rows in _partitions(
-            come, [(self._handle.schema().findColumnName(f.sourceId()), str(f.transform())) for f in spec.fields()]
-        ):
+        ids = self._ids()
+        for value, rows in _partitions(come, self._fields()):
             ordered = rows.sort_by([(name, "ascending") for name in self._table.key])
             content = _parquet(ordered, ids)
             partition = self._iceberg.PartitionData(spec.partitionType())
@@ -209,7 +226,7 @@ class DeltaWriter:
             one = tasks.iterator()
             while one.hasNext():
                 task = one.next()
-                vectors = list(task.deletes())
+                vectors = _listed(task.deletes())
                 if any(str(vector.format()) != "PUFFIN" for vector in vectors):
                     raise NotByDelta(f"{self._table.name} has deletes that are no vectors")
                 file = task.file()
@@ -231,6 +248,11 @@ class DeltaWriter:
         for path in paths:
             with suppress(Py4JError):  # what stays is an orphan, which maintenance removes
                 self._handle.io().deleteFile(path)
+
+
+def _listed(held: Any) -> list[Any]:  # noqa: ANN401 - the JVM's objects
+    """Give the items of a Java list. By index: its iterator ends in an exception, which costs ten milliseconds to bring over."""
+    return [held.get(n) for n in range(held.size())]
 
 
 def runs(positions: Iterable[int]) -> Iterator[tuple[int, int]]:
