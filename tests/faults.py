@@ -1,5 +1,6 @@
 """How is a running stream hurt, and seen to be well again? Real processes, a broker that can be killed, disks that are full."""
 
+import json
 import os
 import random
 import signal
@@ -19,12 +20,12 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyspark.sql import SparkSession
 
 from deploy.local.kafka_broker import EmbeddedKafka
-from deploy.local.status import collect
 from lakehouse.catalog import NoTables, open_catalog
 from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.settings import Settings
 from streaming.cli import ready_file
+from streaming.supervisor import QueryState, read_states
 from tests.pipeline import Pipeline, reading, write_locations
 
 BRONZE, SILVER = "bronze.open_meteo_hourly", "silver.air_quality_hourly_clean"
@@ -95,7 +96,7 @@ class StreamProcess:
     """`weir stream air_quality` in a process of its own, which leads a group with its JVM."""
 
     def __init__(self, settings: Settings, environment: Mapping[str, str], log: Path, *arguments: str) -> None:
-        self.settings, self.log = settings, log
+        self.settings, self.log, self._environment = settings, log, environment
         command = [sys.executable, "-m", "weir", "stream", "air_quality", *arguments]
         with log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -116,18 +117,25 @@ class StreamProcess:
 
         return wait_until(lives, lambda: f"{self.queries()}\n{self.said()[-3000:]}", seconds, every)
 
-    def until_told(self, what: Callable[[Mapping[str, dict[str, Any]]], object]) -> float:
-        """Wait until `weir status` says something of the queries; it reads tables, so it is asked once a second."""
-        return self.until(lambda: what(self.queries()), every=1)
-
     def live(self, seconds: float) -> None:
         """Let it run for so long; it must not end by itself."""
         over = time.monotonic() + seconds
         self.until(lambda: time.monotonic() >= over, seconds + LIMIT_SECONDS)
 
-    def queries(self) -> dict[str, dict[str, Any]]:
+    def queries(self) -> dict[str, QueryState]:
+        """What the driver says of its queries."""
+        return {state.query: state for state in read_states(self.settings.home / "run", "air_quality")}
+
+    def status(self) -> dict[str, dict[str, Any]]:
         """What `weir status` says of the queries."""
-        return {query["query"]: query for query in collect(self.settings)["queries"]}
+        command = [sys.executable, "-m", "weir", "status", "--json"]
+        done = subprocess.run(command, cwd=ROOT, env=os.environ | self._environment, capture_output=True, text=True, timeout=LIMIT_SECONDS)
+        assert done.returncode == 0, done.stderr
+        return {query["query"]: query for query in json.loads(done.stdout)["queries"]}
+
+    def all_run(self) -> bool:
+        """Whether the driver says that both queries run."""
+        return [state.state for state in self.queries().values()] == ["running"] * 2
 
     def kill(self) -> None:
         os.killpg(self.process.pid, signal.SIGKILL)

@@ -131,9 +131,10 @@ def test_bad_data_of_every_kind_is_rejected_with_its_reason_and_the_good_is_in_g
     mixed = [*good(more), *poison]
     chance.shuffle(mixed)
     topic.send(mixed)
-    driver.until_told(lambda queries: queries[SILVER]["state"] == "stopped" and stand.rows(BRONZE) == len(topic.expected))
-    assert "of air_quality break its rules" in driver.queries()[SILVER]["reason"]
-    assert driver.queries()[BRONZE]["state"] == "running"
+    driver.until(lambda: driver.queries()[SILVER].state == "stopped" and stand.rows(BRONZE) == len(topic.expected))
+    status = driver.status()
+    assert "of air_quality break its rules" in status[SILVER]["reason"]
+    assert (status[BRONZE]["state"], status[SILVER]["state"]) == ("running", "stopped")
     assert not stand.has_all([*delivered, *more])
     ask(stand.settings.home, "air_quality", Request(accept=True))
     delivered += more
