@@ -1,5 +1,6 @@
 """Does the embedded catalog, one SQLite file, bear others? Held by another process, and written and read by several at once."""
 
+import re
 import sqlite3
 import subprocess
 import sys
@@ -67,6 +68,7 @@ def test_catalog_held_by_another_process_is_waited_for(new_stand: NewStand, reco
     driver.until(driver.all_run)
     restarts = sum(query.restarts for query in driver.queries().values())
     assert driver.stop() == 0
+    assert re.search(r"query will start again .*database is locked", driver.said())
     stand.assert_right(load.delivered)
     record_property("readings", delivered)
     record_property("held, s", HELD_SECONDS)
