@@ -20,6 +20,7 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyspark.sql import SparkSession
 
 from deploy.local.kafka_broker import EmbeddedKafka
+from deploy.local.processes import ProcessKey, kill_group
 from lakehouse.catalog import NoTables, open_catalog
 from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import HOURLY
@@ -102,6 +103,7 @@ class StreamProcess:
             self.process = subprocess.Popen(
                 command, cwd=ROOT, env=os.environ | environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
             )
+        self.key = ProcessKey.of(self.process.pid)
 
     def until_ready(self) -> float:
         """Wait until its queries were started; give the seconds."""
@@ -312,9 +314,10 @@ class Stand:
         return [tuple(row[name] for name in columns) for row in rows]
 
     def close(self) -> None:
+        """End all that runs, and what is left of drivers that ended by themselves."""
         for driver in self._started:
-            if driver.process.poll() is None:
-                driver.kill()
+            kill_group(driver.key)
+            driver.process.wait()
         self.broker.stop()
 
 
@@ -372,5 +375,5 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[SmallDisk]:
     try:
         yield SmallDisk(folder)
     finally:
-        # Lazily: whatever still has a file open on it lets go of the disk when it ends.
+        # Lazily: whatever a failed test left open on it goes when its process does.
         subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -1,19 +1,28 @@
 """What every long test has: a stand of its own, and its figures printed at the end for docs/reliability.md."""
 
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.faults import Stand
+from tests.faults import SmallDisk, Stand, small_disk
 
 NewStand = Callable[..., Stand]
+NewDisk = Callable[[int], SmallDisk]
 
 
 @pytest.fixture
-def new_stand(spark: SparkSession, tmp_path: Path) -> Iterator[NewStand]:
-    """Give a maker of stands; what they run is ended whatever happens."""
+def new_disk(tmp_path: Path) -> Iterator[NewDisk]:
+    """Give a maker of a small disk, of so many megabytes."""
+    with ExitStack() as mounted:
+        yield lambda megabytes: mounted.enter_context(small_disk(tmp_path / "small", megabytes))
+
+
+@pytest.fixture
+def new_stand(spark: SparkSession, tmp_path: Path, new_disk: NewDisk) -> Iterator[NewStand]:
+    """Give a maker of stands; what they run is ended whatever happens, before a disk that they are on goes."""
     made: list[Stand] = []
 
     def make(**settings: str) -> Stand:
