@@ -2,12 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit spark system bench bench-quick bench-lock lock clean
+.PHONY: help setup demo test test-long check unit spark system bench bench-quick bench-lock lock clean
 
 PYTHON_IN := .venv/bin/python
 PYTEST := $(PYTHON_IN) -m pytest
 # One test may start Kafka and two Spark drivers one after the other on two slow cores; one that takes longer hangs.
 TIMEOUT := 600
+# A long one hurts a stream under load for minutes, and then reads everything it wrote.
+LONG_TIMEOUT := 1800
 CASE ?=
 
 help: ## list the targets
@@ -21,6 +23,9 @@ demo: setup ## from recorded answers of Open-Meteo to gold in minutes, with a cr
 
 test: setup check ## everything: check, then the tests with Spark, and those with real Kafka
 	$(PYTEST) tests/spark tests/system --timeout=$(TIMEOUT) --durations=12
+
+test-long: setup ## the fault tests that take minutes each: kills under load, Kafka, disks, bad data, the catalog; prints their figures
+	$(PYTEST) tests/long --timeout=$(LONG_TIMEOUT) --durations=0
 
 check: setup ## ruff, mypy --strict and the unit tests
 	.venv/bin/ruff check .

@@ -52,22 +52,24 @@ CREATE OR REPLACE VIEW messages AS
 SELECT decode(value)::JSON AS j, kafka_ts, coalesce(topic, source_run) AS topic, coalesce("partition", 0) AS part, kafka_offset
 FROM bronze WHERE json_valid(try(decode(value)));
 
+-- Values of another type are left out below; TRY_CAST, because DuckDB casts before it has left them out.
 CREATE OR REPLACE VIEW readings AS
 SELECT
   j->>'location_key' AS location_key,
   TRY(make_timestamptz(TRY_CAST(j->>'ts_utc' AS BIGINT) * 1000)) AS ts_utc,
   TRY(make_timestamptz(TRY_CAST(j->>'retrieved_ts' AS BIGINT) * 1000)) AS retrieved_ts,
-  CAST(j->'pm25' AS DOUBLE) AS pm25, CAST(j->'pm10' AS DOUBLE) AS pm10, CAST(j->'o3' AS DOUBLE) AS o3, CAST(j->'no2' AS DOUBLE) AS no2,
-  CAST(j->'so2' AS DOUBLE) AS so2, CAST(j->'co' AS DOUBLE) AS co, CAST(j->'aod' AS DOUBLE) AS aod, CAST(j->'dust' AS DOUBLE) AS dust,
-  CAST(j->'uv_index' AS DOUBLE) AS uv_index, CAST(j->'co2' AS DOUBLE) AS co2, CAST(j->'us_aqi' AS DOUBLE) AS us_aqi,
-  CAST(j->'us_aqi_pm25' AS DOUBLE) AS us_aqi_pm25, CAST(j->'us_aqi_pm10' AS DOUBLE) AS us_aqi_pm10, CAST(j->'us_aqi_no2' AS DOUBLE) AS us_aqi_no2,
-  CAST(j->'us_aqi_o3' AS DOUBLE) AS us_aqi_o3, CAST(j->'us_aqi_so2' AS DOUBLE) AS us_aqi_so2, CAST(j->'us_aqi_co' AS DOUBLE) AS us_aqi_co,
-  CAST(j->'latitude' AS DOUBLE) AS latitude, CAST(j->'longitude' AS DOUBLE) AS longitude,
+  TRY_CAST(j->'pm25' AS DOUBLE) AS pm25, TRY_CAST(j->'pm10' AS DOUBLE) AS pm10, TRY_CAST(j->'o3' AS DOUBLE) AS o3, TRY_CAST(j->'no2' AS DOUBLE) AS no2,
+  TRY_CAST(j->'so2' AS DOUBLE) AS so2, TRY_CAST(j->'co' AS DOUBLE) AS co, TRY_CAST(j->'aod' AS DOUBLE) AS aod, TRY_CAST(j->'dust' AS DOUBLE) AS dust,
+  TRY_CAST(j->'uv_index' AS DOUBLE) AS uv_index, TRY_CAST(j->'co2' AS DOUBLE) AS co2, TRY_CAST(j->'us_aqi' AS DOUBLE) AS us_aqi,
+  TRY_CAST(j->'us_aqi_pm25' AS DOUBLE) AS us_aqi_pm25, TRY_CAST(j->'us_aqi_pm10' AS DOUBLE) AS us_aqi_pm10, TRY_CAST(j->'us_aqi_no2' AS DOUBLE) AS us_aqi_no2,
+  TRY_CAST(j->'us_aqi_o3' AS DOUBLE) AS us_aqi_o3, TRY_CAST(j->'us_aqi_so2' AS DOUBLE) AS us_aqi_so2, TRY_CAST(j->'us_aqi_co' AS DOUBLE) AS us_aqi_co,
+  TRY_CAST(j->'latitude' AS DOUBLE) AS latitude, TRY_CAST(j->'longitude' AS DOUBLE) AS longitude,
   j->>'model_domain' AS model_domain, j->>'request_timezone' AS request_timezone, kafka_ts
 FROM messages
 WHERE json_type(j) = 'OBJECT' AND json_type(j->'ts_utc') IN ('BIGINT', 'UBIGINT') AND json_type(j->'retrieved_ts') IN ('BIGINT', 'UBIGINT')
   AND NOT list_bool_or([json_type(j->f) NOT IN ('DOUBLE', 'BIGINT', 'UBIGINT', 'NULL') AND json_type(j->f) IS NOT NULL
-    FOR f IN ['pm25','pm10','o3','no2','so2','co','aod','dust','uv_index','co2','us_aqi','latitude','longitude']]);
+    FOR f IN ['pm25','pm10','o3','no2','so2','co','aod','dust','uv_index','co2','us_aqi','us_aqi_pm25','us_aqi_pm10',
+      'us_aqi_no2','us_aqi_o3','us_aqi_so2','us_aqi_co','latitude','longitude']]);
 
 -- The newest retrieval of an hour; of equal ones that whose values compare greater, column by column.
 CREATE OR REPLACE VIEW clean_hours AS

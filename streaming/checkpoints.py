@@ -36,6 +36,9 @@ class Folder(Protocol):
     def write(self, name: str, text: str) -> None:
         """Write a small file."""
 
+    def remove(self, name: str) -> bool:
+        """Remove a file; whether there was one."""
+
     def move_aside(self) -> str:
         """Rename the whole folder, and give its new URI."""
 
@@ -74,6 +77,11 @@ class HadoopFolder:
             stream.write(bytearray(text.encode()))
         finally:
             stream.close()
+
+    def remove(self, name: str) -> bool:
+        """Remove a file; whether there was one."""
+        path = self._path(name)
+        return bool(self._fs.exists(path) and self._fs.delete(path, False))
 
     def move_aside(self) -> str:
         """Rename the whole folder, and give its new URI."""
@@ -165,6 +173,16 @@ def examine(folder: Folder, query: str, domain: str, is_kafka: bool) -> Position
     else:  # the first micro-batch of all: its beginning stands with the source
         start = _first_offset(folder.text("sources/0/0"))
     return Position(False, start, planned, identity.get("topic_ids", {}))
+
+
+def tidy(folder: Folder) -> list[str]:
+    """Remove the checksum of the next file to be written where one was left behind, and name it.
+
+    Whoever takes away `commits/7` alone leaves `commits/.7.crc`. Spark repeats the micro-batch, as it should, finds that it
+    cannot write its commit, and reports a second query on this checkpoint, at every start.
+    """
+    following = {sub: (_numbers(folder.names(sub)) or [-1])[-1] + 1 for sub in ("offsets", "commits")}
+    return [name for sub, number in following.items() if folder.remove(name := f"{sub}/.{number}.crc")]
 
 
 def claim(folder: Folder, query: str, topic_ids: Mapping[str, str]) -> None:

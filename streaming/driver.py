@@ -31,7 +31,7 @@ from lakehouse.spark import jvm_pid, open_spark
 from lakehouse.topics import ensure_topic, topic_id
 from streaming import bronze, refine, resume
 from streaming.breaker import Breaker, Limit
-from streaming.checkpoints import HadoopFolder, Position, check_topics, claim, examine
+from streaming.checkpoints import HadoopFolder, Position, check_topics, claim, examine, tidy
 from streaming.errors import DataLoss, LostRange, RejectRateExceeded
 from streaming.failures import cause_of
 from streaming.losses import LOSSES, Bounds, find_lost, fits, held_by, record_losses, recorded_losses, starting_offsets
@@ -148,7 +148,7 @@ class Driver:
             if not source.position.is_new and not fits(source.bounds, source.position):
                 # All that bronze lacks is there, but not all that the checkpoint would read once more.
                 log.warning("checkpoint moved aside", query=me.name, to=source.checkpoint.move_aside())
-            claim(source.checkpoint, me.name, source.ids)
+            self._own(source.checkpoint, me.name, source.ids)
             self._ids = dict(source.ids)
             topic = domain.contract.topic
             starting = starting_offsets(topic, source.bounds, held_by(source.mark, topic))
@@ -159,7 +159,7 @@ class Driver:
         def work(me: Supervised) -> StreamingQuery:
             folder = HadoopFolder(spark, self._settings.checkpoint(me.name))
             examine(folder, me.name, self._name, is_kafka=False)
-            claim(folder, me.name, {})
+            self._own(folder, me.name, {})
             body = me.guard(refine.refine_body(self._build, self._report, self._breaker.judge, self._settings.compact_after))
             rows = refine.read_bronze(spark, domain, self._settings)
             return self._in_pool(spark, me, lambda: refine.start_refine(rows, domain, self._settings, body, available_now))
@@ -189,6 +189,13 @@ class Driver:
         topic = domain.contract.topic
         held, known = held_by(source.mark, topic), recorded_losses(spark, topic)
         return find_lost(topic, source.bounds, held, source.position, known, bronze.query_name(domain))
+
+    @staticmethod
+    def _own(checkpoint: HadoopFolder, query: str, topic_ids: Mapping[str, str]) -> None:
+        """Make a checkpoint that was found good ready for its query."""
+        for name in tidy(checkpoint):
+            log.warning("checksum without its file removed from the checkpoint", query=query, file=name)
+        claim(checkpoint, query, topic_ids)
 
     def _move_aside(self, spark: SparkSession, domain: Domain) -> None:
         for name in (bronze.query_name(domain), refine.query_name(domain)):

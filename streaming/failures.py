@@ -42,6 +42,7 @@ STOP = frozenset({"AnalysisException", "ParseException", "NoSuchTableException",
 DRIVER = frozenset({"OutOfMemoryError", "NoClassDefFoundError"})
 DRIVER_TEXTS = ("SparkContext was shut down", "stopped SparkContext")
 
+_QUERY_FOLLOWS = "=== Streaming Query ==="
 _CLASS = re.compile(r"(?:^|Caused by: |[\s:])(?:[a-z]\w*\.)+([A-Z][\w$]*(?:Exception|Error))\b", re.MULTILINE)
 
 
@@ -71,9 +72,14 @@ def cause_of(error: BaseException) -> str:
     """Give the one sentence of an error that a person needs, at most 500 characters; the rest is in the log."""
     if isinstance(error, WeirError):
         return str(error)
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # What Spark appends of the query (offsets, "Thread State: RUNNABLE", the plan) is no cause.
+    lines = [line.strip().lstrip(": ") for line in str(error).partition(_QUERY_FOLLOWS)[0].splitlines() if line.strip()]
     said = [line for line in lines if ": " in line and not line.startswith(("at ", "File ", "JVM stacktrace"))]
-    return f"{type(error).__name__}: {(said or lines or ['it says nothing'])[0 if not _is_sparks(error) else -1]}"[:500]
+    told = (said or lines or ["it says nothing"])[0 if not _is_sparks(error) else -1]
+    deepest = next((line.removeprefix("Caused by: ") for line in reversed(lines) if line.startswith("Caused by: ")), "")
+    # The outermost of Java's errors may only say that something failed ("Unknown failure", of a locked catalog).
+    because = f" (caused by {deepest})" if deepest and deepest not in told else ""
+    return f"{type(error).__name__}: {told[: 500 if not because else 250]}{because}"[:500]
 
 
 def _is_sparks(error: BaseException) -> bool:

@@ -57,6 +57,7 @@ def hours(first: int, last: int) -> Iterator[dict[str, object]]:
         ("bronze.committed:2", False, {"checkpoint": "deleted"}),
         ("silver.merged", False, {}),
         ("gold.first_table", False, {}),
+        ("gold.merged", False, {}),
     ],
     ids=[
         "first batch of its driver, then other tasks",
@@ -64,6 +65,7 @@ def hours(first: int, last: int) -> Iterator[dict[str, object]]:
         "checkpoint deleted",
         "between silver and gold",
         "between two golds",
+        "after gold",
     ],
 )
 def test_sigkill_of_the_driver_loses_and_doubles_nothing(

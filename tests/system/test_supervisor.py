@@ -237,6 +237,40 @@ def test_checkpoint_that_is_not_whole_is_refused_and_a_new_one_goes_on_after_the
     pipeline.assert_gold_is_right()
 
 
+def test_newest_commit_that_is_missing_repeats_its_micro_batch_and_an_older_one_is_refused(pipeline: Pipeline) -> None:
+    checkpoints = pipeline.settings.home / "checkpoints"
+
+    def newest(query: str, kind: str) -> Path:
+        return max((checkpoints / query / kind).glob("[0-9]*"), key=lambda file: int(file.name))
+
+    for first in (0, 20, 40):
+        pipeline.publish(hours(first, first + 20))
+        drain(pipeline)
+    gone = {(query, int(newest(query, "commits").name)) for query in (BRONZE, SILVER)}
+    for query in (BRONZE, SILVER):
+        newest(query, "commits").unlink()  # and its checksum stays: Spark would then refuse to write the commit once more
+    repeated: list[BatchReport] = []
+    driver_of(pipeline, repeated.append).run(available_now=True)
+    assert {(batch.query, batch.batch_id) for batch in repeated} == gone
+    assert [batch.rows_in for batch in repeated if batch.query == BRONZE] == [0]  # read again, and found in the table
+    assert rows(pipeline, BRONZE) == rows(pipeline, SILVER) == 60
+
+    older = newest(BRONZE, "commits").with_name(str(int(newest(BRONZE, "commits").name) - 1))
+    kept = older.read_bytes()
+    older.unlink()
+    with pytest.raises(BadCheckpoint, match=rf"{BRONZE}.* no commits/{older.name} .*--new-checkpoint"):
+        drain(pipeline)
+    older.write_bytes(kept)  # put back, as the message says
+    cut = newest(SILVER, "offsets")
+    cut.write_bytes(cut.read_bytes()[:-5])
+    pipeline.publish(hours(60, 70))
+    with pytest.raises(BadCheckpoint, match=rf"{SILVER}.* offsets/{cut.name} that is empty"):
+        drain(pipeline)
+    drain(pipeline, new_checkpoint=True)
+    pipeline.assert_bronze_holds_the_topic()
+    pipeline.assert_gold_is_right()
+
+
 def test_driver_of_another_home_on_the_same_catalog_is_refused_by_the_lease(pipeline: Pipeline, tmp_path: Path) -> None:
     with Running(pipeline) as running:
         running.until(lambda: running.states().keys() == {BRONZE, SILVER})

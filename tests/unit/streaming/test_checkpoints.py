@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.sinks.fenced_append import TopicRecreated
-from streaming.checkpoints import IDENTITY, Position, check_topics, claim, examine, kafka_offsets
+from streaming.checkpoints import IDENTITY, Position, check_topics, claim, examine, kafka_offsets, tidy
 from streaming.errors import BadCheckpoint
 
 NAME = "bronze.x"
@@ -30,6 +30,11 @@ class LocalFolder:
     def write(self, name: str, text: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
         (self.path / name).write_text(text)
+
+    def remove(self, name: str) -> bool:
+        there = (self.path / name).exists()
+        (self.path / name).unlink(missing_ok=True)
+        return there
 
     def move_aside(self) -> str:
         raise AssertionError("reading changes nothing")
@@ -80,6 +85,16 @@ def test_a_new_one_is_new_also_when_it_was_only_claimed(tmp_path: Path) -> None:
     assert seen(folder).is_new
     claim(folder, NAME, {"t": "id"})
     assert seen(folder) == Position(True, topic_ids={"t": "id"})
+
+
+def test_checksum_of_a_commit_that_is_gone_is_removed_and_no_other(folder: LocalFolder) -> None:
+    for number in (1, 2):
+        (folder.path / f"commits/.{number}.crc").write_text("")
+    assert tidy(folder) == []
+    (folder.path / "commits/2").unlink()
+    assert tidy(folder) == ["commits/.2.crc"]
+    assert folder.names("commits") == [".1.crc", "0", "1"]
+    assert folder.names("offsets") == [".2.crc", "0", "1", "2"]
 
 
 DAMAGES: list[tuple[str, Callable[[Path], object]]] = [

@@ -50,4 +50,10 @@ def test_cause_is_one_sentence() -> None:
     assert cause_of(RuntimeError("first: line\nsecond: line")) == "RuntimeError: first: line"
     trace = "JVM stacktrace:\norg.x.A: outer\n\tat a.b(C.java:1)\nCaused by: org.x.B: the disk is full\n\tat a.b(C.java:2)"
     assert cause_of(FromSpark(f"x\n{trace}", trace)) == "FromSpark: Caused by: org.x.B: the disk is full"
+    of_java = (
+        "calling o1.append.\n: org.x.Unchecked: Unknown failure\n\tat a.b(C.java:1)\nCaused by: org.x.Busy: locked\n\tat a.b(C.java:2)"
+    )
+    assert cause_of(RuntimeError(of_java)) == "RuntimeError: org.x.Unchecked: Unknown failure (caused by org.x.Busy: locked)"
+    of_query = "Failed: the disk is full\n=== Streaming Query ===\nIdentifier: q [id = 1]\nCurrent State: ACTIVE\nThread State: RUNNABLE\n"
+    assert cause_of(FromSpark(of_query)) == "FromSpark: Failed: the disk is full"
     assert cause_of(NoKafkaError("b:1", "down")) == str(NoKafkaError("b:1", "down"))
