@@ -146,7 +146,7 @@ def _write(judged: DataFrame, met: Applied, store: Store[Rows], said: Mapping[st
             reach = _Reach.of(store, met.touched)
         with phases.timed("silver"):
             store.merge_silver(judged.where(f"{RULE} IS NULL"), met.touched, reach.silver)
-        failpoints.reach("silver.merged")
+        store.then(lambda: failpoints.reach("silver.merged"))
         _refresh(store, reach, phases)
 
 
@@ -208,7 +208,9 @@ def _refresh(store: Store[Rows], reach: _Reach, phases: Phases) -> None:
                 if gold.grows is None or reach.touching[name] or not store.is_empty(made[name]):
                     store.replace(gold, made[name], reach.written[name])
             if number == 0:
-                failpoints.reach("gold.first_table")
+                store.then(lambda: failpoints.reach("gold.first_table"))
+        with phases.timed("commit"):
+            store.settle()
     finally:
         store.close()
     failpoints.reach("gold.merged")

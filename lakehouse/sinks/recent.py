@@ -5,7 +5,7 @@ as they stand in the current snapshot, so that the next micro-batch need not rea
 A commit of another writer is seen by the snapshot's id, and everything is read anew.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 
 import duckdb
@@ -138,9 +138,12 @@ class RecentRows:
         wanted: pa.Table,
         span: Spans,
         said: Mapping[str, str],
+        later: Callable[[Callable[[], None]], None],
         vanishing: bool = False,
     ) -> bool:
         """Bring the rows of a span to what is wanted, in one commit; tell whether anything differed.
+
+        What is read afterwards are the new rows; the table has them when what `later` was given has been called.
 
         Args:
             spark: the session.
@@ -148,19 +151,21 @@ class RecentRows:
             wanted: rows of the table's columns, one per key, all within the span.
             span: where.
             said: properties of the snapshot.
+            later: is given what commits, to be called once, before the next `begin`; if it raises, `forget`.
             vanishing: whether rows of the span that are not wanted go.
         """
         come, gone = differing(engine, wanted, self.read(spark, engine, span), self.table, vanishing)
         if not come.num_rows and not gone.num_rows:
             return False
         assert self._writer is not None and self._rows is not None  # `read` has been here
-        written, snapshot = self._writer.commit(come, gone, span.ranges, (self._starts, self._ends), said)
-        if snapshot is None:
-            self.forget()
-        else:
-            left = _without(engine, self._rows, gone)
-            self._rows = pa.concat_tables([left, written.cast(left.schema)]).combine_chunks()
-        self._snapshot = snapshot
+        written, commit = self._writer.prepare(come, gone, span.ranges, (self._starts, self._ends), said)
+        left = _without(engine, self._rows, gone)
+        self._rows = pa.concat_tables([left, written.cast(left.schema)]).combine_chunks()
+
+        def settle() -> None:
+            self._snapshot = commit()  # None is no table's snapshot here: the next `begin` forgets
+
+        later(settle)
         return True
 
     def _fetch(self, spark: SparkSession, engine: duckdb.DuckDBPyConnection, missing: Spans) -> None:

@@ -10,7 +10,7 @@ Works on tables of format 3 whose deletes are vectors; the caller merges where i
 
 import io
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,10 +80,10 @@ class DeltaWriter:
         self._keep_files(self._current())
         return self._snapshot
 
-    def commit(
+    def prepare(
         self, come: pa.Table, gone: pa.Table, bounds: Iterable[tuple[datetime, datetime]], between: tuple[str, str], said: Mapping[str, str]
-    ) -> tuple[pa.Table, int | None]:
-        """Replace rows in one commit.
+    ) -> tuple[pa.Table, Callable[[], int | None]]:
+        """Write the files that replace rows in one commit, which is left to the caller.
 
         Args:
             come: rows of the table's columns.
@@ -93,28 +93,29 @@ class DeltaWriter:
             said: properties of the snapshot.
 
         Returns:
-            `come` with the `_file` and `_pos` of each row, in the order written; and the snapshot's id, or None when another
-            writer's commit came between and what is remembered of the table is old.
-
-        Raises:
-            Py4JJavaError: Iceberg's ValidationException when another writer was there; nothing was changed then.
+            `come` with the `_file` and `_pos` of each row, in the order written; and what commits, which may be called in
+            another thread before the next use of this writer. That gives the snapshot's id, or None when another writer's commit
+            came between and what is known of the table is old; it raises Py4JJavaError, with Iceberg's ValidationException where
+            another writer was within the bounds, and nothing is changed then.
         """
         within = self._within(bounds, between)
         delta = self._handle.newRowDelta()
-        files: list[tuple[str, _DataFile]] = []
+        files: dict[str, _DataFile] = {}
         written = []
         for path, file, data_file, rows in self._write_rows(come):
             delta.addRows(data_file)
-            files.append((path, file))
+            files[path] = file
             written.append(rows)
         positions = _by_file(gone)
-        vectors = self._write_vectors(positions, within) if positions else None
-        if vectors is not None:
-            for vector in _listed(vectors.deleteFiles()):
+        vectors = []
+        if positions:
+            result = self._write_vectors(positions, within)
+            vectors = _listed(result.deleteFiles())
+            for vector in vectors:
                 delta.addDeletes(vector)
-            for vector in _listed(vectors.rewrittenDeleteFiles()):
+            for vector in _listed(result.rewrittenDeleteFiles()):
                 delta.removeDeletes(vector)
-            delta.validateDataFilesExist(vectors.referencedDataFiles())
+            delta.validateDataFilesExist(result.referencedDataFiles())
         if self._snapshot is not None:
             delta.validateFromSnapshot(self._snapshot)
         delta.conflictDetectionFilter(within)
@@ -123,24 +124,24 @@ class DeltaWriter:
         delta.validateNoConflictingDataFiles()
         for name, value in said.items():
             delta.set(name, value)
+        return (pa.concat_tables(written) if written else _placed(come, "")), lambda: self._commit(delta, files, vectors)
+
+    def _commit(self, delta: Any, files: Mapping[str, _DataFile], vectors: Sequence[Any]) -> int | None:  # noqa: ANN401 - the JVM's objects
+        before = self._snapshot
         try:
             delta.commit()
         except Py4JJavaError as error:
             if error.java_exception.getClass().getName() in REFUSED:
-                self._remove(
-                    [*(path for path, _ in files), *(v.location() for v in (_listed(vectors.deleteFiles()) if vectors is not None else ()))]
-                )
+                self._remove([*files, *(vector.location() for vector in vectors)])
             raise
-        before, parent = self._snapshot, self._handle.currentSnapshot().parentId()
-        self._files.update(files)
-        if vectors is not None:
-            for vector in _listed(vectors.deleteFiles()):
-                self._files[vector.referencedDataFile()].vector = vector
-        if parent != before:
+        if self._handle.currentSnapshot().parentId() != before:
             self._keep_files(None)
-            return pa.concat_tables(written), None
+            return None
+        self._files.update(files)
+        for vector in vectors:
+            self._files[vector.referencedDataFile()].vector = vector
         self._snapshot = self._current()
-        return (pa.concat_tables(written) if written else _placed(come, "")), self._snapshot
+        return self._snapshot
 
     def _ids(self) -> dict[str, int]:
         """Give the id of each column, in order."""

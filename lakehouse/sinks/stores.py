@@ -5,7 +5,8 @@ transforms are Spark's in both.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -58,6 +59,13 @@ class Store(ABC, Generic[Rows]):
     @abstractmethod
     def replace(self, gold: Gold, made: Rows, span: Spans) -> None:
         """Bring a span of a gold table to what was made."""
+
+    def then(self, work: Callable[[], None]) -> None:
+        """Do something once all that was written so far is committed."""
+        work()
+
+    def settle(self) -> None:
+        """Wait until all is committed."""
 
     def close(self) -> None:
         """Let go of what was held for this call."""
@@ -118,6 +126,8 @@ class Memory:
     """What a stream remembers of its domain's tables from one micro-batch to the next; one micro-batch at a time uses it."""
 
     def __init__(self, domain: Domain) -> None:
+        # Commits one after the other, while the next table is computed: most of a commit is waiting for files and the catalog.
+        self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weir-commit")
         tables = [(gold.table, gold.starts, gold.ends) for gold in domain.gold] + [(domain.silver, domain.event_time, "")]
         self.tables = {table.name: RecentRows(table, domain.entity, starts, ends) for table, starts, ends in tables}
 
@@ -140,7 +150,11 @@ class Memory:
             for rows in self.tables.values():
                 rows.begin(spark)
             with open_engine() as engine:
-                yield MemoryStore(spark, domain, self.tables, engine, said)
+                store = MemoryStore(spark, domain, self.tables, engine, said, self._committer)
+                try:
+                    yield store
+                finally:
+                    store.close()
         except BaseException:
             for rows in self.tables.values():
                 rows.forget()
@@ -156,6 +170,7 @@ class MemoryStore(Store[pa.Table]):
         tables: the rows at hand by table.
         engine: compares rows.
         said: properties of every snapshot.
+        committer: its one thread commits.
     """
 
     def __init__(
@@ -165,9 +180,12 @@ class MemoryStore(Store[pa.Table]):
         tables: Mapping[str, RecentRows],
         engine: duckdb.DuckDBPyConnection,
         said: Mapping[str, str],
+        committer: Executor,
     ) -> None:
         super().__init__(spark, domain)
-        self._tables, self._engine, self._said = tables, engine, said
+        self._tables, self._engine, self._said, self._committer = tables, engine, said, committer
+        self._waiting: list[Future[None]] = []
+        self._failed = False
 
     def merge_silver(self, accepted: DataFrame, touched: Spans, needed: Spans) -> None:
         """Compute the newest of each key from the rows at hand too, and write those that differ."""
@@ -177,7 +195,7 @@ class MemoryStore(Store[pa.Table]):
         present = self._frame(silver.read(self.spark, self._engine, touched).select(list(domain.silver.names)))
         both = domain.to_silver(accepted).unionByName(present).coalesce(1)
         newest = fetch(latest_per_key(both, domain.silver, domain.contract.version))
-        silver.replace(self.spark, self._engine, newest, touched, self._said)
+        silver.replace(self.spark, self._engine, newest, touched, self._said, self.then)
 
     def touching(self, gold: Gold, near: Spans) -> Touching:
         """Look them up."""
@@ -200,7 +218,30 @@ class MemoryStore(Store[pa.Table]):
     def replace(self, gold: Gold, made: pa.Table, span: Spans) -> None:
         """Write those that differ."""
         rows = self._within(gold, made, span)
-        self._tables[gold.table.name].replace(self.spark, self._engine, rows, span, self._said, vanishing=gold.grows is not None)
+        self._tables[gold.table.name].replace(self.spark, self._engine, rows, span, self._said, self.then, vanishing=gold.grows is not None)
+
+    def then(self, work: Callable[[], None]) -> None:
+        """Have it done after what waits already, unless that fails."""
+        self._waiting.append(self._committer.submit(self._do, work))
+
+    def settle(self) -> None:
+        """Wait for all; raises what one of them raised."""
+        for one in self._waiting:
+            one.result()
+
+    def close(self) -> None:
+        """Let what runs end, and what has not begun be."""
+        self._failed = True
+        wait(self._waiting)
+
+    def _do(self, work: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            work()
+        except BaseException:
+            self._failed = True
+            raise
 
     def _within(self, gold: Gold, rows: pa.Table, span: Spans) -> pa.Table:
         return rows_in(self._engine, rows, span, self.domain.entity, gold.starts, gold.ends or gold.starts)

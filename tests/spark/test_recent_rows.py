@@ -1,7 +1,7 @@
 """Rows kept in memory and written by row deltas: the table must hold what a dictionary holds, read by Spark and by PyIceberg."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -47,6 +47,10 @@ def engine() -> Iterator[duckdb.DuckDBPyConnection]:
 
 def recent(table: Table) -> RecentRows:
     return RecentRows(table, "place", "ts")
+
+
+def at_once(work: Callable[[], None]) -> None:
+    work()
 
 
 def arrow(rows: dict[Key, Value]) -> pa.Table:
@@ -107,7 +111,7 @@ def test_a_table_written_from_memory_holds_what_was_wanted(
         wanted = some_rows(chance, span)
         vanishing = chance.random() < 0.5
         before = within(expected, span)
-        changed = rows.replace(session, engine, arrow(wanted), span, {"weir.said": "x"}, vanishing)
+        changed = rows.replace(session, engine, arrow(wanted), span, {"weir.said": "x"}, at_once, vanishing)
         assert changed == any(before.get(key) != value for key, value in wanted.items()) or (vanishing and before.keys() - wanted.keys())
         if vanishing:
             expected = {key: value for key, value in expected.items() if key not in before}
@@ -135,17 +139,17 @@ def test_another_writer_within_the_span_is_a_conflict_and_its_rows_stay(
     span = Spans.of([("hanoi", START, START + timedelta(hours=5))])
     rows = recent(target)
     rows.begin(session)
-    rows.replace(session, engine, arrow({("hanoi", hour): (hour.date(), 1.0, 1)}), span, {})
+    rows.replace(session, engine, arrow({("hanoi", hour): (hour.date(), 1.0, 1)}), span, {}, at_once)
     rows.begin(session)
     session.sql("UPDATE lh.silver.recent SET value = 2")
     files = {file for file in (tmp_path / "warehouse").rglob("*") if file.suffix in (".parquet", ".puffin")}
     with pytest.raises(Py4JJavaError, match="ValidationException"):
-        rows.replace(session, engine, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, {})
+        rows.replace(session, engine, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, {}, at_once)
     assert read(session) == {("hanoi", hour): (hour.date(), 2.0, 1)}
     assert {file for file in (tmp_path / "warehouse").rglob("*") if file.suffix in (".parquet", ".puffin")} == files, "files left behind"
     rows.forget()
     rows.begin(session)
-    assert rows.replace(session, engine, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, {})
+    assert rows.replace(session, engine, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, {}, at_once)
     assert read(session) == {("hanoi", hour): (hour.date(), 3.0, 1)}
 
 
@@ -156,7 +160,7 @@ def test_another_writer_elsewhere_is_none_and_its_rows_are_seen_next(session: Sp
     rows = recent(target)
     rows.begin(session)
     session.sql(f"INSERT INTO lh.silver.recent VALUES ('hanoi', TIMESTAMP '{far:%Y-%m-%d %H:%M:%S}+00:00', DATE '2024-03-07', 5, 5)")
-    assert rows.replace(session, engine, arrow({("hanoi", near): (near.date(), 1.0, 1)}), Spans.of([("hanoi", near, near)]), {})
+    assert rows.replace(session, engine, arrow({("hanoi", near): (near.date(), 1.0, 1)}), Spans.of([("hanoi", near, near)]), {}, at_once)
     rows.begin(session)
     assert rows.read(session, engine, Spans.of([("hanoi", far, far)]))["value"].to_pylist() == [5.0]
     assert len(read(session)) == 2
@@ -175,9 +179,8 @@ def test_rows_lie_in_the_partitions_that_spark_would_put_them_in(
     wanted[PLACES[0], datetime(1969, 5, 6, 7, tzinfo=UTC)] = (date(1969, 5, 6), 1.0, 1)
     rows = recent(target)
     rows.begin(session)
-    rows.replace(
-        session, engine, arrow(wanted), Spans.of([(place, datetime(1960, 1, 1, tzinfo=UTC), span.rows[0][2]) for place in PLACES]), {}
-    )
+    span = Spans.of([(place, datetime(1960, 1, 1, tzinfo=UTC), START + timedelta(hours=HOURS)) for place in PLACES])
+    rows.replace(session, engine, arrow(wanted), span, {}, at_once)
     parts = "partition" if partitioned_by else "1 AS partition"
     query = f"SELECT {parts}, sum(record_count) AS rows FROM lh.silver.recent.files GROUP BY 1 ORDER BY 1"
     ours = session.sql(query).collect()
