@@ -60,6 +60,8 @@ class Pipeline:
 
     def __init__(self, settings: Settings, spark: SparkSession, domain: Domain) -> None:
         self.settings, self.spark, self.domain = settings, spark, domain
+        self._refine: bronze.Body | None = None
+        self._told: list[BatchReport] = []
 
     @classmethod
     def open(cls, spark: SparkSession, settings: Settings, topic: str = HOURLY.topic) -> "Pipeline":
@@ -91,16 +93,22 @@ class Pipeline:
         assert producer.flush(30) == 0
         return sent
 
-    def drain(self) -> list[BatchReport]:
-        """Start both production queries anew from their checkpoints, and let each run to the end of what is there."""
+    def drain(self, anew: bool = True) -> list[BatchReport]:
+        """Start both production queries from their checkpoints, and let each run to the end of what is there.
+
+        Args:
+            anew: as a new driver would; otherwise the refine query goes on with what it remembers of its last micro-batch.
+        """
         reports: list[BatchReport] = []
         ids = {self.domain.contract.topic: ensure_topic(self.settings.kafka_bootstrap, self.domain.contract, 2)}
         source = bronze.read_topic(self.spark, self.domain, self.settings)
         body = bronze.bronze_body(self.domain, ids, reports.append)
         bronze.start_bronze(source, self.domain, self.settings, body, available_now=True).awaitTermination()
         rows = refine.read_bronze(self.spark, self.domain, self.settings)
-        work = refine.refine_body(lambda: self.domain, reports.append, compact_after=4)
-        refine.start_refine(rows, self.domain, self.settings, work, available_now=True).awaitTermination()
+        if anew or self._refine is None:
+            self._refine = refine.refine_body(lambda: self.domain, lambda report: self._told.append(report), compact_after=4)
+        self._told = reports
+        refine.start_refine(rows, self.domain, self.settings, self._refine, available_now=True).awaitTermination()
         return reports
 
     def table(self, name: str, places: Iterable[str] | None = None) -> pa.Table:

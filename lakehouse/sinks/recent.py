@@ -8,8 +8,8 @@ A commit of another writer is seen by the snapshot's id, and everything is read 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 
-import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.schema import Table
@@ -19,42 +19,34 @@ from lakehouse.spans import Spans
 
 # A micro-batch that reaches more rows than this is done by Spark; and more are not kept for the next one.
 MOST_ROWS = 200_000
+MOST_INT = (1 << 63) - 1
 
 
-def open_engine() -> duckdb.DuckDBPyConnection:
-    """Open the engine that compares rows in memory, for one micro-batch: it keeps nothing, and one left open complains at exit."""
-    return duckdb.connect(":memory:", config={"threads": 1})
-
-
-def rows_in(engine: duckdb.DuckDBPyConnection, rows: pa.Table, span: Spans, entity: str, starts: str, ends: str) -> pa.Table:
+def rows_in(rows: pa.Table, span: Spans, entity: str, starts: str, ends: str) -> pa.Table:
     """Keep the rows that overlap a span of their entity, both ends included: what `only_in` does for a DataFrame."""
-    if not rows.num_rows:
-        return rows
-    times = pa.table([rows[entity], _micros(rows[starts]), _micros(rows[ends])], names=["entity", "first", "last"])
-    wanted = pa.table(
-        [
-            pa.array([row[0] for row in span.rows], pa.string()),
-            *(pa.array([row[n] for row in span.rows], INSTANT).cast(pa.int64()) for n in (1, 2)),
-        ],
-        names=["entity", "first", "last"],
-    )
-    found = _numbers(
-        engine,
-        "SELECT t.n FROM (SELECT *, row_number() OVER () - 1 AS n FROM times) t SEMI JOIN wanted w "
-        "ON t.entity = w.entity AND t.first <= w.last AND t.last >= w.first ORDER BY t.n",
-        times=times,
-        wanted=wanted,
-    )[0]
-    return rows.take(found)
+    if not rows.num_rows or not span:
+        return rows.slice(0, 0)
+    since, until = (pa.array([row[n] for row in span.rows], INSTANT).cast(pa.int64()) for n in (1, 2))
+    least, most = pc.min(since).as_py(), pc.max(until).as_py()
+
+    # Entity and time become one number, in which the spans are sorted: the first span that ends at or after a row's start is the
+    # only one that can hold it first.
+    def key(entities: pa.Array | pa.ChunkedArray, times: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+        within = pc.subtract(pc.min_element_wise(pc.max_element_wise(times, least - 1), most + 1), least - 1)
+        return pc.add(pc.multiply(pc.index_in(entities, pa.array(span.entities)), most - least + 3), within)
+
+    known = pc.is_in(rows[entity], pa.array(span.entities))
+    rows = rows.filter(known)
+    owners = pa.array([row[0] for row in span.rows])
+    first = pc.search_sorted(key(owners, until), key(rows[entity], _micros(rows[starts])).combine_chunks(), side="left")
+    begins = pa.concat_arrays([key(owners, since), pa.array([MOST_INT], pa.int64())]).take(first)  # beyond the last span lies none
+    return rows.filter(pc.less_equal(begins, key(rows[entity], _micros(rows[ends])).combine_chunks()))
 
 
-def differing(
-    engine: duckdb.DuckDBPyConnection, wanted: pa.Table, present: pa.Table, table: Table, vanishing: bool
-) -> tuple[pa.Table, pa.Table]:
+def differing(wanted: pa.Table, present: pa.Table, table: Table, vanishing: bool) -> tuple[pa.Table, pa.Table]:
     """Compare rows as they should be with rows as they are, by key; null equals null.
 
     Args:
-        engine: from `open_engine`.
         wanted: rows of the table's columns, one per key.
         present: the same with `_file` and `_pos`.
         table: whose rows.
@@ -63,18 +55,21 @@ def differing(
     Returns:
         The wanted rows that are new or different, and the present rows that they replace, or that vanish.
     """
-    keys = " AND ".join(f"w.{name} = p.{name}" for name in table.key)
-    same = " AND ".join(f"w.{name} IS NOT DISTINCT FROM p.{name}" for name in table.names if name not in table.key) or "true"
-    first = table.key[0]
-    come, gone = _numbers(
-        engine,
-        "SELECT w.n, p.n FROM (SELECT *, row_number() OVER () - 1 AS n FROM wanted) w "
-        f"FULL JOIN (SELECT *, row_number() OVER () - 1 AS n FROM present) p ON {keys} "
-        f"WHERE (p.{first} IS NULL OR w.{first} IS NULL OR NOT ({same}))" + ("" if vanishing else f" AND w.{first} IS NOT NULL"),
-        wanted=wanted,
-        present=present,
-    )
-    return wanted.take(come.drop_null()), present.take(gone.drop_null())
+    keys = list(table.key)
+    numbered = wanted.select(keys).append_column("_wanted", _numbers(wanted))
+    both = numbered.join(present.select(keys).append_column("_present", _numbers(present)), keys, join_type="full outer", use_threads=False)
+    new = both.filter(pc.is_null(both["_present"]))["_wanted"]
+    gone = both.filter(pc.is_null(both["_wanted"]))["_present"]
+    pairs = both.filter(pc.and_(pc.is_valid(both["_wanted"]), pc.is_valid(both["_present"])))
+    old, fresh = present.take(pairs["_present"]), wanted.take(pairs["_wanted"])
+    same = pa.chunked_array([pa.repeat(pa.scalar(True), pairs.num_rows)])
+    for name in table.names:
+        left, right = old[name], fresh[name]
+        alike = pc.or_(pc.fill_null(pc.equal(left, right), False), pc.and_(pc.is_null(left), pc.is_null(right)))
+        same = pc.and_(same, alike)
+    changed = pairs.filter(pc.invert(same))
+    come = pa.concat_tables([wanted.take(new), wanted.take(changed["_wanted"])])
+    return come, pa.concat_tables([present.take(changed["_present"]), *([present.take(gone)] if vanishing else [])])
 
 
 class RecentRows:
@@ -112,12 +107,11 @@ class RecentRows:
         """Keep no rows."""
         self._rows, self._spans = None, Spans(())
 
-    def read(self, spark: SparkSession, engine: duckdb.DuckDBPyConnection, span: Spans) -> pa.Table:
+    def read(self, spark: SparkSession, span: Spans) -> pa.Table:
         """Give the rows that overlap a span, with `_file` and `_pos`; read from the table where they are not at hand.
 
         Args:
             spark: the session.
-            engine: from `open_engine`.
             span: where.
 
         Raises:
@@ -126,15 +120,14 @@ class RecentRows:
         missing = self._spans.missing(span)
         if missing or self._rows is None:
             try:
-                self._fetch(spark, engine, _with_margin(missing))
+                self._fetch(spark, _with_margin(missing))
             except NotByDelta:
-                self._fetch(spark, engine, missing)
-        return rows_in(engine, self._rows, span, self._entity, self._starts, self._ends)
+                self._fetch(spark, missing)
+        return rows_in(self._rows, span, self._entity, self._starts, self._ends)
 
     def replace(
         self,
         spark: SparkSession,
-        engine: duckdb.DuckDBPyConnection,
         wanted: pa.Table,
         span: Spans,
         said: Mapping[str, str],
@@ -147,19 +140,18 @@ class RecentRows:
 
         Args:
             spark: the session.
-            engine: from `open_engine`.
             wanted: rows of the table's columns, one per key, all within the span.
             span: where.
             said: properties of the snapshot.
             later: is given what commits, to be called once, before the next `begin`; if it raises, `forget`.
             vanishing: whether rows of the span that are not wanted go.
         """
-        come, gone = differing(engine, wanted, self.read(spark, engine, span), self.table, vanishing)
+        come, gone = differing(wanted, self.read(spark, span), self.table, vanishing)
         if not come.num_rows and not gone.num_rows:
             return False
         assert self._writer is not None and self._rows is not None  # `read` has been here
         written, commit = self._writer.prepare(come, gone, span.ranges, (self._starts, self._ends), said)
-        left = _without(engine, self._rows, gone)
+        left = _without(self._rows, gone)
         self._rows = pa.concat_tables([left, written.cast(left.schema)]).combine_chunks()
 
         def settle() -> None:
@@ -168,13 +160,13 @@ class RecentRows:
         later(settle)
         return True
 
-    def _fetch(self, spark: SparkSession, engine: duckdb.DuckDBPyConnection, missing: Spans) -> None:
+    def _fetch(self, spark: SparkSession, missing: Spans) -> None:
         columns = [*self.table.names, FILE, POSITION]
         found = fetch(only_in(spark.table(self.table.name), missing, self._entity, self._starts, self._ends).select(*columns))
         if self._rows is not None:
             # What overlaps both an old span and a new one was read twice.
             known = self._rows
-            found = pa.concat_tables([known, _without(engine, found, known)]).combine_chunks()
+            found = pa.concat_tables([known, _without(found, known)]).combine_chunks()
         self._rows, self._spans = found, self._spans.joined(missing.rows, timedelta(0))
 
 
@@ -191,29 +183,16 @@ def fetch(rows: DataFrame) -> pa.Table:
     return found
 
 
-def _without(engine: duckdb.DuckDBPyConnection, rows: pa.Table, others: pa.Table) -> pa.Table:
+def _without(rows: pa.Table, others: pa.Table) -> pa.Table:
     """Leave out the rows that others name by file and position."""
-    if not others.num_rows:
-        return rows
-    kept = _numbers(
-        engine,
-        "SELECT r.n FROM (SELECT *, row_number() OVER () - 1 AS n FROM rows) r ANTI JOIN others o "
-        f"ON r.{FILE} = o.{FILE} AND r.{POSITION} = o.{POSITION} ORDER BY r.n",
-        rows=rows.select([FILE, POSITION]),
-        others=others.select([FILE, POSITION]),
-    )[0]
-    return rows.take(kept)
+    places = [FILE, POSITION]
+    numbered = rows.select(places).append_column("_row", _numbers(rows))
+    left = numbered.join(others.select(places), places, join_type="left anti", use_threads=False)
+    return rows.take(left["_row"])
 
 
-def _numbers(engine: duckdb.DuckDBPyConnection, query: str, **tables: pa.Table) -> list[pa.ChunkedArray]:
-    """Ask a question about tables whose answer is row numbers: instants would come back in the zone of the engine."""
-    for name, table in tables.items():
-        engine.register(name, table)
-    try:
-        return [column.cast(pa.int64()) for column in engine.sql(query).to_arrow_table().columns]
-    finally:
-        for name in tables:
-            engine.unregister(name)
+def _numbers(rows: pa.Table) -> pa.Array:
+    return pa.array(range(rows.num_rows), pa.int64())
 
 
 def _micros(column: pa.ChunkedArray) -> pa.ChunkedArray:

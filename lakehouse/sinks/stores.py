@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
-import duckdb
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.domain import Domain, Gold
 from lakehouse.sinks.merge import latest_per_key, merge_newer, merge_whole, only_in
-from lakehouse.sinks.recent import RecentRows, fetch, open_engine, rows_in
+from lakehouse.sinks.recent import RecentRows, fetch, rows_in
 from lakehouse.spans import Spans
 
 Rows = TypeVar("Rows")
@@ -149,12 +148,11 @@ class Memory:
         try:
             for rows in self.tables.values():
                 rows.begin(spark)
-            with open_engine() as engine:
-                store = MemoryStore(spark, domain, self.tables, engine, said, self._committer)
-                try:
-                    yield store
-                finally:
-                    store.close()
+            store = MemoryStore(spark, domain, self.tables, said, self._committer)
+            try:
+                yield store
+            finally:
+                store.close()
         except BaseException:
             for rows in self.tables.values():
                 rows.forget()
@@ -168,7 +166,6 @@ class MemoryStore(Store[pa.Table]):
         spark: the session.
         domain: whose tables.
         tables: the rows at hand by table.
-        engine: compares rows.
         said: properties of every snapshot.
         committer: its one thread commits.
     """
@@ -178,12 +175,11 @@ class MemoryStore(Store[pa.Table]):
         spark: SparkSession,
         domain: Domain,
         tables: Mapping[str, RecentRows],
-        engine: duckdb.DuckDBPyConnection,
         said: Mapping[str, str],
         committer: Executor,
     ) -> None:
         super().__init__(spark, domain)
-        self._tables, self._engine, self._said, self._committer = tables, engine, said, committer
+        self._tables, self._said, self._committer = tables, said, committer
         self._waiting: list[Future[None]] = []
         self._failed = False
 
@@ -191,20 +187,20 @@ class MemoryStore(Store[pa.Table]):
         """Compute the newest of each key from the rows at hand too, and write those that differ."""
         domain = self.domain
         silver = self._tables[domain.silver.name]
-        silver.read(self.spark, self._engine, needed.joined(touched.rows))  # one read for what is merged into and for what gold is made of
-        present = self._frame(silver.read(self.spark, self._engine, touched).select(list(domain.silver.names)))
+        silver.read(self.spark, needed.joined(touched.rows))  # one read for what is merged into and for what gold is made of
+        present = self._frame(silver.read(self.spark, touched).select(list(domain.silver.names)))
         both = domain.to_silver(accepted).unionByName(present).coalesce(1)
         newest = fetch(latest_per_key(both, domain.silver, domain.contract.version))
-        silver.replace(self.spark, self._engine, newest, touched, self._said, self.then)
+        silver.replace(self.spark, newest, touched, self._said, self.then)
 
     def touching(self, gold: Gold, near: Spans) -> Touching:
         """Look them up."""
-        rows = self._tables[gold.table.name].read(self.spark, self._engine, near).select([self.domain.entity, gold.starts, gold.ends])
+        rows = self._tables[gold.table.name].read(self.spark, near).select([self.domain.entity, gold.starts, gold.ends])
         return [(entity, start, end) for entity, start, end in zip(*(column.to_pylist() for column in rows.columns), strict=True)]
 
     def silver(self, span: Spans) -> pa.Table:
         """Look them up."""
-        return self._tables[self.domain.silver.name].read(self.spark, self._engine, span)
+        return self._tables[self.domain.silver.name].read(self.spark, span)
 
     def make(self, gold: Gold, rows: pa.Table, span: Spans) -> pa.Table:
         """Compute it at once."""
@@ -218,7 +214,7 @@ class MemoryStore(Store[pa.Table]):
     def replace(self, gold: Gold, made: pa.Table, span: Spans) -> None:
         """Write those that differ."""
         rows = self._within(gold, made, span)
-        self._tables[gold.table.name].replace(self.spark, self._engine, rows, span, self._said, self.then, vanishing=gold.grows is not None)
+        self._tables[gold.table.name].replace(self.spark, rows, span, self._said, self.then, vanishing=gold.grows is not None)
 
     def then(self, work: Callable[[], None]) -> None:
         """Have it done after what waits already, unless that fails."""
@@ -244,7 +240,7 @@ class MemoryStore(Store[pa.Table]):
             raise
 
     def _within(self, gold: Gold, rows: pa.Table, span: Spans) -> pa.Table:
-        return rows_in(self._engine, rows, span, self.domain.entity, gold.starts, gold.ends or gold.starts)
+        return rows_in(rows, span, self.domain.entity, gold.starts, gold.ends or gold.starts)
 
     def _frame(self, rows: pa.Table) -> DataFrame:
         return self.spark.createDataFrame(rows).coalesce(1)

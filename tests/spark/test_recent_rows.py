@@ -1,11 +1,10 @@
 """Rows kept in memory and written by row deltas: the table must hold what a dictionary holds, read by Spark and by PyIceberg."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pyarrow as pa
 import pytest
 from py4j.protocol import Py4JJavaError
@@ -14,7 +13,7 @@ from pyspark.sql import SparkSession
 from lakehouse.catalog import open_catalog, spark_catalog_conf
 from lakehouse.schema import Column, Table
 from lakehouse.settings import Settings
-from lakehouse.sinks.recent import RecentRows, open_engine
+from lakehouse.sinks.recent import RecentRows
 from lakehouse.sinks.row_delta import NotByDelta, runs
 from lakehouse.sinks.tables import create_missing
 from lakehouse.spans import Spans
@@ -37,12 +36,6 @@ def session(spark: SparkSession, tmp_path: Path) -> SparkSession:
     for name, value in spark_catalog_conf(Settings(home=tmp_path)).items():
         session.conf.set(name, value)
     return session
-
-
-@pytest.fixture
-def engine() -> Iterator[duckdb.DuckDBPyConnection]:
-    with open_engine() as engine:
-        yield engine
 
 
 def recent(table: Table) -> RecentRows:
@@ -98,9 +91,7 @@ def some_rows(chance: random.Random, span: Spans) -> dict[Key, Value]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_table_written_from_memory_holds_what_was_wanted(
-    session: SparkSession, engine: duckdb.DuckDBPyConnection, tmp_path: Path, seed: int
-) -> None:
+def test_a_table_written_from_memory_holds_what_was_wanted(session: SparkSession, tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     target = table()
     create_missing(session, [target])
@@ -111,7 +102,7 @@ def test_a_table_written_from_memory_holds_what_was_wanted(
         wanted = some_rows(chance, span)
         vanishing = chance.random() < 0.5
         before = within(expected, span)
-        changed = rows.replace(session, engine, arrow(wanted), span, {"weir.said": "x"}, at_once, vanishing)
+        changed = rows.replace(session, arrow(wanted), span, {"weir.said": "x"}, at_once, vanishing)
         assert changed == any(before.get(key) != value for key, value in wanted.items()) or (vanishing and before.keys() - wanted.keys())
         if vanishing:
             expected = {key: value for key, value in expected.items() if key not in before}
@@ -130,48 +121,44 @@ def test_a_table_written_from_memory_holds_what_was_wanted(
     assert len({row["file"] for row in vectors}) == len(vectors)
 
 
-def test_another_writer_within_the_span_is_a_conflict_and_its_rows_stay(
-    session: SparkSession, engine: duckdb.DuckDBPyConnection, tmp_path: Path
-) -> None:
+def test_another_writer_within_the_span_is_a_conflict_and_its_rows_stay(session: SparkSession, tmp_path: Path) -> None:
     target = table()
     create_missing(session, [target])
     hour = START + timedelta(hours=3)
     span = Spans.of([("hanoi", START, START + timedelta(hours=5))])
     rows = recent(target)
     rows.begin(session)
-    rows.replace(session, engine, arrow({("hanoi", hour): (hour.date(), 1.0, 1)}), span, {}, at_once)
+    rows.replace(session, arrow({("hanoi", hour): (hour.date(), 1.0, 1)}), span, {}, at_once)
     rows.begin(session)
     session.sql("UPDATE lh.silver.recent SET value = 2")
     files = {file for file in (tmp_path / "warehouse").rglob("*") if file.suffix in (".parquet", ".puffin")}
     with pytest.raises(Py4JJavaError, match="ValidationException"):
-        rows.replace(session, engine, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, {}, at_once)
+        rows.replace(session, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, {}, at_once)
     assert read(session) == {("hanoi", hour): (hour.date(), 2.0, 1)}
     assert {file for file in (tmp_path / "warehouse").rglob("*") if file.suffix in (".parquet", ".puffin")} == files, "files left behind"
     rows.forget()
     rows.begin(session)
-    assert rows.replace(session, engine, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, {}, at_once)
+    assert rows.replace(session, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, {}, at_once)
     assert read(session) == {("hanoi", hour): (hour.date(), 3.0, 1)}
 
 
-def test_another_writer_elsewhere_is_none_and_its_rows_are_seen_next(session: SparkSession, engine: duckdb.DuckDBPyConnection) -> None:
+def test_another_writer_elsewhere_is_none_and_its_rows_are_seen_next(session: SparkSession) -> None:
     target = table()
     create_missing(session, [target])
     near, far = START, START + timedelta(days=70)
     rows = recent(target)
     rows.begin(session)
     session.sql(f"INSERT INTO lh.silver.recent VALUES ('hanoi', TIMESTAMP '{far:%Y-%m-%d %H:%M:%S}+00:00', DATE '2024-03-07', 5, 5)")
-    assert rows.replace(session, engine, arrow({("hanoi", near): (near.date(), 1.0, 1)}), Spans.of([("hanoi", near, near)]), {}, at_once)
+    assert rows.replace(session, arrow({("hanoi", near): (near.date(), 1.0, 1)}), Spans.of([("hanoi", near, near)]), {}, at_once)
     rows.begin(session)
-    assert rows.read(session, engine, Spans.of([("hanoi", far, far)]))["value"].to_pylist() == [5.0]
+    assert rows.read(session, Spans.of([("hanoi", far, far)]))["value"].to_pylist() == [5.0]
     assert len(read(session)) == 2
 
 
 @pytest.mark.parametrize(
     "partitioned_by", [(), ("years(day)",), ("months(ts)",), ("days(ts)",), ("hours(ts)",), ("years(ts)", "days(day)")]
 )
-def test_rows_lie_in_the_partitions_that_spark_would_put_them_in(
-    session: SparkSession, engine: duckdb.DuckDBPyConnection, partitioned_by: tuple[str, ...]
-) -> None:
+def test_rows_lie_in_the_partitions_that_spark_would_put_them_in(session: SparkSession, partitioned_by: tuple[str, ...]) -> None:
     target = table(partitioned_by)
     create_missing(session, [target])
     span = Spans.of([(place, START, START + timedelta(hours=HOURS)) for place in PLACES])
@@ -180,7 +167,7 @@ def test_rows_lie_in_the_partitions_that_spark_would_put_them_in(
     rows = recent(target)
     rows.begin(session)
     span = Spans.of([(place, datetime(1960, 1, 1, tzinfo=UTC), START + timedelta(hours=HOURS)) for place in PLACES])
-    rows.replace(session, engine, arrow(wanted), span, {}, at_once)
+    rows.replace(session, arrow(wanted), span, {}, at_once)
     parts = "partition" if partitioned_by else "1 AS partition"
     query = f"SELECT {parts}, sum(record_count) AS rows FROM lh.silver.recent.files GROUP BY 1 ORDER BY 1"
     ours = session.sql(query).collect()
