@@ -2,7 +2,7 @@
 
 An unknown field is a producer of a newer version, or a mistake of one: it stops nothing. The names are found where rows are
 judged (`apply`), not where they are appended: bronze's pass over Kafka for the next offsets parses no message, and reading the
-keys there more than doubled it. What was counted is kept in a file of the home, so that it can be told with the stream dead.
+keys there doubled it. What was counted is kept in a file of the home, so that it can be told with the stream dead.
 """
 
 import json
