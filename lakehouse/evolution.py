@@ -63,9 +63,9 @@ class NarrowedSchema(LakehouseError, Fatal):
 
     def __init__(self, refusals: Sequence[Refusal]) -> None:
         super().__init__(
-            # The way out first: `weir status` shows the beginning of the line.
-            "This version would lose what the tables hold; nothing was written. Run the version that wrote them, or restore what is gone, "
-            "or publish a new version of the topic under a new WEIR_HOME: "
+            # The way out first, and short: `weir status` shows 300 characters of a part's last line.
+            "This version would lose what the tables hold; nothing was written. Run the version that wrote them, restore what is gone, or "
+            "publish a new version of the topic under a new WEIR_HOME: "
             f"{'; '.join(map(str, refusals))}. A column of your own, which weir did not make, is left alone where it takes nulls and is "
             f"not named in the table's property {COLUMNS_PROPERTY}."
         )

@@ -40,10 +40,13 @@ def session(spark: SparkSession, tmp_path: Path) -> SparkSession:
 def test_table_of_an_older_version_gets_columns_types_comments_and_format_and_keeps_its_rows(session: SparkSession) -> None:
     session.sql("CREATE NAMESPACE lh.silver")
     session.sql(
-        f"CREATE TABLE {NOW.name} (a STRING, c INT COMMENT 'rows') USING iceberg TBLPROPERTIES ('format-version' = '2', 'weir.key' = 'a')"
+        f"CREATE TABLE {NOW.name} (a STRING, c INT COMMENT 'rows') USING iceberg TBLPROPERTIES "
+        "('format-version' = '2', 'write.delete.mode' = 'merge-on-read', 'weir.key' = 'a')"
     )
-    session.sql(f"INSERT INTO {NOW.name} VALUES ('old', 1), ('older', 2)")
+    session.sql(f"INSERT INTO {NOW.name} SELECT /*+ COALESCE(1) */ * FROM VALUES ('old', 1), ('older', 2)")
     session.sql(f"DELETE FROM {NOW.name} WHERE a = 'older'")
+    deletes = session.sql(f"SELECT file_format FROM {NOW.name}.delete_files").collect()
+    assert [row["file_format"] for row in deletes] == ["PARQUET"]  # of the older format, in the way of a deletion vector
     with capture_logs() as logs:
         create_missing(session, [NOW])
     assert {(one["table"], one["what"], one["named"]) for one in logs} >= {

@@ -151,7 +151,8 @@ def test_another_topic_has_a_contract_of_its_own() -> None:
 
 
 def test_error_names_what_was_found_and_the_ways_out_in_one_line() -> None:
-    # `weir status` shows the last line of a driver's log.
-    said = str(NarrowedSchema(compare_table(present(*WHOLE, ("d", "double"), ours="a,b,c,d"), TABLE)[1]))
-    assert "lh.silver.x column d: found DOUBLE, expected none" in said and "nothing was written" in said
-    assert "WEIR_HOME" in said and "\n" not in said
+    refusals = compare_table(present(*WHOLE, ("d", "double"), ours="a,b,c,d"), TABLE)[1]
+    said = str(NarrowedSchema(refusals))
+    assert "\n" not in said
+    # What `weir status` shows of a driver that ended so.
+    assert all(part in said[:290] for part in ("nothing was written", "WEIR_HOME", "lh.silver.x column d: found DOUBLE, expected none"))
