@@ -9,7 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC
 from typing import Any
 
@@ -27,6 +27,7 @@ from lakehouse.sinks.merge import latest_per_key, merge_rows
 from lakehouse.sinks.row_delta import NotByDelta
 from lakehouse.sinks.stores import Memory, MergeStore, Rows, Store, Touching
 from lakehouse.spans import Spans
+from lakehouse.unknown_fields import MOST_NAMES, UNKNOWN, unknown_names
 
 log = structlog.get_logger("weir.stream")
 
@@ -54,6 +55,7 @@ class Applied:
         late: accepted rows that were behind the domain's watermark when Kafka took them.
         touched: the spans of silver that the accepted rows lie in.
         offsets: first and last offset of the rows, by topic and partition.
+        unknown: messages by the field that they hold and the contract does not know.
     """
 
     rows_in: int = 0
@@ -62,6 +64,7 @@ class Applied:
     late: int = 0
     touched: Spans = field(default_factory=lambda: Spans(()))
     offsets: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def accepted(self) -> int:
@@ -95,7 +98,7 @@ def apply(
         What the rows were; empty when there were none.
     """
     spark, phases = rows.sparkSession, phases or Phases()
-    judged = with_verdict(rows, domain.rules)
+    judged = with_verdict(rows, domain.rules, f"{unknown_names(domain.contract)} AS {UNKNOWN}")
     with phases.timed("judge"), _conf(spark, ONE_TASK):
         few = judged.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
     if few.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
@@ -111,7 +114,7 @@ def apply(
     judged.persist()
     try:
         with phases.timed("judge"):
-            met = _summarize(_grouped(judged, domain))
+            met = replace(_summarize(_grouped(judged, domain)), unknown=_unknown(judged))
         judge(met)
         said = _said(properties, met)
         with _conf(spark, _as_properties(said)):
@@ -252,8 +255,8 @@ def _grouped(judged: DataFrame, domain: Domain) -> Iterable[Mapping[str, Any]]:
 
 def _each(few: pa.Table, domain: Domain) -> Iterable[Mapping[str, Any]]:
     """Give each row as a group of its own."""
-    names = ["topic", "partition", RULE, WARNINGS, "entity", "first", "first_offset", "arrived"]
-    rows = few.select(["topic", "partition", RULE, WARNINGS, domain.entity, domain.event_time, "kafka_offset", "kafka_ts"])
+    names = ["topic", "partition", RULE, WARNINGS, UNKNOWN, "entity", "first", "first_offset", "arrived"]
+    rows = few.select(["topic", "partition", RULE, WARNINGS, UNKNOWN, domain.entity, domain.event_time, "kafka_offset", "kafka_ts"])
     return [
         {
             **row,
@@ -266,11 +269,18 @@ def _each(few: pa.Table, domain: Domain) -> Iterable[Mapping[str, Any]]:
     ]
 
 
+def _unknown(judged: DataFrame) -> dict[str, int]:
+    """Count the fields that the contract does not know; those that most messages hold, since a message may make up names."""
+    names = judged.select(F.explode(UNKNOWN).alias("name")).groupBy("name").agg(F.count(F.lit(1)).alias("rows"))
+    return {row["name"]: row["rows"] for row in names.orderBy(F.desc("rows"), "name").limit(2 * MOST_NAMES).collect()}
+
+
 def _summarize(groups: Iterable[Mapping[str, Any]]) -> Applied:
     """Add up groups of rows that are alike: see `_grouped`."""
     rows_in = 0
     rejected: Counter[str] = Counter()
     warned: Counter[str] = Counter()
+    unknown: Counter[str] = Counter()
     touched = []
     late = 0
     offsets: dict[str, dict[str, tuple[int, int]]] = {}
@@ -280,6 +290,7 @@ def _summarize(groups: Iterable[Mapping[str, Any]]) -> Applied:
             partitions = offsets.setdefault(group["topic"], {})
             first, last = partitions.get(str(group["partition"]), (group["first_offset"], group["last_offset"]))
             partitions[str(group["partition"])] = (min(first, group["first_offset"]), max(last, group["last_offset"]))
+        unknown.update(group.get(UNKNOWN) or ())
         if group[RULE] is not None:
             rejected[group[RULE]] += group["rows"]
             continue
@@ -287,7 +298,7 @@ def _summarize(groups: Iterable[Mapping[str, Any]]) -> Applied:
         touched.append((group["entity"], group["first"], group["last"]))
         for name in group[WARNINGS]:
             warned[name] += group["rows"]
-    return Applied(rows_in, dict(rejected), dict(warned), late, Spans.of(touched), offsets)
+    return Applied(rows_in, dict(rejected), dict(warned), late, Spans.of(touched), offsets, dict(unknown))
 
 
 def _said(properties: Mapping[str, str], met: Applied) -> dict[str, str]:

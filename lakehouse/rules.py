@@ -52,11 +52,16 @@ def contract_rules(contract: Contract) -> list[Rule]:
     ]
 
 
-def with_verdict(rows: DataFrame, rules: Sequence[Rule]) -> DataFrame:
-    """Add the first broken rejecting rule (`_rule`, null when accepted), and the names of broken warnings (`_warnings`). Row-wise."""
+def with_verdict(rows: DataFrame, rules: Sequence[Rule], *also: str) -> DataFrame:
+    """Add the first broken rejecting rule (`_rule`, null when accepted), and the names of broken warnings (`_warnings`). Row-wise.
+
+    Columns that are named `also`, as SQL, come with them: a select of their own would be one more plan to analyse.
+    """
     rejecting = " ".join(f"WHEN {rule.broken} THEN '{rule.name}'" for rule in rules if rule.level == "reject")
     warning = ", ".join(f"CASE WHEN {rule.broken} THEN '{rule.name}' END" for rule in rules if rule.level == "warn")
-    return rows.selectExpr("*", f"CASE {rejecting} END AS {RULE}", f"CAST(array_compact(array({warning})) AS ARRAY<STRING>) AS {WARNINGS}")
+    return rows.selectExpr(
+        "*", f"CASE {rejecting} END AS {RULE}", f"CAST(array_compact(array({warning})) AS ARRAY<STRING>) AS {WARNINGS}", *also
+    )
 
 
 def with_reason(rejected: DataFrame, rules: Sequence[Rule]) -> DataFrame:

@@ -19,6 +19,9 @@ TABLE_PROPERTIES = {
     "write.metadata.previous-versions-max": "50",
 }
 
+# Which columns weir made, separated by commas; see `evolution.py`.
+COLUMNS_PROPERTY = "weir.columns"
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -67,16 +70,22 @@ class Table:
         """
         return "3" if self.key else "2"
 
+    @property
+    def all_properties(self) -> dict[str, str]:
+        """The properties that the table has: everybody's, what weir notes of it, and its own, of which the last wins."""
+        noted = {
+            "format-version": self.format_version,
+            "weir.grain": self.grain,
+            "weir.key": ",".join(self.key),
+            COLUMNS_PROPERTY: ",".join(self.names),
+        }
+        return TABLE_PROPERTIES | noted | self.properties
+
     def ddl(self) -> str:
         """Write the statement that creates the table where it is missing."""
         columns = ",\n  ".join(f"{c.name} {c.type} COMMENT {quote(c.about)}" for c in self.columns)
         partitioning = f"\nPARTITIONED BY ({', '.join(self.partitioned_by)})" if self.partitioned_by else ""
-        properties = (
-            TABLE_PROPERTIES
-            | {"format-version": self.format_version, "weir.grain": self.grain, "weir.key": ",".join(self.key)}
-            | self.properties
-        )
-        pairs = ", ".join(f"{quote(k)} = {quote(v)}" for k, v in properties.items())
+        pairs = ", ".join(f"{quote(k)} = {quote(v)}" for k, v in self.all_properties.items())
         return (
             f"CREATE TABLE IF NOT EXISTS {self.name} (\n  {columns}\n) USING iceberg{partitioning}\n"
             f"COMMENT {quote(self.grain)}\nTBLPROPERTIES ({pairs})"

@@ -62,6 +62,11 @@ QUERY_INPUT_ROWS = Counter("weir_query_input_rows_total", "Rows that a query rea
 QUERY_ROWS_OUT = Counter("weir_query_rows_out_total", "Rows that a query appended, or accepted for its MERGE", ["query"])
 REJECTS = Counter("weir_rejects_total", "Rows that went to lh.ops.rejects, by the rule they break", ["query", "reason"])
 WARNINGS = Counter("weir_warnings_total", "Rows that were kept although they are unusual, by rule", ["query", "rule"])
+UNKNOWN_FIELDS = Counter(
+    "weir_unknown_fields_total",
+    "Messages with a field that the contract does not know, by the field; twenty names, the others as one",
+    ["query", "field"],
+)
 QUERY_BATCH_SECONDS = Histogram("weir_query_batch_seconds", "Time that one micro-batch took", ["query"], buckets=BATCH_BUCKETS)
 LATE_ROWS = Counter(
     "weir_late_rows_total", "Accepted rows whose hour was behind the watermark (48 h before Kafka took them) on arrival", ["query"]

@@ -29,6 +29,7 @@ from lakehouse.sinks.fenced_append import Mark, newest_mark
 from lakehouse.sinks.tables import create_missing, ensure_tables, write_dimensions
 from lakehouse.spark import jvm_pid, open_spark
 from lakehouse.topics import ensure_topic, topic_id
+from lakehouse.unknown_fields import UnknownFields, unknown_fields_file
 from streaming import bronze, refine, resume
 from streaming.breaker import Breaker, Limit
 from streaming.checkpoints import HadoopFolder, Position, check_topics, claim, examine, tidy
@@ -137,6 +138,8 @@ class Driver:
             self._spark.stop()
 
     def _queries(self, spark: SparkSession, domain: Domain, check: Callable[[], None], available_now: bool) -> list[Supervised]:
+        unknown = UnknownFields(unknown_fields_file(self._settings.home, self._name), domain.contract)
+
         def before_append() -> None:
             check()
             self._check_topic(domain)
@@ -160,7 +163,14 @@ class Driver:
             folder = HadoopFolder(spark, self._settings.checkpoint(me.name))
             examine(folder, me.name, self._name, is_kafka=False)
             self._own(folder, me.name, {})
-            body = me.guard(refine.refine_body(self._build, self._report, self._breaker.judge, self._settings.compact_after))
+            refining = refine.refine_body(
+                self._build,
+                self._report,
+                self._breaker.judge,
+                self._settings.compact_after,
+                lambda met: unknown.note(met.unknown, met.offsets),
+            )
+            body = me.guard(refining)
             rows = refine.read_bronze(spark, domain, self._settings)
             return self._in_pool(spark, me, lambda: refine.start_refine(rows, domain, self._settings, body, available_now))
 

@@ -35,6 +35,7 @@ class BatchReport:
         rejected: rows by the rule that rejected them.
         warned: rows by the warning they broke.
         late: rows behind the watermark on arrival.
+        unknown: messages by the field that the contract does not know.
         compacted: the table that was compacted after it.
         seconds: in all.
         phases: of these, by phase.
@@ -47,6 +48,7 @@ class BatchReport:
     rejected: Mapping[str, int] = field(default_factory=dict)
     warned: Mapping[str, int] = field(default_factory=dict)
     late: int = 0
+    unknown: Mapping[str, int] = field(default_factory=dict)
     compacted: str = ""
     seconds: float = 0.0
     phases: Phases = field(default_factory=Phases)

@@ -1,6 +1,6 @@
 """How do bronze rows get into silver and gold? One query per domain reads bronze as a stream and calls `apply`."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
@@ -37,6 +37,7 @@ def refine_body(
     report: Callable[[BatchReport], None],
     judge: Callable[[int, Applied], None] = lambda _, __: None,
     compact_after: int = 0,
+    note: Callable[[Applied], Mapping[str, int]] = lambda _: {},
 ) -> Body:
     """Give the body of the query.
 
@@ -45,6 +46,7 @@ def refine_body(
         report: is told what each micro-batch was.
         judge: is told a micro-batch's id and what its rows are before they are applied; raises when they must not be.
         compact_after: micro-batches into a table after which its small files are joined; 0 leaves them.
+        note: is told the same before `judge`; gives the unknown fields that it counted.
     """
     last = build()
     compactor = Compactor(last, compact_after)
@@ -58,7 +60,13 @@ def refine_body(
         last = domain
         with timed(query_name(domain), batch_id, report) as batch:
             properties = batch_properties(query_name(domain), batch_id)
-            met = apply(rows, domain, properties, lambda met: judge(batch_id, met), memory, batch.phases)
+
+            def look(met: Applied) -> None:
+                # First: unknown fields may be why too many rows are bad.
+                batch.unknown = note(met)
+                judge(batch_id, met)
+
+            met = apply(rows, domain, properties, look, memory, batch.phases)
             batch.rows_in, batch.rows_out = met.rows_in, met.accepted
             batch.rejected, batch.warned, batch.late = met.rejected, met.warned, met.late
             with batch.phases.timed("compact"):

@@ -26,6 +26,8 @@ def report_batch(batch: BatchReport) -> None:
             metrics.REJECTS.labels(batch.query, rule).inc(rows)
         for rule, rows in batch.warned.items():
             metrics.WARNINGS.labels(batch.query, rule).inc(rows)
+        for name, rows in batch.unknown.items():
+            metrics.UNKNOWN_FIELDS.labels(batch.query, name).inc(rows)
 
 
 def report_progress(query: str, seconds: Mapping[str, float]) -> None:

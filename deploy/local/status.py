@@ -9,12 +9,14 @@ with the reason beside it. `show` prints them.
     tables     table, rows, last_commit, age_seconds, files
     freshness  city, newest_ts_utc, newest_retrieved_ts, age_seconds   (of the hourly fact; the age of the newest hour's start)
     rejects    total, by_rule
+    unknown_fields  domain, field, messages, first_seen, last_seen: fields of messages that the contract does not know
     sources    source, last_success, every_minutes, is_late, upstream (unknown, new, nothing new, late), upstream_changed, says,
                problem, failing (location, since, reason): what the polls noted
     paths      home, warehouse, checkpoints, catalog, logs
 """
 
 from collections import Counter
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +54,7 @@ def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
         "tables_say": says,
         "freshness": _freshness(settings, facts, moment),
         "rejects": _rejects(settings, tables),
+        "unknown_fields": _unknown_fields(settings),
         "sources": _sources(settings, moment),
         "paths": {
             "home": str(settings.home),
@@ -144,6 +147,13 @@ def _rejects(settings: Settings, tables: list[dict[str, Any]]) -> dict[str, Any]
         return {"total": total, "by_rule": {}}
     rules = Counter(_scan(settings, REJECTS, ("rule",)).column("rule").to_pylist())
     return {"total": total, "by_rule": dict(rules.most_common())}
+
+
+def _unknown_fields(settings: Settings) -> list[dict[str, Any]]:
+    from lakehouse.unknown_fields import read_unknown_fields, unknown_fields_file
+
+    held = read_unknown_fields(unknown_fields_file(settings.home, DOMAIN))
+    return [{"domain": DOMAIN, "field": name, **asdict(seen)} for name, seen in sorted(held.items())]
 
 
 def _sources(settings: Settings, now: datetime) -> list[dict[str, Any]]:
@@ -263,6 +273,13 @@ def show(found: dict[str, Any]) -> None:
     if found["rejects"]["total"]:
         rules = " · ".join(f"{rule} {count:,}" for rule, count in found["rejects"]["by_rule"].items())
         console.print(f"\nrejects {found['rejects']['total']:,}: {rules}", soft_wrap=True)
+    for field in found["unknown_fields"]:
+        since = f"since {_short(field['first_seen'])}, last {_short(field['last_seen'])}"
+        # The name comes from a message: what a terminal would obey is escaped.
+        named = _plain(repr(field["field"]))
+        console.print(
+            f"\n[yellow]unknown field[/yellow] {named} of {field['domain']}: {field['messages']:,} messages {since}", soft_wrap=True
+        )
     console.print()
     paths = _grid("path", "where")
     for name, where in found["paths"].items():

@@ -44,14 +44,13 @@ def merge_newer(rows: DataFrame, domain: Domain, changed: Spans) -> None:
     def rank(alias: str) -> str:
         return f"struct({', '.join(f'{alias}.{name}' for name in (version, *others))})"
 
-    _merge(
-        rows, table, _bounds(changed, domain.entity, domain.event_time), [f"WHEN MATCHED AND {rank('s')} > {rank('t')} THEN UPDATE SET *"]
-    )
+    bounds = _bounds(changed, domain.entity, domain.event_time)
+    _merge(rows, table, bounds, [f"WHEN MATCHED AND {rank('s')} > {rank('t')} THEN {_update(table)}"])
 
 
 def merge_rows(rows: DataFrame, table: Table, bounds: str = "") -> None:
     """MERGE rows, one per key: insert the new, update those in which a column differs."""
-    _merge(rows, table, bounds, [f"WHEN MATCHED AND NOT ({_same(table)}) THEN UPDATE SET *"])
+    _merge(rows, table, bounds, [f"WHEN MATCHED AND NOT ({_same(table)}) THEN {_update(table)}"])
 
 
 def merge_whole(rows: DataFrame, gold: Gold, entity: str, span: Spans) -> None:
@@ -63,14 +62,12 @@ def merge_whole(rows: DataFrame, gold: Gold, entity: str, span: Spans) -> None:
     present = only_in(rows.sparkSession.table(table.name), span, entity, gold.starts, gold.ends)
     gone = present.join(rows.select(*table.key), on=list(table.key), how="left_anti").withColumn(GONE, F.lit(True))
     source = rows.withColumn(GONE, F.lit(False)).unionByName(gone)
-    assignments = ", ".join(f"{name} = s.{name}" for name in table.names)
-    values = ", ".join(f"s.{name}" for name in table.names)
     _merge(
         source,
         table,
         "",
-        [f"WHEN MATCHED AND s.{GONE} THEN DELETE", f"WHEN MATCHED AND NOT ({_same(table)}) THEN UPDATE SET {assignments}"],
-        insert=f"WHEN NOT MATCHED AND NOT s.{GONE} THEN INSERT ({', '.join(table.names)}) VALUES ({values})",
+        [f"WHEN MATCHED AND s.{GONE} THEN DELETE", f"WHEN MATCHED AND NOT ({_same(table)}) THEN {_update(table)}"],
+        unless=f"s.{GONE}",
     )
 
 
@@ -107,12 +104,19 @@ def _any(conditions: Iterable[str]) -> str:
     return "(" + (" OR ".join(f"({condition})" for condition in conditions) or "false") + ")"
 
 
-def _merge(rows: DataFrame, table: Table, bounds: str, matched: Iterable[str], insert: str = "WHEN NOT MATCHED THEN INSERT *") -> None:
+def _update(table: Table) -> str:
+    """Columns by name: a table may have one of somebody's own, which stays as it is, and is null in a new row."""
+    return f"UPDATE SET {', '.join(f'{name} = s.{name}' for name in table.names)}"
+
+
+def _merge(rows: DataFrame, table: Table, bounds: str, matched: Iterable[str], unless: str = "false") -> None:
     source = f"weir_{table.name.replace('.', '_')}"  # one name per table: merges of two tables may run beside each other
     rows.createOrReplaceTempView(source)
     keys = " AND ".join(f"t.{name} <=> s.{name}" if table.name.startswith("lh.ops.") else f"t.{name} = s.{name}" for name in table.key)
     on = f"{keys} AND {bounds}" if bounds else keys
-    rows.sparkSession.sql(f"MERGE INTO {table.name} t USING {source} s ON {on}\n" + "\n".join(matched) + f"\n{insert}")
+    values = ", ".join(f"s.{name}" for name in table.names)
+    insert = f"WHEN NOT MATCHED AND NOT {unless} THEN INSERT ({', '.join(table.names)}) VALUES ({values})"
+    rows.sparkSession.sql(f"MERGE INTO {table.name} t USING {source} s ON {on}\n" + "\n".join([*matched, insert]))
 
 
 def _same(table: Table) -> str:

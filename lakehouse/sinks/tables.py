@@ -1,14 +1,30 @@
-"""How do tables come into being? Created where missing, never altered in silence."""
+"""How do tables come into being, and keep up with their specification? Created where missing, never altered in silence."""
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
+import structlog
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
 from lakehouse.domain import Domain
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.schema import REJECTS, Table
+from lakehouse.evolution import (
+    CONTRACT_PROPERTY,
+    NarrowedSchema,
+    Present,
+    Refusal,
+    compare_contract,
+    compare_table,
+    contract_property,
+)
+from lakehouse.schema import REJECTS, Column, Table
 from lakehouse.sinks.merge import merge_rows
+
+log = structlog.get_logger("weir.tables")
 
 
 class OtherEdition(LakehouseError, Fatal):
@@ -22,32 +38,91 @@ class OtherEdition(LakehouseError, Fatal):
 
 
 def ensure_tables(spark: SparkSession, domain: Domain) -> None:
-    """Create the domain's tables where they are missing; refuse gold that was made by another edition of its rules."""
-    gold = [g.table for g in domain.gold]
-    create_missing(spark, [domain.bronze, domain.silver, REJECTS, *gold, *(table for table, _ in domain.dimensions)])
+    """Create the domain's tables where they are missing, and bring those that are there to their specification.
+
+    Raises:
+        OtherEdition: gold was made by another edition of its rules. Nothing was written.
+        NarrowedSchema: the specification or the contract holds less than a table does. Nothing was written.
+    """
+    contract = {CONTRACT_PROPERTY: contract_property(domain.contract)}
+    edition = {f"weir.{what}": value for what, value in domain.edition.items()}
+    gold = [_with_properties(g.table, edition) for g in domain.gold]
+    tables = [
+        _with_properties(domain.bronze, contract),
+        domain.silver,
+        REJECTS,
+        *gold,
+        *(table for table, _ in domain.dimensions),
+    ]
+    present = look(spark, tables)
     for table in gold:
-        present = {row.key: row.value for row in spark.sql(f"SHOW TBLPROPERTIES {table.name}").collect()}
         for what, expected in domain.edition.items():
-            found = present.get(f"weir.{what}")
-            if found is None:
-                spark.sql(f"ALTER TABLE {table.name} SET TBLPROPERTIES ('weir.{what}' = '{expected}')")
-            elif found != expected:
+            found = present[table.name].properties.get(f"weir.{what}", expected) if table.name in present else expected
+            if found != expected:
                 raise OtherEdition(table.name, what, found, expected)
+    bronze = present.get(domain.bronze.name)
+    narrowed = compare_contract(bronze.properties.get(CONTRACT_PROPERTY), domain.contract, domain.bronze.name) if bronze else []
+    _bring(spark, tables, present, narrowed)
 
 
 def create_missing(spark: SparkSession, tables: Iterable[Table]) -> None:
-    """Create tables, and their namespaces, where they are missing."""
+    """Create tables, and their namespaces, where they are missing; bring those that are there to their specification.
+
+    Raises:
+        NarrowedSchema: a specification holds less than its table does. Nothing was written.
+    """
     wanted = list(tables)
-    for namespace in sorted({table.namespace for table in wanted}):
+    _bring(spark, wanted, look(spark, wanted), [])
+
+
+def look(spark: SparkSession, tables: Iterable[Table]) -> dict[str, Present]:
+    """Read columns and properties of those tables that are there, by name."""
+    jvm: Any = spark._jvm
+    iceberg = jvm.org.apache.iceberg.spark
+    found = {}
+    for table in tables:
+        if not spark.catalog.tableExists(table.name):
+            continue
+        held = iceberg.Spark3Util.loadIcebergTable(spark._jsparkSession, table.name)
+        fields = StructType.fromJson(json.loads(iceberg.SparkSchemaUtil.convert(held.schema()).json())).fields
+        columns = tuple(Column(f.name, f.dataType.simpleString(), f.metadata.get("comment", "")) for f in fields)
+        version = {"format-version": str(held.operations().current().formatVersion())}
+        not_null = frozenset(f.name for f in fields if not f.nullable)
+        found[table.name] = Present(columns, dict(held.properties()) | version, not_null)
+    return found
+
+
+def _bring(spark: SparkSession, tables: Sequence[Table], present: Mapping[str, Present], narrowed: Iterable[Refusal]) -> None:
+    """Refuse, or create and alter; never in silence."""
+    compared = [compare_table(present[table.name], table) for table in tables if table.name in present]
+    refusals = [*narrowed, *(refusal for _, refused in compared for refusal in refused)]
+    if refusals:
+        raise NarrowedSchema(refusals)
+    missing = [table for table in tables if table.name not in present]
+    for namespace in sorted({table.namespace for table in missing}):
         spark.sql(f"CREATE NAMESPACE IF NOT EXISTS {namespace}")
-    for table in wanted:
+    for table in missing:
         spark.sql(table.ddl())
+    for alteration in (one for alterations, _ in compared for one in alterations):
+        spark.sql(alteration.sql)
+        log.info(
+            "table altered",
+            table=alteration.table,
+            what=alteration.what,
+            named=alteration.named,
+            found=alteration.found,
+            expected=alteration.expected,
+        )
+
+
+def _with_properties(table: Table, properties: Mapping[str, str]) -> Table:
+    return replace(table, properties={**table.properties, **properties})
 
 
 def write_dimensions(spark: SparkSession, domain: Domain) -> None:
     """Bring the static tables to the rows of the configuration; repeating it changes nothing and commits nothing."""
     for table, rows in domain.dimensions:
-        present = {tuple(row) for row in spark.table(table.name).collect()}
+        present = {tuple(row) for row in spark.table(table.name).select(*table.names).collect()}
         if present == set(rows):
             continue
         merge_rows(relation(spark, table, rows), table)

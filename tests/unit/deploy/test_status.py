@@ -8,7 +8,9 @@ import pytest
 
 from deploy.local.doctor import examine
 from deploy.local.status import collect, show
+from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.settings import Settings
+from lakehouse.unknown_fields import UnknownFields, unknown_fields_file
 from streaming.supervisor import QueryState, write_states
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -46,6 +48,25 @@ def test_status_names_the_query_that_is_stopped_and_why(tmp_path: Path, capsys: 
     told = capsys.readouterr().out
     assert "stopped silver.air_quality_hourly_clean since 2026-01-02 03:01:00, 2 restarts: too many rejects [30 %]" in told
     assert "running" not in told
+
+
+def test_status_names_fields_that_the_contract_does_not_know_with_nothing_running(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    counted = UnknownFields(unknown_fields_file(tmp_path, "air_quality"), HOURLY, lambda: NOW)
+    counted.note({"nh3": 1234, "\x1b[2J": 1}, {})
+    found = json.loads(json.dumps(collect(Settings(home=tmp_path), NOW)))
+    assert found["unknown_fields"][1] == {
+        "domain": "air_quality",
+        "field": "nh3",
+        "messages": 1234,
+        "first_seen": "2026-01-02T03:04:05Z",
+        "last_seen": "2026-01-02T03:04:05Z",
+    }
+    show(found)
+    told = capsys.readouterr().out
+    assert "unknown field 'nh3' of air_quality: 1,234 messages since 2026-01-02 03:04:05, last 2026-01-02 03:04:05" in told
+    assert "\x1b" not in told
 
 
 def test_doctor_finds_nothing_wrong_with_a_home_that_was_never_used(tmp_path: Path) -> None:

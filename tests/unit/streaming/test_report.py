@@ -18,12 +18,14 @@ def value(name: str, query: str, **labels: str) -> float:
 def test_metrics_are_the_sum_of_the_micro_batches() -> None:
     for batch_id in range(2):
         batch = BatchReport("silver.a", batch_id, rows_in=10, rows_out=7, rejected={"off_hour": 3}, warned={"few_measures": 1}, late=4)
+        batch.unknown = {"nh3": 2}
         with batch.phases.timed("judge"):
             pass
         report_batch(batch)
     assert value("weir_query_input_rows_total", "silver.a") == 20
     assert value("weir_query_rows_out_total", "silver.a") == 14
     assert value("weir_rejects_total", "silver.a", reason="off_hour") == 6
+    assert value("weir_unknown_fields_total", "silver.a", field="nh3") == 4
     assert value("weir_late_rows_total", "silver.a") == 8
     assert value("weir_query_phase_seconds_count", "silver.a", phase="judge") == 2
     assert value("weir_query_last_commit_timestamp_seconds", "silver.a") > 0

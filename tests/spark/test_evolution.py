@@ -1,0 +1,100 @@
+"""Do tables that an older version made become what the specification says, and is nothing touched where it is refused?"""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+from structlog.testing import capture_logs
+
+from lakehouse.catalog import spark_catalog_conf
+from lakehouse.evolution import NarrowedSchema
+from lakehouse.schema import Column, Table
+from lakehouse.settings import Settings
+from lakehouse.sinks.merge import merge_rows
+from lakehouse.sinks.row_delta import DeltaWriter
+from lakehouse.sinks.tables import create_missing, look, relation
+
+NOW = Table(
+    "lh.silver.x",
+    "one row per a",
+    ("a",),
+    (
+        Column("a", "STRING", "the key"),
+        Column("b", "DOUBLE", "air [µg/m³]"),
+        Column("c", "BIGINT", "it's rows"),
+        Column("d", "TIMESTAMP", "when"),
+    ),
+)
+
+
+@pytest.fixture
+def session(spark: SparkSession, tmp_path: Path) -> SparkSession:
+    session = spark.newSession()
+    for key, value in spark_catalog_conf(Settings(home=tmp_path)).items():
+        session.conf.set(key, value)
+    return session
+
+
+def test_table_of_an_older_version_gets_columns_types_comments_and_format_and_keeps_its_rows(session: SparkSession) -> None:
+    session.sql("CREATE NAMESPACE lh.silver")
+    session.sql(
+        f"CREATE TABLE {NOW.name} (a STRING, c INT COMMENT 'rows') USING iceberg TBLPROPERTIES "
+        "('format-version' = '2', 'write.delete.mode' = 'merge-on-read', 'weir.key' = 'a')"
+    )
+    session.sql(f"INSERT INTO {NOW.name} SELECT /*+ COALESCE(1) */ * FROM VALUES ('old', 1), ('older', 2)")
+    session.sql(f"DELETE FROM {NOW.name} WHERE a = 'older'")
+    deletes = session.sql(f"SELECT file_format FROM {NOW.name}.delete_files").collect()
+    assert [row["file_format"] for row in deletes] == ["PARQUET"]  # of the older format, in the way of a deletion vector
+    with capture_logs() as logs:
+        create_missing(session, [NOW])
+    assert {(one["table"], one["what"], one["named"]) for one in logs} >= {
+        (NOW.name, "column added", "b"),
+        (NOW.name, "column added", "d"),
+        (NOW.name, "column widened", "c"),
+        (NOW.name, "comment changed", "c"),
+        (NOW.name, "property set", "format-version"),
+    }
+    held = look(session, [NOW])[NOW.name]
+    assert [(c.name, c.type.upper(), c.about) for c in held.columns] == [(c.name, c.type, c.about) for c in NOW.columns]
+    assert held.properties.items() >= NOW.all_properties.items()
+    DeltaWriter(session, NOW).refresh()  # raises NotByDelta where order or format are not the specification's
+    when = datetime(2024, 3, 1, tzinfo=UTC)
+    merge_rows(relation(session, NOW, [("old", 1.5, 3, when), ("new", None, 1 << 40, when)]), NOW)
+    rows = session.table(NOW.name).select("a", "b", "c").orderBy("a").collect()
+    assert [tuple(row) for row in rows] == [("new", None, 1 << 40), ("old", 1.5, 3)]
+    with capture_logs() as logs:
+        create_missing(session, [NOW])
+    assert logs == []
+
+
+def test_column_of_somebodys_own_survives_and_does_not_stop_what_is_written(session: SparkSession) -> None:
+    appended = replace(NOW, name="lh.bronze.x", key=())
+    create_missing(session, [NOW, appended])
+    for table in (NOW, appended):
+        session.sql(f"ALTER TABLE {table.name} ADD COLUMN own STRING AFTER a")
+    longer = [replace(table, columns=(*table.columns, Column("e", "DOUBLE"))) for table in (NOW, appended)]
+    create_missing(session, longer)
+    when = datetime(2024, 3, 1, tzinfo=UTC)
+    merge_rows(relation(session, longer[0], [("x", 1.0, 1, when, 2.5)]), longer[0])
+    session.sql(f"UPDATE {NOW.name} SET own = 'mine'")
+    merge_rows(relation(session, longer[0], [("x", 1.0, 2, when, 2.5), ("y", 1.0, 1, when, 2.5)]), longer[0])
+    relation(session, longer[1], [("x", 1.0, 1, when, 2.5)]).writeTo(appended.name).append()
+    assert [tuple(r) for r in session.table(NOW.name).select("a", "own", "c", "e").orderBy("a").collect()] == [
+        ("x", "mine", 2, 2.5),
+        ("y", None, 1, 2.5),
+    ]
+    assert [tuple(r) for r in session.table(appended.name).select("a", "own", "e").collect()] == [("x", None, 2.5)]
+
+
+def test_nothing_is_altered_or_made_where_one_table_is_refused(session: SparkSession) -> None:
+    create_missing(session, [NOW])
+    before = look(session, [NOW])
+    narrower = replace(NOW, columns=(*NOW.columns[:2], Column("c", "STRING", "now a text"), Column("f", "DOUBLE")))
+    other = replace(NOW, name="lh.gold.y")
+    with pytest.raises(
+        NarrowedSchema, match=r"lh\.silver\.x column c: found BIGINT, expected STRING; .* column d: found TIMESTAMP, expected none"
+    ):
+        create_missing(session, [other, narrower])
+    assert look(session, [NOW, other]) == before
