@@ -20,14 +20,21 @@ from lakehouse.spans import Spans
 # A micro-batch that reaches more rows than this is done by Spark; and more are not kept for the next one.
 MOST_ROWS = 200_000
 MOST_INT = (1 << 63) - 1
+MICROS_PER_DAY = 86_400_000_000
 
 
 def rows_in(rows: pa.Table, span: Spans, entity: str, starts: str, ends: str) -> pa.Table:
-    """Keep the rows that overlap a span of their entity, both ends included: what `only_in` does for a DataFrame."""
+    """Keep the rows that overlap a span of their entity, both ends included: what `only_in` does for a DataFrame.
+
+    Raises:
+        NotByDelta: so many entities over so long a time that they do not fit one number.
+    """
     if not rows.num_rows or not span:
         return rows.slice(0, 0)
     since, until = (pa.array([row[n] for row in span.rows], INSTANT).cast(pa.int64()) for n in (1, 2))
     least, most = pc.min(since).as_py(), pc.max(until).as_py()
+    if len(span.entities) * (most - least + 3) > MOST_INT:
+        raise NotByDelta(f"{len(span.entities)} entities over {(most - least) // MICROS_PER_DAY} days")
 
     # Entity and time become one number, in which the spans are sorted: the first span that ends at or after a row's start is the
     # only one that can hold it first.
@@ -89,6 +96,7 @@ class RecentRows:
         self._snapshot: int | None = None
         self._rows: pa.Table | None = None
         self._spans = Spans(())
+        self._waits = False
 
     def begin(self, spark: SparkSession) -> None:
         """Look whether another writer has changed the table, and forget its rows then.
@@ -102,6 +110,7 @@ class RecentRows:
         if snapshot != self._snapshot or (self._rows is not None and self._rows.num_rows > MOST_ROWS):
             self.forget()
         self._snapshot = snapshot
+        self._waits = False
 
     def forget(self) -> None:
         """Keep no rows."""
@@ -115,10 +124,12 @@ class RecentRows:
             span: where.
 
         Raises:
-            NotByDelta: there are too many.
+            NotByDelta: there are too many; or they are not at hand, and a commit waits that the table may not show yet.
         """
         missing = self._spans.missing(span)
         if missing or self._rows is None:
+            if self._waits:
+                raise NotByDelta(f"{self.table.name} would be read beside a commit")
             try:
                 self._fetch(spark, _with_margin(missing))
             except NotByDelta:
@@ -157,6 +168,7 @@ class RecentRows:
         def settle() -> None:
             self._snapshot = commit()  # None is no table's snapshot here: the next `begin` forgets
 
+        self._waits = True
         later(settle)
         return True
 
