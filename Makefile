@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check unit spark system bench bench-quick bench-lock lock clean
+.PHONY: help setup demo test test-long check unit spark system bench bench-quick bench-lock lock cds clean
 
 PYTHON_IN := .venv/bin/python
 PYTEST := $(PYTHON_IN) -m pytest
@@ -54,7 +54,10 @@ bench-lock: setup ## write bench/peer/jars.lock anew from the jars.in beside it
 lock: setup ## write the three lock files anew from pyproject.toml, requirements-build.in and jars.in (UPGRADE=1: newest versions)
 	@deploy/local/lock.sh $(if $(UPGRADE),--upgrade)
 
-clean: ## remove .venv, .jars and caches; data (.weir) stays
+cds: setup ## an archive of the driver's classes (some 210 MB), so that drivers start sooner (FORCE=1: anew)
+	@$(PYTHON_IN) -m deploy.local.class_archive $(if $(FORCE),--force)
+
+clean: ## remove .venv, .jars (with the archive of make cds) and caches; data (.weir) stays
 	@echo "removing .venv .jars and caches; .weir stays"
 	@rm -rf .venv .jars .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

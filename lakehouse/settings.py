@@ -91,6 +91,10 @@ class Settings(BaseSettings):
         32, ge=0, description="micro-batches into a table after which its small files are joined; 0 leaves that to maintenance"
     )
     spark_java_options: str = Field("", description="more options of the driver's JVM, such as -XX:TieredStopAtLevel=1 for a short run")
+    cds_archive: bool = Field(
+        True,
+        description="start the driver's JVM from the archive of its classes, where `make cds` has made one",
+    )
     reject_limit_percent: float = Field(
         10, ge=0, le=100, description="rejects among a domain's last rows, in percent, above which silver and gold stop (100: never)"
     )

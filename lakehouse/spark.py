@@ -1,11 +1,13 @@
 """How is Spark set up? One session for every program; each setting with the reason it is there."""
 
+import os
 import tempfile
 from pathlib import Path
 
 from pyspark.sql import SparkSession
 
 from lakehouse.catalog import spark_catalog_conf
+from lakehouse.class_archive import archive_options
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.settings import Settings
 
@@ -21,6 +23,9 @@ class JarsMissing(LakehouseError, Fatal):
 
 def spark_conf(settings: Settings) -> dict[str, str]:
     """Give the whole configuration of a session."""
+    jars, own_options = driver_jars(settings), settings.spark_java_options.split()
+    # The environment decides which Java starts, whatever the settings say: Spark's scripts read JAVA_HOME and PATH.
+    archive = archive_options(jars, os.environ, own_options) if settings.cds_archive else []
     conf = {
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
         "spark.sql.defaultCatalog": "lh",
@@ -47,11 +52,11 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.ui.showConsoleProgress": "false",
         "spark.driver.memory": settings.spark_driver_memory,
         # A fixed order: the class-data archive of the JVM depends on it.
-        "spark.driver.extraClassPath": ":".join(str(jar) for jar in _jars(settings)),
+        "spark.driver.extraClassPath": ":".join(str(jar) for jar in jars),
         # HDFS: a file's close waits this long for its block; the default of 400 ms triples a micro-batch.
         "spark.hadoop.dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "10",
         "spark.driver.extraJavaOptions": " ".join(
-            ["-XX:+UseParallelGC", f"-Dlog4j2.configurationFile={LOG4J.as_uri()}", *settings.spark_java_options.split()]
+            ["-XX:+UseParallelGC", f"-Dlog4j2.configurationFile={LOG4J.as_uri()}", *archive, *own_options]
         ),
     }
     if settings.enable_yarn_defaults:
@@ -80,8 +85,14 @@ def jvm_pid(spark: SparkSession) -> int:
     return int(gateway.proc.pid)
 
 
-def _jars(settings: Settings) -> list[Path]:
-    folder = Path(settings.jars_path) / "spark"
+def driver_jars(settings: Settings) -> list[Path]:
+    """List the jars that go before Spark's on the driver's class path, in a fixed order and by the paths of the files themselves.
+
+    Raises:
+        JarsMissing: there is none.
+    """
+    # Resolved, because the class-data archive holds the paths: by way of a link that has gone it would not fit.
+    folder = (Path(settings.jars_path) / "spark").resolve()
     jars = sorted(folder.glob("*.jar"))
     if not jars:
         raise JarsMissing(folder)

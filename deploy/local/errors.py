@@ -110,6 +110,17 @@ class PartFailed(DeployError, Retryable):
         self.part, self.reason, self.log = part, reason, log
 
 
+class ArchiveNotMade(DeployError, Retryable):
+    """The run that was to leave an archive of the driver's classes left none."""
+
+    def __init__(self, what: str, reason: str) -> None:
+        super().__init__(
+            f"No archive of the driver's classes was made: {what} ({reason}). Drivers start without one; `make cds` tries again, "
+            f"`weir doctor` checks this machine."
+        )
+        self.what, self.reason = what, reason
+
+
 class StartFailed(DeployError, Fatal):
     """The agent could not start the stack; the message is the agent's own."""
 

@@ -65,7 +65,7 @@ def stop_process(process: ProcessKey, grace_seconds: float) -> bool:
         os.kill(process.pid, signal.SIGTERM)
     ended = wait_gone(process, grace_seconds)
     if ended:
-        _wait_group_empty(process.pid, CHILDREN_SECONDS)
+        wait_group_empty(process.pid, CHILDREN_SECONDS)
     kill_group(process)
     if not ended:
         wait_gone(process, 10)
@@ -84,10 +84,14 @@ def kill_group(leader: ProcessKey) -> None:
         os.killpg(leader.pid, signal.SIGKILL)
 
 
-def _wait_group_empty(leader: int, seconds: float) -> None:
+def wait_group_empty(leader: int, seconds: float) -> bool:
+    """Wait until no process of a group runs, at most so long; say whether that is so."""
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and any(_in_group(process, leader) for process in psutil.process_iter()):
+    while any(_in_group(process, leader) for process in psutil.process_iter()):
+        if time.monotonic() >= deadline:
+            return False
         time.sleep(0.05)
+    return True
 
 
 def _in_group(process: psutil.Process, leader: int) -> bool:
