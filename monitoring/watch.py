@@ -4,8 +4,8 @@ Nothing here is told by a query: lag comes from what was committed and the broke
 (`freshness.py`). Ages and lags in seconds grow between two looks, as they are taken against the clock of each answer.
 
 **What it costs is bounded.** A look is repeated no sooner than after 199 times the processor time that it took, so the four
-together take at most 2 % of one core, however often the page is asked for and however long the tables' histories become;
-`weir_watch_age_seconds` says how old the look is. What cannot be read has no sample, and `weir_watch_known` is 0: a number that
+together take at most 2 % of one core, however often the page is asked for; but an answer is never older than 30 s, since an alert
+that comes minutes late is none. `weir_watch_age_seconds` says how old the look is. What cannot be read has no sample, and `weir_watch_known` is 0: a number that
 is not known is never a zero.
 """
 
@@ -30,7 +30,7 @@ from monitoring.lag import BRONZE_QUERY, SILVER_QUERY, Lag, LagUnknown, TopicLag
 
 # A look that took a second of the processor is repeated after 199: half a percent of the time for each of the four.
 REST = 199.0
-LEAST_SECONDS = 1.0
+LEAST_SECONDS, MOST_SECONDS = 1.0, 30.0
 
 log = structlog.get_logger("weir.metrics")
 _T = TypeVar("_T")
@@ -43,7 +43,7 @@ class Look(Generic[_T]):
         what: its name in the metrics.
         ask: looks; whatever it raises means that it is not known now.
         clock: seconds, never back.
-        cost: seconds of the processor that this process has used.
+        cost: seconds of the processor that this thread has used.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Look(Generic[_T]):
         what: str,
         ask: Callable[[], _T],
         clock: Callable[[], float] = time.monotonic,
-        cost: Callable[[], float] = time.process_time,
+        cost: Callable[[], float] = time.thread_time,
     ) -> None:
         self.what = what
         self._ask, self._clock, self._cost = ask, clock, cost
@@ -72,7 +72,8 @@ class Look(Generic[_T]):
                 log.warning("not known", what=self.what, reason=problem)
             self._problem, self._looked_at = problem, self._clock()
             # One that waits in vain for a broker costs no processor, but the page's time.
-            rest = max(LEAST_SECONDS, 0.0 if self._is_first else REST * (self._cost() - used), self._looked_at - began)
+            earned = 0.0 if self._is_first else REST * (self._cost() - used)
+            rest = max(LEAST_SECONDS, min(earned, MOST_SECONDS), self._looked_at - began)
             self._is_first = False
             self._next = self._looked_at + rest
         return self._found

@@ -20,6 +20,7 @@ from lakehouse.sinks.recent import RecentRows, fetch, rows_in
 from lakehouse.spans import Spans
 
 Rows = TypeVar("Rows")
+WARM_CALLS = 10
 Touching = list[tuple[str, datetime, datetime]]
 
 
@@ -127,8 +128,14 @@ class Memory:
     def __init__(self, domain: Domain) -> None:
         # Commits one after the other, while the next table is computed: most of a commit is waiting for files and the catalog.
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weir-commit")
+        self._calls = 0
         tables = [(gold.table, gold.starts, gold.ends) for gold in domain.gold] + [(domain.silver, domain.event_time, "")]
         self.tables = {table.name: RecentRows(table, domain.entity, starts, ends) for table, starts, ends in tables}
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether so many micro-batches went before that many more are to be expected."""
+        return self._calls >= WARM_CALLS
 
     @contextmanager
     def store(self, spark: SparkSession, domain: Domain, said: Mapping[str, str]) -> Iterator["MemoryStore"]:
@@ -145,6 +152,7 @@ class Memory:
         Raises:
             NotByDelta: one of the tables, or so many rows, must be written by MERGE; also raised out of the block.
         """
+        self._calls += 1
         try:
             for rows in self.tables.values():
                 rows.begin(spark)

@@ -14,7 +14,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 from lakehouse.settings import Settings
 from monitoring.freshness import BY_CITY, CityHour, most_behind, read_cities, read_facts
 from monitoring.metrics import WATCHED
-from monitoring.watch import LEAST_SECONDS, REST, Look, Watch
+from monitoring.watch import LEAST_SECONDS, MOST_SECONDS, REST, Look, Watch
 from tests.pipeline import write_locations
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
@@ -129,6 +129,22 @@ def test_of_a_thousand_cities_the_most_behind_are_told() -> None:
     hours = [CityHour(f"city{n:04}", NOW - timedelta(minutes=n)) for n in range(1000)]
     told = most_behind(hours, [one.city for one in hours if one.city != "city0999"], 3)
     assert [one.city for one in told] == ["city0998", "city0997", "city0996"]
+
+
+def test_a_look_that_costs_much_is_still_repeated_soon_enough_for_an_alert() -> None:
+    now, used, looks = 0.0, 0.0, []
+
+    def ask() -> int:
+        nonlocal now, used
+        now, used = now + 5, used + 5
+        looks.append(now)
+        return len(looks)
+
+    look = Look("tables", ask, lambda: now, lambda: used)
+    while now < 300:
+        look.found()
+        now += 1
+    assert max(later - earlier for earlier, later in zip(looks, looks[1:], strict=False)) <= MOST_SECONDS + 6
 
 
 def test_a_look_takes_a_bounded_share_of_the_processor() -> None:
