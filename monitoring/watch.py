@@ -5,8 +5,8 @@ Nothing here is told by a query: lag comes from what was committed and the broke
 
 **What it costs is bounded.** A look is repeated no sooner than after 199 times the processor time that it took, so the four
 together take at most 2 % of one core, however often the page is asked for; but an answer is never older than 30 s, since an alert
-that comes minutes late is none. `weir_watch_age_seconds` says how old the look is. What cannot be read has no sample, and `weir_watch_known` is 0: a number that
-is not known is never a zero.
+that comes minutes late is none. `weir_watch_age_seconds` says how old the look is. What cannot be read has no sample, and
+`weir_watch_known` is 0: a number that is not known is never a zero.
 """
 
 import threading
