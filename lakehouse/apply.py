@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC
 from typing import Any
 
 import pyarrow as pa
@@ -25,7 +24,7 @@ from lakehouse.rules import REASON, RULE, WARNINGS, with_reason, with_verdict
 from lakehouse.schema import REJECTS
 from lakehouse.sinks.merge import latest_per_key, merge_rows
 from lakehouse.sinks.row_delta import NotByDelta
-from lakehouse.sinks.stores import Memory, MergeStore, Rows, Store, Touching
+from lakehouse.sinks.stores import Memory, MergeStore, Rows, Store, Touching, aware
 from lakehouse.spans import Spans
 from lakehouse.unknown_fields import MOST_NAMES, UNKNOWN, unknown_names
 
@@ -113,7 +112,7 @@ def apply(
         judge(met)
         said = _said(properties, met)
         # Read and judged once: what follows starts from these rows.
-        with _conf(spark, for_few):
+        with _conf(spark, for_few | _as_properties(said)):
             _write_few(spark.createDataFrame(few).coalesce(1), met, domain, memory, said, phases)
         return met
     judged.persist()
@@ -121,9 +120,8 @@ def apply(
         with phases.timed("judge"):
             met = replace(_summarize(_grouped(judged, domain)), unknown=_unknown(judged))
         judge(met)
-        said = _said(properties, met)
-        with _conf(spark, _as_properties(said)):
-            _write(judged, met, MergeStore(spark, domain), said, phases)
+        with _conf(spark, _as_properties(_said(properties, met))):
+            _write(judged, met, MergeStore(spark, domain), phases)
         return met
     finally:
         judged.unpersist()
@@ -135,19 +133,18 @@ def _write_few(judged: DataFrame, met: Applied, domain: Domain, memory: Memory |
     if memory is not None:
         try:
             with memory.store(spark, domain, said) as store:
-                _write(judged, met, store, said, phases)
+                _write(judged, met, store, phases)
             return
         except NotByDelta as reason:
             log.debug("merged", why=str(reason))
-    with _conf(spark, _as_properties(said)):
-        _write(judged, met, MergeStore(spark, domain, one_task=True), said, phases)
+    _write(judged, met, MergeStore(spark, domain, one_task=True), phases)
 
 
-def _write(judged: DataFrame, met: Applied, store: Store[Rows], said: Mapping[str, str], phases: Phases) -> None:
-    """Write rejects, silver and gold, in this order; each step may be repeated."""
+def _write(judged: DataFrame, met: Applied, store: Store[Rows], phases: Phases) -> None:
+    """Write rejects, silver and gold, in this order; each step may be repeated. The session holds what every snapshot says."""
     domain = store.domain
     if met.rejected:
-        with phases.timed("rejects"), _conf(store.spark, _as_properties(said)):
+        with phases.timed("rejects"):
             merge_rows(_to_rejects(judged, domain), REJECTS)
     if met.touched:
         with phases.timed("reach"):
@@ -254,8 +251,7 @@ def _grouped(judged: DataFrame, domain: Domain) -> Iterable[Mapping[str, Any]]:
         )
         .collect()
     )
-    # Spark hands out instants in the zone of this process, without saying so.
-    return [{**g.asDict(), **{name: g[name] and g[name].astimezone(UTC) for name in ("first", "last")}} for g in groups]
+    return [{**g.asDict(), **{name: g[name] and aware(g[name]) for name in ("first", "last")}} for g in groups]
 
 
 def _each(few: pa.Table, domain: Domain) -> Iterable[Mapping[str, Any]]:
@@ -326,8 +322,8 @@ def _as_properties(said: Mapping[str, str]) -> dict[str, str]:
 def _conf(spark: SparkSession, wanted: Mapping[str, str]) -> Iterator[None]:
     """Hold settings of a session for a block; a streaming micro-batch has a session of its own."""
     # Asking for a setting that is not there raises in the JVM, which costs more than a commit's worth of time for all of them.
-    held = spark._jsparkSession.conf()
-    before = {name: spark.conf.get(name) if held.contains(name) else None for name in wanted}
+    known = spark._jsparkSession.conf()
+    before = {name: spark.conf.get(name) if known.contains(name) else None for name in wanted}
     for name, value in wanted.items():
         spark.conf.set(name, value)
     try:

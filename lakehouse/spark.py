@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import SparkSession
 
@@ -83,6 +84,12 @@ def jvm_pid(spark: SparkSession) -> int:
     gateway = spark.sparkContext._gateway
     assert gateway is not None  # a session that runs has one
     return int(gateway.proc.pid)
+
+
+def iceberg_table(spark: SparkSession, name: str) -> Any:  # noqa: ANN401 - the JVM's objects have no types
+    """Load Iceberg's own object of a table, as it is now."""
+    jvm: Any = spark._jvm
+    return jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, name)
 
 
 def driver_jars(settings: Settings) -> list[Path]:

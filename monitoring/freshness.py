@@ -29,7 +29,7 @@ BY_CITY: dict[str, tuple[str, BooleanExpression]] = {
     "gold.fact_city_daily": ("date_utc", AlwaysTrue()),
 }
 LAYERS = ("bronze", "silver", "gold", "ops")
-# Newest hours are read from the data: beyond so many rows that is no longer a glance.
+# Newest hours, and the reasons of rejects, are read from the data: beyond so many rows that is no longer a glance.
 ROWS_AT_A_GLANCE = 2_000_000
 
 

@@ -49,6 +49,14 @@ def reading(location: str = "hanoi", hour: int = 0, *, version: int = 0, **measu
     }
 
 
+def session_of(spark: SparkSession, settings: Settings) -> SparkSession:
+    """Open a session whose catalog `lh` is that of a home."""
+    session = spark.newSession()
+    for name, value in spark_catalog_conf(settings).items():
+        session.conf.set(name, value)
+    return session
+
+
 class Pipeline:
     """One home with its topic.
 
@@ -66,9 +74,7 @@ class Pipeline:
     @classmethod
     def open(cls, spark: SparkSession, settings: Settings, topic: str = HOURLY.topic) -> "Pipeline":
         """Make the tables and the topic of a home."""
-        session = spark.newSession()
-        for key, value in spark_catalog_conf(settings).items():
-            session.conf.set(key, value)
+        session = session_of(spark, settings)
         domain = build_domain("air_quality", settings)
         pipeline = cls(settings, session, replace(domain, contract=replace(domain.contract, topic=topic)))
         ensure_topic(settings.kafka_bootstrap, pipeline.domain.contract, 2)

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.schema import Table
+from lakehouse.spark import iceberg_table
 
 MARK_PROPERTY = "weir.offsets"
 
@@ -77,9 +78,8 @@ def newest_mark(spark: SparkSession, table: Table) -> Mark:
     Other writers' snapshots (compaction, backfill) carry none and are walked past. Where none is left, the marks are the
     greatest offsets in the data, plus one.
     """
-    jvm: Any = spark._jvm
-    iceberg_table = jvm.org.apache.iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, table.name)
-    snapshot = iceberg_table.currentSnapshot()
+    held_table = iceberg_table(spark, table.name)
+    snapshot = held_table.currentSnapshot()
     if snapshot is None:
         return Mark()
     while snapshot is not None:
@@ -87,7 +87,7 @@ def newest_mark(spark: SparkSession, table: Table) -> Mark:
         if held:
             return Mark.from_json(held)
         parent = snapshot.parentId()
-        snapshot = None if parent is None else iceberg_table.snapshot(parent)
+        snapshot = None if parent is None else held_table.snapshot(parent)
     rows = (
         spark.table(table.name).where("topic IS NOT NULL").groupBy("topic", "partition").agg(F.max("kafka_offset").alias("last")).collect()
     )

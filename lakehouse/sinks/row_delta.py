@@ -24,6 +24,7 @@ from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.sql import SparkSession
 
 from lakehouse.schema import Table
+from lakehouse.spark import iceberg_table
 
 FILE, POSITION = "_file", "_pos"
 FORMAT = 3
@@ -59,7 +60,7 @@ class DeltaWriter:
         self._jvm = jvm
         self._iceberg = jvm.org.apache.iceberg
         self._table = table
-        self._handle = self._iceberg.spark.Spark3Util.loadIcebergTable(spark._jsparkSession, table.name)
+        self._handle = iceberg_table(spark, table.name)
         self._files: dict[str, _DataFile] = {}
         self._snapshot: int | None = None
         # What the schema and the partition spec say, by their ids: asking column by column is some hundred calls into the JVM.

@@ -24,6 +24,11 @@ WARM_CALLS = 10
 Touching = list[tuple[str, datetime, datetime]]
 
 
+def aware(instant: datetime) -> datetime:
+    """Give an instant that Spark handed out its zone: it comes in the zone of this process, without saying so."""
+    return instant.astimezone(UTC)
+
+
 class Store(ABC, Generic[Rows]):
     """Where one call of `apply` reads and writes; `Rows` is what it holds rows in."""
 
@@ -93,7 +98,7 @@ class MergeStore(Store[DataFrame]):
     def touching(self, gold: Gold, near: Spans) -> Touching:
         """Collect them."""
         rows = only_in(self.spark.table(gold.table.name), near, self.domain.entity, gold.starts, gold.ends)
-        return [(row[0], _aware(row[1]), _aware(row[2])) for row in rows.select(self.domain.entity, gold.starts, gold.ends).collect()]
+        return [(row[0], aware(row[1]), aware(row[2])) for row in rows.select(self.domain.entity, gold.starts, gold.ends).collect()]
 
     def silver(self, span: Spans) -> DataFrame:
         """Plan a scan of them."""
@@ -134,7 +139,7 @@ class Memory:
 
     @property
     def is_warm(self) -> bool:
-        """Whether so many micro-batches went before that many more are to be expected."""
+        """Whether so many micro-batches were written from here that many more are to be expected."""
         return self._calls >= WARM_CALLS
 
     @contextmanager
@@ -152,7 +157,6 @@ class Memory:
         Raises:
             NotByDelta: one of the tables, or so many rows, must be written by MERGE; also raised out of the block.
         """
-        self._calls += 1
         try:
             for rows in self.tables.values():
                 rows.begin(spark)
@@ -161,6 +165,7 @@ class Memory:
                 yield store
             finally:
                 store.close()
+            self._calls += 1
         except BaseException:
             for rows in self.tables.values():
                 rows.forget()
@@ -252,8 +257,3 @@ class MemoryStore(Store[pa.Table]):
 
     def _frame(self, rows: pa.Table) -> DataFrame:
         return self.spark.createDataFrame(rows).coalesce(1)
-
-
-def _aware(instant: datetime) -> datetime:
-    """Spark hands out instants in the zone of this process, without saying so."""
-    return instant.astimezone(UTC)

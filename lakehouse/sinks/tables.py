@@ -23,6 +23,7 @@ from lakehouse.evolution import (
 )
 from lakehouse.schema import REJECTS, Column, Table
 from lakehouse.sinks.merge import merge_rows
+from lakehouse.spark import iceberg_table
 
 log = structlog.get_logger("weir.tables")
 
@@ -78,13 +79,13 @@ def create_missing(spark: SparkSession, tables: Iterable[Table]) -> None:
 def look(spark: SparkSession, tables: Iterable[Table]) -> dict[str, Present]:
     """Read columns and properties of those tables that are there, by name."""
     jvm: Any = spark._jvm
-    iceberg = jvm.org.apache.iceberg.spark
+    to_spark = jvm.org.apache.iceberg.spark.SparkSchemaUtil
     found = {}
     for table in tables:
         if not spark.catalog.tableExists(table.name):
             continue
-        held = iceberg.Spark3Util.loadIcebergTable(spark._jsparkSession, table.name)
-        fields = StructType.fromJson(json.loads(iceberg.SparkSchemaUtil.convert(held.schema()).json())).fields
+        held = iceberg_table(spark, table.name)
+        fields = StructType.fromJson(json.loads(to_spark.convert(held.schema()).json())).fields
         columns = tuple(Column(f.name, f.dataType.simpleString(), f.metadata.get("comment", "")) for f in fields)
         version = {"format-version": str(held.operations().current().formatVersion())}
         not_null = frozenset(f.name for f in fields if not f.nullable)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from lakehouse.catalog import open_catalog, spark_catalog_conf
+from lakehouse.catalog import open_catalog
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.compact import Compactor
@@ -13,11 +13,8 @@ from lakehouse.spans import Spans
 FIRST = datetime(2024, 3, 1, tzinfo=UTC)
 
 
-def test_many_small_files_become_few_and_hold_the_same_rows(spark: SparkSession, tmp_path: Path) -> None:
+def test_many_small_files_become_few_and_hold_the_same_rows(session: SparkSession, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    session = spark.newSession()
-    for key, value in spark_catalog_conf(settings).items():
-        session.conf.set(key, value)
     domain = build_domain("air_quality", settings)
     ensure_tables(session, domain)
     name = domain.silver.name

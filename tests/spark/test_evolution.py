@@ -2,16 +2,13 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 from structlog.testing import capture_logs
 
-from lakehouse.catalog import spark_catalog_conf
 from lakehouse.evolution import NarrowedSchema
 from lakehouse.schema import Column, Table
-from lakehouse.settings import Settings
 from lakehouse.sinks.merge import merge_rows
 from lakehouse.sinks.row_delta import DeltaWriter
 from lakehouse.sinks.tables import create_missing, look, relation
@@ -27,14 +24,6 @@ NOW = Table(
         Column("d", "TIMESTAMP", "when"),
     ),
 )
-
-
-@pytest.fixture
-def session(spark: SparkSession, tmp_path: Path) -> SparkSession:
-    session = spark.newSession()
-    for key, value in spark_catalog_conf(Settings(home=tmp_path)).items():
-        session.conf.set(key, value)
-    return session
 
 
 def test_table_of_an_older_version_gets_columns_types_comments_and_format_and_keeps_its_rows(session: SparkSession) -> None:

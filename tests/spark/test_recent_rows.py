@@ -10,7 +10,7 @@ import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from lakehouse.catalog import open_catalog, spark_catalog_conf
+from lakehouse.catalog import open_catalog
 from lakehouse.schema import Column, Table
 from lakehouse.settings import Settings
 from lakehouse.sinks.recent import RecentRows
@@ -28,14 +28,6 @@ COLUMNS = (Column("place", "STRING"), Column("ts", "TIMESTAMP"), Column("day", "
 
 def table(partitioned_by: tuple[str, ...] = ("months(ts)",), key: tuple[str, ...] = ("place", "ts")) -> Table:
     return Table("lh.silver.recent", "one row per place and hour", key, COLUMNS, partitioned_by)
-
-
-@pytest.fixture
-def session(spark: SparkSession, tmp_path: Path) -> SparkSession:
-    session = spark.newSession()
-    for name, value in spark_catalog_conf(Settings(home=tmp_path)).items():
-        session.conf.set(name, value)
-    return session
 
 
 def recent(table: Table) -> RecentRows:
