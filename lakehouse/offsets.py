@@ -102,7 +102,7 @@ class Broker:
             {where.partition: answer.offset for where, answer in admin.list_partition_offsets(dict.fromkeys(partitions, spec)).items()}
             for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
         )
-        return TopicOffsets(_text_of(found[0]["topic_id"]), {partition: (first[partition], end[partition]) for partition in sorted(first)})
+        return TopicOffsets(text_of_id(found[0]["topic_id"]), {partition: (first[partition], end[partition]) for partition in sorted(first)})
 
     def _arrival(self, topic: str, partition: int, offset: int) -> datetime:
         if self._consumer is None:
@@ -165,6 +165,9 @@ def end_offsets(bootstrap: str, name: str) -> dict[int, int]:
     return {partition: end for partition, (_, end) in topic_bounds(bootstrap, name).items()}
 
 
-def _text_of(topic_id: object) -> str:
-    """Write a topic's id as Kafka itself does, and as bronze notes it: kafka-python gives a UUID's text."""
-    return base64.urlsafe_b64encode(UUID(str(topic_id)).bytes).decode().rstrip("=")
+def text_of_id(topic_id: object) -> str:
+    """Write a topic's id, which kafka-python gives as a UUID, as bronze notes it from confluent-kafka: in the alphabet with + and /.
+
+    Kafka's own tools write - and _ there. Of two spellings for one id, half of all topics would look made again.
+    """
+    return base64.b64encode(UUID(str(topic_id)).bytes).decode().rstrip("=")
