@@ -23,7 +23,7 @@ from lakehouse.parse import to_bronze
 from lakehouse.registry import build_domain
 from lakehouse.rules import RULE, with_verdict
 from lakehouse.settings import Settings
-from lakehouse.sinks.fenced_append import append_once, newest_mark
+from lakehouse.sinks.fenced_append import FencedAppend, newest_mark
 from lakehouse.sinks.merge import latest_per_key, merge_newer
 from lakehouse.sinks.stores import MergeStore
 from lakehouse.sinks.tables import create_missing
@@ -67,7 +67,7 @@ def land(spark: SparkSession, domain: Domain, settings: Settings, ids: Mapping[s
         .option("startingOffsets", json.dumps({domain.contract.topic: starts}) if starts else "earliest")
         .load()
     )
-    _say(append_once(to_bronze(messages, domain.contract), domain.bronze, ids, {}))
+    _say(FencedAppend(domain.bronze, ids).append(to_bronze(messages, domain.contract), {}))
 
 
 def refine(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping[str, str]) -> None:

@@ -7,23 +7,23 @@ are keyed by their offset, silver keeps the newer version, and gold never adds t
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 import structlog
-from pyspark.sql import DataFrame, Row, SparkSession
+from pyspark.sql import DataFrame, Row
 from pyspark.sql import functions as F
 
 from lakehouse import failpoints
 from lakehouse.domain import Domain
+from lakehouse.few_rows import COMPILED, ONE_TASK, SMALL_ROWS, session_conf
 from lakehouse.phases import Phases
 from lakehouse.rules import REASON, RULE, WARNINGS, with_reason, with_verdict
 from lakehouse.schema import REJECTS
+from lakehouse.sinks.data_files import NotFromMemory
 from lakehouse.sinks.merge import latest_per_key, merge_rows
-from lakehouse.sinks.row_delta import NotByDelta
 from lakehouse.sinks.stores import Memory, MergeStore, Rows, Store, Touching, aware
 from lakehouse.spans import Spans
 from lakehouse.unknown_fields import MOST_NAMES, UNKNOWN, unknown_names
@@ -31,20 +31,6 @@ from lakehouse.unknown_fields import MOST_NAMES, UNKNOWN, unknown_names
 log = structlog.get_logger("weir.stream")
 
 PROPERTY_PREFIX = "spark.sql.iceberg.snapshot-property."
-
-# Up to this many rows a call is done by one task at a time: a second one costs more (exchanges, scheduling) than it works.
-SMALL_ROWS = 5_000
-ONE_TASK = {
-    "spark.sql.shuffle.partitions": "1",
-    # Without them Iceberg cuts a scan into a task for every core, and shuffles before it writes.
-    "spark.sql.iceberg.read.adaptive-split-size.enabled": "false",
-    "spark.sql.iceberg.read.split-size": str(1 << 30),
-    "spark.sql.iceberg.distribution-mode": "none",
-}
-
-# A stream's small micro-batches have the same plans again and again, whose generated code is compiled once: a third off their time.
-# A plan with literals of its own (spans, offsets), and a driver that ends soon, never earn the compiling back (`lakehouse/spark.py`).
-COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +89,7 @@ def apply(
     spark, phases = rows.sparkSession, phases or Phases()
     judged = with_verdict(rows, domain.rules, f"{unknown_names(domain.contract)} AS {UNKNOWN}")
     for_few = ONE_TASK | (COMPILED if memory is not None and memory.is_warm else {})
-    with phases.timed("judge"), _conf(spark, for_few):
+    with phases.timed("judge"), session_conf(spark, for_few):
         few = judged.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
     if few.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
         return Applied()
@@ -112,7 +98,7 @@ def apply(
         judge(met)
         said = _said(properties, met)
         # Read and judged once: what follows starts from these rows.
-        with _conf(spark, for_few | _as_properties(said)):
+        with session_conf(spark, for_few | _as_properties(said)):
             _write_few(spark.createDataFrame(few).coalesce(1), met, domain, memory, said, phases)
         return met
     judged.persist()
@@ -120,7 +106,7 @@ def apply(
         with phases.timed("judge"):
             met = replace(_summarize(_grouped(judged, domain)), unknown=_unknown(judged))
         judge(met)
-        with _conf(spark, _as_properties(_said(properties, met))):
+        with session_conf(spark, _as_properties(_said(properties, met))):
             _write(judged, met, MergeStore(spark, domain), phases)
         return met
     finally:
@@ -135,7 +121,7 @@ def _write_few(judged: DataFrame, met: Applied, domain: Domain, memory: Memory |
             with memory.store(spark, domain, said) as store:
                 _write(judged, met, store, phases)
             return
-        except NotByDelta as reason:
+        except NotFromMemory as reason:
             log.debug("merged", why=str(reason))
     _write(judged, met, MergeStore(spark, domain, one_task=True), phases)
 
@@ -316,24 +302,6 @@ def _said(properties: Mapping[str, str], met: Applied) -> dict[str, str]:
 def _as_properties(said: Mapping[str, str]) -> dict[str, str]:
     """Give the settings by which Spark writes properties into the snapshots of its MERGEs."""
     return {PROPERTY_PREFIX + name: value for name, value in said.items()}
-
-
-@contextmanager
-def _conf(spark: SparkSession, wanted: Mapping[str, str]) -> Iterator[None]:
-    """Hold settings of a session for a block; a streaming micro-batch has a session of its own."""
-    # Asking for a setting that is not there raises in the JVM, which costs more than a commit's worth of time for all of them.
-    known = spark._jsparkSession.conf()
-    before = {name: spark.conf.get(name) if known.contains(name) else None for name in wanted}
-    for name, value in wanted.items():
-        spark.conf.set(name, value)
-    try:
-        yield
-    finally:
-        for name, held in before.items():
-            if held is None:
-                spark.conf.unset(name)
-            else:
-                spark.conf.set(name, held)
 
 
 def _to_rejects(judged: DataFrame, domain: Domain) -> DataFrame:

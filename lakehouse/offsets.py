@@ -102,7 +102,8 @@ class Broker:
             {where.partition: answer.offset for where, answer in admin.list_partition_offsets(dict.fromkeys(partitions, spec)).items()}
             for spec in (OffsetSpec.EARLIEST, OffsetSpec.LATEST)
         )
-        return TopicOffsets(text_of_id(found[0]["topic_id"]), {partition: (first[partition], end[partition]) for partition in sorted(first)})
+        bounds = {partition: (first[partition], end[partition]) for partition in sorted(first)}
+        return TopicOffsets(text_of_id(found[0]["topic_id"]), bounds)
 
     def _arrival(self, topic: str, partition: int, offset: int) -> datetime:
         if self._consumer is None:

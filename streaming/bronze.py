@@ -10,7 +10,7 @@ from lakehouse import failpoints
 from lakehouse.domain import Domain
 from lakehouse.parse import to_bronze
 from lakehouse.settings import Settings
-from lakehouse.sinks.fenced_append import append_once
+from lakehouse.sinks.fenced_append import FencedAppend
 from streaming.progress import BatchReport, batch_properties, timed
 
 Body = Callable[[DataFrame, int], None]
@@ -46,11 +46,13 @@ def read_topic(spark: SparkSession, domain: Domain, settings: Settings, starting
 def bronze_body(domain: Domain, topic_ids: Mapping[str, str], report: Callable[[BatchReport], None]) -> Body:
     """Give the body of the query: type the messages of a micro-batch and append those that the table does not hold yet."""
 
+    bronze = FencedAppend(domain.bronze, topic_ids)
+
     def append(messages: DataFrame, batch_id: int) -> None:
         with timed(query_name(domain), batch_id, report) as batch:
             properties = batch_properties(query_name(domain), batch_id)
             with batch.phases.timed("append"):
-                batch.rows_in = batch.rows_out = append_once(to_bronze(messages, domain.contract), domain.bronze, topic_ids, properties)
+                batch.rows_in = batch.rows_out = bronze.append(to_bronze(messages, domain.contract), properties)
         failpoints.reach("bronze.committed")
 
     return append
@@ -66,10 +68,11 @@ def start_bronze(source: DataFrame, domain: Domain, settings: Settings, body: Bo
         body: from `bronze_body`, possibly guarded by the supervisor.
         available_now: end when everything that is there now was read.
     """
-    return with_trigger(source.writeStream, query_name(domain), settings, available_now).foreachBatch(body).start()
+    every = None if available_now else settings.trigger_seconds
+    return named(source.writeStream, query_name(domain), settings, every).foreachBatch(body).start()
 
 
-def with_trigger(writer: DataStreamWriter, name: str, settings: Settings, available_now: bool) -> DataStreamWriter:
-    """Name a query, give it the checkpoint of that name, and its trigger."""
-    named = writer.queryName(name).option("checkpointLocation", settings.checkpoint(name))
-    return named.trigger(availableNow=True) if available_now else named.trigger(processingTime=f"{settings.trigger_seconds} seconds")
+def named(writer: DataStreamWriter, name: str, settings: Settings, every: float | None) -> DataStreamWriter:
+    """Name a query, give it the checkpoint of that name, and its trigger: each so many seconds, or None for what is there now."""
+    own = writer.queryName(name).option("checkpointLocation", settings.checkpoint(name))
+    return own.trigger(availableNow=True) if every is None else own.trigger(processingTime=f"{every} seconds")

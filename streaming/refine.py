@@ -11,7 +11,7 @@ from lakehouse.settings import Settings
 from lakehouse.sinks.compact import Compactor
 from lakehouse.sinks.stores import Memory
 from lakehouse.sinks.tables import write_dimensions
-from streaming.bronze import Body, with_trigger
+from streaming.bronze import Body, named
 from streaming.progress import BatchReport, batch_properties, timed
 
 
@@ -77,4 +77,5 @@ def refine_body(
 
 def start_refine(source: DataFrame, domain: Domain, settings: Settings, body: Body, available_now: bool) -> StreamingQuery:
     """Start the query; `source` is handed in, `body` comes from `refine_body`."""
-    return with_trigger(source.writeStream, query_name(domain), settings, available_now).foreachBatch(body).start()
+    every = None if available_now else settings.silver_trigger_seconds
+    return named(source.writeStream, query_name(domain), settings, every).foreachBatch(body).start()

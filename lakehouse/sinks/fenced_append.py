@@ -10,18 +10,25 @@ when the replayed batch was the first of its driver (docs/design.md, "Bronze").
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.schema import Table
+from lakehouse.few_rows import COMPILED, ONE_TASK, SMALL_ROWS, WARM_CALLS, session_conf
+from lakehouse.schema import Table, quote
+from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory
 from lakehouse.spark import iceberg_table
 
 MARK_PROPERTY = "weir.offsets"
+
+log = structlog.get_logger("weir.stream")
 
 
 class TopicRecreated(LakehouseError, Fatal):
@@ -78,8 +85,11 @@ def newest_mark(spark: SparkSession, table: Table) -> Mark:
     Other writers' snapshots (compaction, backfill) carry none and are walked past. Where none is left, the marks are the
     greatest offsets in the data, plus one.
     """
-    held_table = iceberg_table(spark, table.name)
-    snapshot = held_table.currentSnapshot()
+    return _mark_of(spark, table, iceberg_table(spark, table.name))
+
+
+def _mark_of(spark: SparkSession, table: Table, handle: Any) -> Mark:  # noqa: ANN401 - the JVM's object
+    snapshot = handle.currentSnapshot()
     if snapshot is None:
         return Mark()
     while snapshot is not None:
@@ -87,43 +97,112 @@ def newest_mark(spark: SparkSession, table: Table) -> Mark:
         if held:
             return Mark.from_json(held)
         parent = snapshot.parentId()
-        snapshot = None if parent is None else held_table.snapshot(parent)
+        snapshot = None if parent is None else handle.snapshot(parent)
     rows = (
         spark.table(table.name).where("topic IS NOT NULL").groupBy("topic", "partition").agg(F.max("kafka_offset").alias("last")).collect()
     )
     return Mark({}, {(row["topic"], row["partition"]): row["last"] + 1 for row in rows})
 
 
-def append_once(rows: DataFrame, table: Table, topic_ids: Mapping[str, str], properties: Mapping[str, str]) -> int:
-    """Append those rows of a micro-batch that the table does not hold yet, in one commit with their mark.
+class FencedAppend:
+    """Appends those rows of a micro-batch that a table does not hold yet, in one commit with their mark.
+
+    A few rows are written from memory, so that they are read and parsed once; many by Spark, which reads them twice: what the mark
+    says must be known before they are written. Remembers the table's metadata from one micro-batch to the next.
 
     Args:
-        rows: bronze rows with topic, partition and kafka_offset.
         table: the bronze table.
         topic_ids: the broker's id of each topic.
-        properties: more properties for the snapshot.
-
-    Returns:
-        How many rows were appended; 0 when all were there, and then nothing is committed.
-
-    Raises:
-        TopicRecreated: the table holds offsets of another topic of that name.
     """
-    mark = newest_mark(rows.sparkSession, table)
-    mark.check_topics(topic_ids, table.name)
-    fresh = rows
-    for (topic, partition), next_offset in mark.next_offsets.items():
-        below = (F.col("topic") == topic) & (F.col("partition") == partition) & (F.col("kafka_offset") < next_offset)
-        fresh = fresh.where(~below)
-    found = fresh.groupBy("topic", "partition").agg(F.max("kafka_offset").alias("last"), F.count(F.lit(1)).alias("rows")).collect()
-    if not found:
-        return 0
-    next_offsets = {**mark.next_offsets, **{(row["topic"], row["partition"]): row["last"] + 1 for row in found}}
-    count = sum(int(row["rows"]) for row in found)
-    writer = fresh.writeTo(table.name).option(
-        f"snapshot-property.{MARK_PROPERTY}", Mark({**mark.topic_ids, **topic_ids}, next_offsets).to_json()
-    )
-    for name, value in {**properties, "weir.rows-in": str(count)}.items():
-        writer = writer.option(f"snapshot-property.{name}", value)
-    writer.append()
-    return count
+
+    def __init__(self, table: Table, topic_ids: Mapping[str, str]) -> None:
+        self._table, self._topic_ids = table, topic_ids
+        self._handle: Any = None
+        self._writer: DataFileWriter | None = None
+        self._calls = 0
+
+    def append(self, rows: DataFrame, properties: Mapping[str, str]) -> int:
+        """Append.
+
+        Args:
+            rows: bronze rows with topic, partition and kafka_offset.
+            properties: more properties for the snapshot.
+
+        Returns:
+            How many rows were appended; 0 when all were there, and then nothing is committed.
+
+        Raises:
+            TopicRecreated: the table holds offsets of another topic of that name.
+        """
+        try:
+            return self._append(rows, properties)
+        except BaseException:
+            self._handle = None  # nobody knows how far it went
+            raise
+
+    def _append(self, rows: DataFrame, properties: Mapping[str, str]) -> int:
+        spark = rows.sparkSession
+        mark = self._look(spark)
+        mark.check_topics(self._topic_ids, self._table.name)
+        with session_conf(spark, ONE_TASK | (COMPILED if self._calls > WARM_CALLS else {})):
+            few = rows.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
+        if few.num_rows <= SMALL_ROWS:
+            self._calls += 1
+            fresh = _not_held(few, mark)
+            groups = fresh.group_by(["topic", "partition"]).aggregate([("kafka_offset", "max"), ("kafka_offset", "count")])
+            found = [(row["topic"], row["partition"], row["kafka_offset_max"], row["kafka_offset_count"]) for row in groups.to_pylist()]
+        else:
+            many = rows.where(" AND ".join(f"NOT ({held})" for held in _held(mark)) or "true")
+            counts = many.groupBy("topic", "partition").agg(F.max("kafka_offset"), F.count(F.lit(1))).collect()
+            found = [(row[0], row[1], row[2], row[3]) for row in counts]
+        if not found:
+            return 0
+        following = {(topic, partition): last + 1 for topic, partition, last, _ in found}
+        count = int(sum(rows for *_, rows in found))
+        next_mark = Mark({**mark.topic_ids, **self._topic_ids}, {**mark.next_offsets, **following})
+        said = {MARK_PROPERTY: next_mark.to_json(), **properties, "weir.rows-in": str(count)}
+        if few.num_rows <= SMALL_ROWS:
+            try:
+                self._commit(fresh, said)
+                return count
+            except NotFromMemory as reason:
+                log.debug("written by Spark", why=str(reason))
+                many = spark.createDataFrame(fresh)
+        writer = many.writeTo(self._table.name)
+        for name, value in said.items():
+            writer = writer.option(f"snapshot-property.{name}", value)
+        writer.append()
+        return count
+
+    def _look(self, spark: SparkSession) -> Mark:
+        """Look at the table as it is now."""
+        if self._handle is None:
+            self._handle = iceberg_table(spark, self._table.name)
+            self._writer = DataFileWriter(spark, self._handle, ())
+        else:
+            self._handle.refresh()
+        return _mark_of(spark, self._table, self._handle)
+
+    def _commit(self, fresh: pa.Table, said: Mapping[str, str]) -> None:
+        assert self._writer is not None  # `_look` has been here
+        append = self._handle.newAppend()
+        written = list(self._writer.write(fresh))
+        for one in written:
+            append.appendFile(one.file)
+        for name, value in said.items():
+            append.set(name, value)
+        self._writer.commit(append, [one.path for one in written])
+
+
+def _held(mark: Mark) -> Iterator[str]:
+    """Give the SQL of the rows of each partition that a table with this mark holds."""
+    for (topic, partition), following in mark.next_offsets.items():
+        yield f"topic = {quote(topic)} AND partition = {partition} AND kafka_offset < {following}"
+
+
+def _not_held(rows: pa.Table, mark: Mark) -> pa.Table:
+    """Leave out the rows that a table with this mark holds."""
+    for (topic, partition), following in mark.next_offsets.items():
+        same = pc.and_(pc.equal(rows["topic"], topic), pc.equal(rows["partition"], partition))
+        rows = rows.filter(pc.invert(pc.and_(same, pc.less(rows["kafka_offset"], following))))
+    return rows

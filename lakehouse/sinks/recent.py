@@ -13,8 +13,9 @@ import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.schema import Table
+from lakehouse.sinks.data_files import NotFromMemory
 from lakehouse.sinks.merge import INSTANT, only_in
-from lakehouse.sinks.row_delta import FILE, POSITION, DeltaWriter, NotByDelta
+from lakehouse.sinks.row_delta import FILE, POSITION, DeltaWriter
 from lakehouse.spans import Spans
 
 # A micro-batch that reaches more rows than this is done by Spark; and more are not kept for the next one.
@@ -27,14 +28,14 @@ def rows_in(rows: pa.Table, span: Spans, entity: str, starts: str, ends: str) ->
     """Keep the rows that overlap a span of their entity, both ends included: what `only_in` does for a DataFrame.
 
     Raises:
-        NotByDelta: so many entities over so long a time that they do not fit one number.
+        NotFromMemory: so many entities over so long a time that they do not fit one number.
     """
     if not rows.num_rows or not span:
         return rows.slice(0, 0)
     since, until = (pa.array([row[n] for row in span.rows], INSTANT).cast(pa.int64()) for n in (1, 2))
     least, most = pc.min(since).as_py(), pc.max(until).as_py()
     if len(span.entities) * (most - least + 3) > MOST_INT:
-        raise NotByDelta(f"{len(span.entities)} entities over {(most - least) // MICROS_PER_DAY} days")
+        raise NotFromMemory(f"{len(span.entities)} entities over {(most - least) // MICROS_PER_DAY} days")
 
     # Entity and time become one number, in which the spans are sorted: the first span that ends at or after a row's start is the
     # only one that can hold it first.
@@ -102,7 +103,7 @@ class RecentRows:
         """Look whether another writer has changed the table, and forget its rows then.
 
         Raises:
-            NotByDelta: MERGE must write this table.
+            NotFromMemory: MERGE must write this table.
         """
         if self._writer is None:
             self._writer = DeltaWriter(spark, self.table)
@@ -124,15 +125,15 @@ class RecentRows:
             span: where.
 
         Raises:
-            NotByDelta: there are too many; or they are not at hand, and a commit waits that the table may not show yet.
+            NotFromMemory: there are too many; or they are not at hand, and a commit waits that the table may not show yet.
         """
         missing = self._spans.missing(span)
         if missing or self._rows is None:
             if self._waits:
-                raise NotByDelta(f"{self.table.name} would be read beside a commit")
+                raise NotFromMemory(f"{self.table.name} would be read beside a commit")
             try:
                 self._fetch(spark, _with_margin(missing))
-            except NotByDelta:
+            except NotFromMemory:
                 self._fetch(spark, missing)
         return rows_in(self._rows, span, self._entity, self._starts, self._ends)
 
@@ -188,10 +189,10 @@ def _with_margin(span: Spans) -> Spans:
 
 
 def fetch(rows: DataFrame) -> pa.Table:
-    """Bring rows into memory. NotByDelta when there are too many."""
+    """Bring rows into memory. NotFromMemory when there are too many."""
     found = rows.coalesce(1).limit(MOST_ROWS + 1).toArrow()
     if found.num_rows > MOST_ROWS:
-        raise NotByDelta(f"more than {MOST_ROWS} rows are reached")
+        raise NotFromMemory(f"more than {MOST_ROWS} rows are reached")
     return found
 
 

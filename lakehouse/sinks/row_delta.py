@@ -5,37 +5,26 @@ the rows before, each with its file and position, and says which go and which co
 partition, a deletion vector for every touched file, and a commit that is validated as Spark's serializable MERGE is: refused
 when another writer has changed anything within the bounds since the rows were read.
 
-Works on tables of format 3 whose deletes are vectors; the caller merges where it does not (`NotByDelta`).
+Works on tables of format 3 whose deletes are vectors; the caller merges where it does not (`NotFromMemory`).
 """
 
-import io
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.sql import SparkSession
 
 from lakehouse.schema import Table
+from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory, listed
 from lakehouse.spark import iceberg_table
 
 FILE, POSITION = "_file", "_pos"
 FORMAT = 3
-EPOCH_YEAR = 1970
-MICROS_PER_HOUR = 3_600_000_000
-# Nothing was committed when one of these is raised; after any other error it may have been, and the files must stay.
-REFUSED = ("org.apache.iceberg.exceptions.ValidationException", "org.apache.iceberg.exceptions.CommitFailedException")
-
-
-class NotByDelta(Exception):
-    """The table, or the rows asked for, are not for this way of writing: MERGE does it."""
 
 
 @dataclass(slots=True)
@@ -63,21 +52,20 @@ class DeltaWriter:
         self._handle = iceberg_table(spark, table.name)
         self._files: dict[str, _DataFile] = {}
         self._snapshot: int | None = None
-        # What the schema and the partition spec say, by their ids: asking column by column is some hundred calls into the JVM.
-        self._field_ids: tuple[int, dict[str, int]] = (-1, {})
-        self._partitioning: tuple[int, list[tuple[str, str]]] = (-1, [])
+        # Rows of one key's neighbours lie together, so that later vectors are few runs.
+        self._writer = DataFileWriter(spark, self._handle, table.key)
 
     def refresh(self) -> int | None:
         """Look at the table as it is now; give the id of its snapshot, None for an empty table.
 
         Raises:
-            NotByDelta: the table has an older format, or other columns than its specification.
+            NotFromMemory: the table has an older format, or other columns than its specification.
         """
         self._handle.refresh()
         if self._handle.operations().current().formatVersion() < FORMAT:
-            raise NotByDelta(f"{self._table.name} has a format before {FORMAT}")
-        if tuple(self._ids()) != self._table.names:
-            raise NotByDelta(f"{self._table.name} has other columns than its specification")
+            raise NotFromMemory(f"{self._table.name} has a format before {FORMAT}")
+        if tuple(self._writer.ids()) != self._table.names:
+            raise NotFromMemory(f"{self._table.name} has other columns than its specification")
         self._keep_files(self._current())
         return self._snapshot
 
@@ -103,18 +91,18 @@ class DeltaWriter:
         delta = self._handle.newRowDelta()
         files: dict[str, _DataFile] = {}
         written = []
-        for path, file, data_file, rows in self._write_rows(come):
-            delta.addRows(data_file)
-            files[path] = file
-            written.append(rows)
+        for one in self._writer.write(come):
+            delta.addRows(one.file)
+            files[one.path] = _DataFile(one.spec, one.partition)
+            written.append(_placed(one.rows, one.path))
         positions = _by_file(gone)
         vectors = []
         if positions:
             result = self._write_vectors(positions, within)
-            vectors = _listed(result.deleteFiles())
+            vectors = listed(result.deleteFiles())
             for vector in vectors:
                 delta.addDeletes(vector)
-            for vector in _listed(result.rewrittenDeleteFiles()):
+            for vector in listed(result.rewrittenDeleteFiles()):
                 delta.removeDeletes(vector)
             delta.validateDataFilesExist(result.referencedDataFiles())
         if self._snapshot is not None:
@@ -129,12 +117,7 @@ class DeltaWriter:
 
     def _commit(self, delta: Any, files: Mapping[str, _DataFile], vectors: Sequence[Any]) -> int | None:  # noqa: ANN401 - the JVM's objects
         before = self._snapshot
-        try:
-            delta.commit()
-        except Py4JJavaError as error:
-            if error.java_exception.getClass().getName() in REFUSED:
-                self._remove([*files, *(vector.location() for vector in vectors)])
-            raise
+        self._writer.commit(delta, [*files, *(vector.location() for vector in vectors)])
         if self._handle.currentSnapshot().parentId() != before:
             self._keep_files(None)
             return None
@@ -144,22 +127,6 @@ class DeltaWriter:
         self._snapshot = self._current()
         return self._snapshot
 
-    def _ids(self) -> dict[str, int]:
-        """Give the id of each column, in order."""
-        schema = self._handle.schema()
-        if schema.schemaId() != self._field_ids[0]:
-            self._field_ids = (schema.schemaId(), {column.name(): column.fieldId() for column in _listed(schema.columns())})
-        return self._field_ids[1]
-
-    def _fields(self) -> list[tuple[str, str]]:
-        """Give column and transform of each partition field."""
-        spec = self._handle.spec()
-        if spec.specId() != self._partitioning[0]:
-            schema = self._handle.schema()
-            fields = [(schema.findColumnName(field.sourceId()), str(field.transform())) for field in _listed(spec.fields())]
-            self._partitioning = (spec.specId(), fields)
-        return self._partitioning[1]
-
     def _current(self) -> int | None:
         snapshot = self._handle.currentSnapshot()
         return None if snapshot is None else int(snapshot.snapshotId())
@@ -168,31 +135,6 @@ class DeltaWriter:
         if snapshot != self._snapshot:
             self._files.clear()
         self._snapshot = snapshot
-
-    def _write_rows(self, come: pa.Table) -> Iterator[tuple[str, _DataFile, Any, pa.Table]]:
-        """Write one file per partition; rows of one key's neighbours lie together, so that later vectors are few runs."""
-        spec, io_ = self._handle.spec(), self._handle.io()
-        metrics = self._iceberg.MetricsConfig.forTable(self._handle)
-        ids = self._ids()
-        for value, rows in _partitions(come, self._fields()):
-            ordered = rows.sort_by([(name, "ascending") for name in self._table.key])
-            content = _parquet(ordered, ids)
-            partition = self._iceberg.PartitionData(spec.partitionType())
-            for n, part in enumerate(value):
-                partition.set(n, part)
-            path = self._handle.locationProvider().newDataLocation(spec, partition, f"{uuid.uuid4()}.parquet")
-            with closing(io_.newOutputFile(path).create()) as stream:
-                stream.write(content)
-            data_file = (
-                self._iceberg.DataFiles.builder(spec)
-                .withPath(path)
-                .withFormat("parquet")
-                .withFileSizeInBytes(len(content))
-                .withPartition(partition)
-                .withMetrics(self._iceberg.parquet.ParquetUtil.fileMetrics(io_.newInputFile(path), metrics))
-                .build()
-            )
-            yield path, _DataFile(spec, partition), data_file, _placed(ordered, path)
 
     def _write_vectors(self, positions: Mapping[str, list[int]], within: Any) -> Any:  # noqa: ANN401 - the JVM's objects
         """Write the deletion vectors of some files, each with what its old one held; gives Iceberg's DeleteWriteResult."""
@@ -228,9 +170,9 @@ class DeltaWriter:
             one = tasks.iterator()
             while one.hasNext():
                 task = one.next()
-                vectors = _listed(task.deletes())
+                vectors = listed(task.deletes())
                 if any(str(vector.format()) != "PUFFIN" for vector in vectors):
-                    raise NotByDelta(f"{self._table.name} has deletes that are no vectors")
+                    raise NotFromMemory(f"{self._table.name} has deletes that are no vectors")
                 file = task.file()
                 self._files[file.location()] = _DataFile(task.spec(), file.partition(), vectors[0] if vectors else None)
 
@@ -245,16 +187,6 @@ class DeltaWriter:
                 found, getattr(said, "and")(said.lessThanOrEqual(starts, upper), said.greaterThanOrEqual(ends, lower))
             )
         return found
-
-    def _remove(self, paths: Iterable[str]) -> None:
-        for path in paths:
-            with suppress(Py4JError):  # what stays is an orphan, which maintenance removes
-                self._handle.io().deleteFile(path)
-
-
-def _listed(held: Any) -> list[Any]:  # noqa: ANN401 - the JVM's objects
-    """Give the items of a Java list. By index: its iterator ends in an exception, which costs ten milliseconds to bring over."""
-    return [held.get(n) for n in range(held.size())]
 
 
 def runs(positions: Iterable[int]) -> Iterator[tuple[int, int]]:
@@ -275,43 +207,3 @@ def _placed(rows: pa.Table, path: str) -> pa.Table:
     return rows.append_column(FILE, pa.array([path] * rows.num_rows, pa.string())).append_column(
         POSITION, pa.array(range(rows.num_rows), pa.int64())
     )
-
-
-def _parquet(rows: pa.Table, ids: Mapping[str, int]) -> bytes:
-    """Write a file as Iceberg wants it: a field id in every column."""
-    schema = pa.schema([field.with_metadata({"PARQUET:field_id": str(ids[field.name])}) for field in rows.schema])
-    content = io.BytesIO()
-    pq.write_table(rows.combine_chunks().cast(schema), content, compression="zstd", store_schema=False, coerce_timestamps="us")
-    return content.getvalue()
-
-
-def _partitions(rows: pa.Table, fields: list[tuple[str, str]]) -> Iterator[tuple[tuple[int, ...], pa.Table]]:
-    """Split rows by the values of the partition fields, each a column and Iceberg's name of its transform."""
-    if not fields:
-        yield (), rows
-        return
-    ordinals = [_ordinal(rows[column], transform) for column, transform in fields]
-    names = [f"_partition_{n}" for n in range(len(fields))]
-    values = pa.table(ordinals, names)
-    for value in values.group_by(names).aggregate([]).to_pylist():
-        mask = None
-        for name, part in value.items():
-            alike = pc.equal(values[name], part)
-            mask = alike if mask is None else pc.and_(mask, alike)
-        yield tuple(value.values()), rows.filter(mask)
-
-
-def _ordinal(column: pa.ChunkedArray, transform: str) -> pa.ChunkedArray:
-    """Iceberg's value of a time transform, counted from 1970 (Iceberg specification, partition transforms)."""
-    years = pc.subtract(pc.year(column), EPOCH_YEAR)
-    if transform == "year":
-        found = years
-    elif transform == "month":
-        found = pc.add(pc.multiply(years, 12), pc.subtract(pc.month(column), 1))
-    elif transform == "day":
-        found = column.cast(pa.date32()).cast(pa.int32())
-    elif transform == "hour":
-        found = pc.floor(pc.divide(column.cast(pa.int64()).cast(pa.float64()), MICROS_PER_HOUR))
-    else:
-        raise NotByDelta(f"rows are not split by the partition transform {transform}")
-    return found.cast(pa.int32())

@@ -15,12 +15,12 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.domain import Domain, Gold
+from lakehouse.few_rows import WARM_CALLS
 from lakehouse.sinks.merge import latest_per_key, merge_newer, merge_whole, only_in
 from lakehouse.sinks.recent import RecentRows, fetch, rows_in
 from lakehouse.spans import Spans
 
 Rows = TypeVar("Rows")
-WARM_CALLS = 10
 Touching = list[tuple[str, datetime, datetime]]
 
 
@@ -155,7 +155,7 @@ class Memory:
             said: properties of every snapshot.
 
         Raises:
-            NotByDelta: one of the tables, or so many rows, must be written by MERGE; also raised out of the block.
+            NotFromMemory: one of the tables, or so many rows, must be written by MERGE; also raised out of the block.
         """
         try:
             for rows in self.tables.values():
@@ -225,9 +225,14 @@ class MemoryStore(Store[pa.Table]):
         return not rows.num_rows
 
     def replace(self, gold: Gold, made: pa.Table, span: Spans) -> None:
-        """Write those that differ."""
-        rows = self._within(gold, made, span)
-        self._tables[gold.table.name].replace(self.spark, rows, span, self._said, self.then, vanishing=gold.grows is not None)
+        """Have those that differ written while the next table is computed: nobody reads them again in this call."""
+        table, rows = self._tables[gold.table.name], self._within(gold, made, span)
+        table.read(self.spark, span)  # a job of Spark's, if any, is the micro-batch's own thread's
+
+        def write() -> None:
+            table.replace(self.spark, rows, span, self._said, lambda commit: commit(), vanishing=gold.grows is not None)
+
+        self.then(write)
 
     def then(self, work: Callable[[], None]) -> None:
         """Have it done after what waits already, unless that fails."""

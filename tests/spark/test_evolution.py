@@ -48,7 +48,7 @@ def test_table_of_an_older_version_gets_columns_types_comments_and_format_and_ke
     held = look(session, [NOW])[NOW.name]
     assert [(c.name, c.type.upper(), c.about) for c in held.columns] == [(c.name, c.type, c.about) for c in NOW.columns]
     assert held.properties.items() >= NOW.all_properties.items()
-    DeltaWriter(session, NOW).refresh()  # raises NotByDelta where order or format are not the specification's
+    DeltaWriter(session, NOW).refresh()  # raises NotFromMemory where order or format are not the specification's
     when = datetime(2024, 3, 1, tzinfo=UTC)
     merge_rows(relation(session, NOW, [("old", 1.5, 3, when), ("new", None, 1 << 40, when)]), NOW)
     rows = session.table(NOW.name).select("a", "b", "c").orderBy("a").collect()

@@ -13,8 +13,9 @@ from pyspark.sql import SparkSession
 from lakehouse.catalog import open_catalog
 from lakehouse.schema import Column, Table
 from lakehouse.settings import Settings
+from lakehouse.sinks.data_files import NotFromMemory
 from lakehouse.sinks.recent import RecentRows
-from lakehouse.sinks.row_delta import NotByDelta, runs
+from lakehouse.sinks.row_delta import runs
 from lakehouse.sinks.tables import create_missing
 from lakehouse.spans import Spans
 
@@ -174,13 +175,13 @@ def test_rows_lie_in_the_partitions_that_spark_would_put_them_in(session: SparkS
 def test_tables_that_a_delta_must_not_write_are_refused(session: SparkSession) -> None:
     keyless = table(key=())  # format 2
     create_missing(session, [keyless])
-    with pytest.raises(NotByDelta, match="format"):
+    with pytest.raises(NotFromMemory, match="format"):
         recent(keyless).begin(session)
     session.sql("DROP TABLE lh.silver.recent")
     target = table()
     create_missing(session, [target])
     session.sql("ALTER TABLE lh.silver.recent ADD COLUMN more STRING")
-    with pytest.raises(NotByDelta, match="columns"):
+    with pytest.raises(NotFromMemory, match="columns"):
         recent(target).begin(session)
 
 

@@ -83,7 +83,7 @@ def pipeline(spark: SparkSession, kafka: Kafka, tmp_path: Path, request: pytest.
     home = tmp_path / "home"
     write_locations(home, ["a"])
     topic = request.node.name.replace("_", "-")[:120]
-    settings = Settings(home=home, kafka_bootstrap=kafka.bootstrap, trigger_seconds=0.1)
+    settings = Settings(home=home, kafka_bootstrap=kafka.bootstrap, trigger_seconds=0.1, silver_trigger_seconds=0.1)
     return Pipeline.open(spark, settings, topic=topic)
 
 

@@ -1,0 +1,172 @@
+"""How do a few rows in memory become data files of an Iceberg table? By Arrow, without a Spark job; whoever calls commits them.
+
+A Spark write of a hundred rows is planned, scheduled and committed for several times what the rows take (docs/benchmarks.md).
+"""
+
+import io
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from py4j.protocol import Py4JError, Py4JJavaError
+from pyspark.sql import SparkSession
+
+EPOCH_YEAR = 1970
+# Nothing was committed when one of these is raised; after any other error it may have been.
+REFUSED = ("org.apache.iceberg.exceptions.ValidationException", "org.apache.iceberg.exceptions.CommitFailedException")
+MICROS_PER_HOUR = 3_600_000_000
+
+
+class NotFromMemory(Exception):
+    """The table, or the rows asked for, are not for writing from memory: Spark does it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A data file that no snapshot lists yet.
+
+    Attributes:
+        path: where.
+        spec: Iceberg's partition spec.
+        partition: Iceberg's partition value.
+        file: Iceberg's own description of it, which a commit takes.
+        rows: what is in it, in its order.
+    """
+
+    path: str
+    spec: Any
+    partition: Any
+    file: Any
+    rows: pa.Table
+
+
+class DataFileWriter:
+    """Writes data files of one table.
+
+    Args:
+        spark: any session of the driver.
+        handle: Iceberg's own object of the table.
+        order: the columns by which rows lie in a file; as they come where there are none.
+    """
+
+    def __init__(self, spark: SparkSession, handle: Any, order: Sequence[str]) -> None:  # noqa: ANN401 - the JVM's objects
+        jvm: Any = spark._jvm
+        self._iceberg = jvm.org.apache.iceberg
+        self._handle, self._order = handle, order
+        # What the schema and the partition spec say, by their ids: asking column by column is some hundred calls into the JVM.
+        self._field_ids: tuple[int, dict[str, int]] = (-1, {})
+        self._partitioning: tuple[int, list[tuple[str, str]]] = (-1, [])
+
+    def ids(self) -> dict[str, int]:
+        """Give the id of each column, in order."""
+        schema = self._handle.schema()
+        if schema.schemaId() != self._field_ids[0]:
+            self._field_ids = (schema.schemaId(), {column.name(): column.fieldId() for column in listed(schema.columns())})
+        return self._field_ids[1]
+
+    def write(self, rows: pa.Table) -> Iterator[Written]:
+        """Write one file per partition.
+
+        Raises:
+            NotFromMemory: the rows have a column that the table lacks, or the table is partitioned by something else than time.
+        """
+        ids = self.ids()
+        if unknown := [name for name in rows.column_names if name not in ids]:
+            raise NotFromMemory(f"the table has no column {', '.join(unknown)}")
+        spec, io_ = self._handle.spec(), self._handle.io()
+        metrics = self._iceberg.MetricsConfig.forTable(self._handle)
+        for value, part in _partitions(rows, self._fields()):
+            ordered = part.sort_by([(name, "ascending") for name in self._order]) if self._order else part
+            content = _parquet(ordered, ids)
+            partition = self._iceberg.PartitionData(spec.partitionType())
+            for n, field in enumerate(value):
+                partition.set(n, field)
+            path = self._handle.locationProvider().newDataLocation(spec, partition, f"{uuid.uuid4()}.parquet")
+            with closing(io_.newOutputFile(path).create()) as stream:
+                stream.write(content)
+            file = (
+                self._iceberg.DataFiles.builder(spec)
+                .withPath(path)
+                .withFormat("parquet")
+                .withFileSizeInBytes(len(content))
+                .withPartition(partition)
+                .withMetrics(self._iceberg.parquet.ParquetUtil.fileMetrics(io_.newInputFile(path), metrics))
+                .build()
+            )
+            yield Written(path, spec, partition, file, ordered)
+
+    def commit(self, pending: Any, paths: Iterable[str]) -> None:  # noqa: ANN401 - the JVM's object
+        """Commit a change of the table; where Iceberg refuses it, remove the files it would have added.
+
+        Raises:
+            Py4JJavaError: it failed. Unless it was refused, nobody knows whether it was committed, and the files stay.
+        """
+        try:
+            pending.commit()
+        except Py4JJavaError as error:
+            if error.java_exception.getClass().getName() in REFUSED:
+                for path in paths:
+                    with suppress(Py4JError):  # what stays is an orphan, which maintenance removes
+                        self._handle.io().deleteFile(path)
+            raise
+
+    def _fields(self) -> list[tuple[str, str]]:
+        """Give column and transform of each partition field."""
+        spec = self._handle.spec()
+        if spec.specId() != self._partitioning[0]:
+            schema = self._handle.schema()
+            fields = [(schema.findColumnName(field.sourceId()), str(field.transform())) for field in listed(spec.fields())]
+            self._partitioning = (spec.specId(), fields)
+        return self._partitioning[1]
+
+
+def listed(held: Any) -> list[Any]:  # noqa: ANN401 - the JVM's objects
+    """Give the items of a Java list. By index: its iterator ends in an exception, which costs ten milliseconds to bring over."""
+    return [held.get(n) for n in range(held.size())]
+
+
+def _parquet(rows: pa.Table, ids: Mapping[str, int]) -> bytes:
+    """Write a file as Iceberg wants it: a field id in every column."""
+    schema = pa.schema([field.with_metadata({"PARQUET:field_id": str(ids[field.name])}) for field in rows.schema])
+    content = io.BytesIO()
+    pq.write_table(rows.combine_chunks().cast(schema), content, compression="zstd", store_schema=False, coerce_timestamps="us")
+    return content.getvalue()
+
+
+def _partitions(rows: pa.Table, fields: list[tuple[str, str]]) -> Iterator[tuple[tuple[int, ...], pa.Table]]:
+    """Split rows by the values of the partition fields, each a column and Iceberg's name of its transform."""
+    if not fields:
+        yield (), rows
+        return
+    ordinals = [_ordinal(rows[column], transform) for column, transform in fields]
+    names = [f"_partition_{n}" for n in range(len(fields))]
+    values = pa.table(ordinals, names)
+    for value in values.group_by(names).aggregate([]).to_pylist():
+        mask = None
+        for name, part in value.items():
+            alike = pc.equal(values[name], part)
+            mask = alike if mask is None else pc.and_(mask, alike)
+        yield tuple(value.values()), rows.filter(mask)
+
+
+def _ordinal(column: pa.ChunkedArray, transform: str) -> pa.ChunkedArray:
+    """Iceberg's value of a time transform, counted from 1970 (Iceberg specification, partition transforms)."""
+    if column.null_count:
+        raise NotFromMemory(f"a row without the time that the transform {transform} is made of")
+    years = pc.subtract(pc.year(column), EPOCH_YEAR)
+    if transform == "year":
+        found = years
+    elif transform == "month":
+        found = pc.add(pc.multiply(years, 12), pc.subtract(pc.month(column), 1))
+    elif transform == "day":
+        found = column.cast(pa.date32()).cast(pa.int32())
+    elif transform == "hour":
+        found = pc.floor(pc.divide(column.cast(pa.int64()).cast(pa.float64()), MICROS_PER_HOUR))
+    else:
+        raise NotFromMemory(f"rows are not split by the partition transform {transform}")
+    return found.cast(pa.int32())

@@ -1,0 +1,113 @@
+"""Does bronze hold every message once, however micro-batches are cut and repeated, whether written from memory or by Spark?"""
+
+import json
+import random
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyspark.sql import DataFrame, SparkSession
+
+import lakehouse.sinks.fenced_append
+from lakehouse.catalog import open_catalog
+from lakehouse.domains.air_quality.contract import HOURLY, TOPIC
+from lakehouse.domains.air_quality.tables import BRONZE
+from lakehouse.parse import to_bronze
+from lakehouse.schema import Table
+from lakehouse.settings import Settings
+from lakehouse.sinks.fenced_append import FencedAppend, TopicRecreated, newest_mark
+from lakehouse.sinks.tables import create_missing
+from tests.pipeline import reading
+
+ARRIVED = datetime(2024, 6, 30, 23, 0, tzinfo=UTC)  # some arrive on the next day
+NAME = BRONZE.name.removeprefix("lh.")
+Message = tuple[int, int]  # partition, offset
+
+
+def value_of(message: Message) -> bytes:
+    partition, offset = message
+    return HOURLY.encode(reading(f"place-{partition}", offset, pm25=float(offset))) if offset % 7 else b"no reading"
+
+
+def arrived(message: Message) -> datetime:
+    return ARRIVED + timedelta(minutes=sum(message))
+
+
+def micro_batch(session: SparkSession, messages: list[Message]) -> DataFrame:
+    rows = pa.table(
+        {
+            "value": pa.array([value_of(m) for m in messages], pa.binary()),
+            "topic": pa.array([TOPIC] * len(messages)),
+            "partition": pa.array([p for p, _ in messages], pa.int32()),
+            "offset": pa.array([o for _, o in messages], pa.int64()),
+            "timestamp": pa.array([arrived(m) for m in messages], pa.timestamp("us", "UTC")),
+        }
+    )
+    return to_bronze(session.createDataFrame(rows), HOURLY)
+
+
+def held(home: Path) -> dict[Message, tuple[bytes, str | None, float | None, datetime]]:
+    rows = open_catalog(Settings(home=home)).load_table(NAME).scan().to_arrow().to_pylist()
+    found = {(r["partition"], r["kafka_offset"]): (r["value"], r["location_key"], r["pm25"], r["kafka_ts"]) for r in rows}
+    assert len(found) == len(rows), "a message twice"
+    return found
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("small_rows", [0, 6, 5_000], ids=["by Spark", "both", "from memory"])
+def test_every_message_is_there_once_however_often_a_part_is_repeated(
+    session: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_rows: int, seed: int
+) -> None:
+    monkeypatch.setattr(lakehouse.sinks.fenced_append, "SMALL_ROWS", small_rows)
+    create_missing(session, [BRONZE])
+    chance = random.Random(seed)
+    ends, sent = {0: 0, 1: 0}, set[Message]()
+    append = FencedAppend(BRONZE, {TOPIC: "one"})
+    for n in range(6):
+        starts = {p: max(0, end - chance.randint(0, 8)) for p, end in ends.items()}  # what is behind `end` is there already
+        ends = {p: end + chance.randint(0, 8) for p, end in ends.items()}
+        messages = [(p, offset) for p in ends for offset in range(starts[p], ends[p])]
+        chance.shuffle(messages)
+        fresh = {*messages} - sent
+        appended = append.append(micro_batch(session, messages), {"weir.batch-id": str(n)})
+        assert appended == len(fresh)
+        sent |= fresh
+        if chance.random() < 0.3:  # another driver
+            append = FencedAppend(BRONZE, {TOPIC: "one"})
+        if chance.random() < 0.3:  # another writer, without a mark
+            session.sql(f"CALL lh.system.rewrite_data_files(table => '{NAME}', options => map('min-input-files', '2'))")
+    expected = {m: (value_of(m), *((f"place-{m[0]}", float(m[1])) if m[1] % 7 else (None, None)), arrived(m)) for m in sorted(sent)}
+    assert held(tmp_path) == expected
+    rows = session.table(BRONZE.name).where("kafka_ts < TIMESTAMP '2024-07-01 00:00:00'").count()
+    assert rows == sum(arrived(m) < datetime(2024, 7, 1, tzinfo=UTC) for m in sent)
+    mark = newest_mark(session, BRONZE)
+    assert dict(mark.next_offsets) == {(TOPIC, p): 1 + max(o for q, o in sent if q == p) for p in {p for p, _ in sent}}
+    assert dict(mark.topic_ids) == {TOPIC: "one"}
+
+
+def test_a_snapshot_says_what_it_is_of_and_nothing_new_commits_nothing(session: SparkSession) -> None:
+    create_missing(session, [BRONZE])
+    append = FencedAppend(BRONZE, {TOPIC: "one"})
+    messages = [(0, 0), (0, 1), (1, 0)]
+    assert append.append(micro_batch(session, messages), {"weir.query": NAME}) == 3
+    assert append.append(micro_batch(session, messages), {"weir.query": NAME}) == 0
+    (snapshot,) = session.sql(f"SELECT operation, summary FROM {BRONZE.name}.snapshots").collect()
+    said = snapshot["summary"]
+    assert snapshot["operation"] == "append" and said["weir.query"] == NAME and said["weir.rows-in"] == "3"
+    assert json.loads(said["weir.offsets"]) == {TOPIC: {"id": "one", "next": {"0": 2, "1": 1}}}
+
+
+def test_a_topic_made_again_is_refused_and_nothing_is_written(session: SparkSession, tmp_path: Path) -> None:
+    create_missing(session, [BRONZE])
+    FencedAppend(BRONZE, {TOPIC: "one"}).append(micro_batch(session, [(0, 0)]), {})
+    with pytest.raises(TopicRecreated):
+        FencedAppend(BRONZE, {TOPIC: "two"}).append(micro_batch(session, [(0, 1)]), {})
+    assert held(tmp_path).keys() == {(0, 0)}
+
+
+def test_a_table_by_somebodys_own_partitions_is_written_by_spark(session: SparkSession, tmp_path: Path) -> None:
+    own = Table(BRONZE.name, BRONZE.grain, BRONZE.key, BRONZE.columns, ("location_key",), BRONZE.properties)
+    create_missing(session, [own])
+    assert FencedAppend(BRONZE, {TOPIC: "one"}).append(micro_batch(session, [(0, 0), (0, 1), (1, 1)]), {}) == 3
+    assert held(tmp_path).keys() == {(0, 0), (0, 1), (1, 1)}
