@@ -11,6 +11,7 @@ TIMEOUT := 600
 # A long one hurts a stream under load for minutes, and then reads everything it wrote.
 LONG_TIMEOUT := 1800
 CASE ?=
+REPEATS ?=
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,8 +43,8 @@ spark: setup ## the tests on local Spark and Iceberg: minutes
 system: setup ## the tests with real Kafka, processes, kills and restarts
 	$(PYTEST) tests/system --timeout=$(TIMEOUT)
 
-bench: setup ## benchmarks; one of them with CASE=name
-	$(PYTHON_IN) -m bench $(CASE)
+bench: setup ## benchmarks; one of them with CASE=name, other than its runs with REPEATS=n
+	$(PYTHON_IN) -m bench $(if $(REPEATS),--repeats $(REPEATS)) $(CASE)
 
 bench-quick: setup ## the same on less data
 	$(PYTHON_IN) -m bench --quick $(CASE)

@@ -15,7 +15,8 @@ from bench.listener import listener
 from bench.report import hardware
 from bench.table_size import table_size
 
-CASES: dict[str, Callable[[bool], None]] = {
+# Each is told whether to take less data, and how many runs to make if not as many as it is defined with.
+CASES: dict[str, Callable[[bool, int | None], None]] = {
     "B1": backlog_bronze,
     "B2": backlog_gold,
     "B3": freshness,  # and B7: one run of the load gives both
@@ -33,6 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("case", nargs="?", choices=[*CASES, *OTHER_NAMES], help="case to run; all without")
     parser.add_argument("--quick", action="store_true", help="the same on less data")
+    parser.add_argument("--repeats", type=int, help="runs of a case that makes several, if not as many as it is defined with")
     chosen = parser.parse_args()
     # So that a benchmark that is told to end leaves no process and no folder.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
@@ -41,7 +43,7 @@ def main() -> None:
     every = [name for name in CASES if not (chosen.quick and name == "B8")]
     for name in [OTHER_NAMES.get(chosen.case, chosen.case)] if chosen.case else every:
         began = time.monotonic()
-        CASES[name](chosen.quick)
+        CASES[name](chosen.quick, chosen.repeats)
         print(f"{name} took {time.monotonic() - began:.0f} s", flush=True)
 
 

@@ -56,9 +56,9 @@ class Run:
         return median(gaps) if gaps else 0.0
 
 
-def backlog_bronze(quick: bool) -> None:
+def backlog_bronze(quick: bool, repeats: int | None = None) -> None:
     """Measure and print B1."""
-    backlog, repeats, batch = (Backlog(1_000, 60), 1, 15_000) if quick else (Backlog(), 5, 1_000_000)
+    backlog, runs, batch = (Backlog(1_000, 60), 1, 15_000) if quick else (Backlog(), 5, 1_000_000)
     connect.fetch_jars()
     with stage() as here:
         publish(here.bootstrap, backlog.messages())
@@ -70,7 +70,7 @@ def backlog_bronze(quick: bool) -> None:
         if not quick:
             programs["weir, default batches"] = partial(_query, here, backlog, "bronze", None)
         # In turn, so that what the machine does meanwhile meets all alike.
-        turns = [{name: run() for name, run in programs.items()} for _ in range(repeats)]
+        turns = [{name: run() for name, run in programs.items()} for _ in range(repeats or runs)]
     _print(backlog, turns)
 
 

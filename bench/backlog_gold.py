@@ -17,29 +17,29 @@ GOLD = ("gold.fact_air_quality_hourly", "gold.fact_city_daily")
 LAYERS = ("bronze.open_meteo_hourly", "silver.air_quality_hourly_clean", *GOLD, "gold.fact_episode")
 
 
-def backlog_gold(quick: bool) -> None:
+def backlog_gold(quick: bool, repeats: int | None = None) -> None:
     """Measure and print B2."""
-    backlog, repeats = (Backlog(1_000, 60), 1) if quick else (Backlog(), 3)
+    backlog, runs = (Backlog(1_000, 60), 1) if quick else (Backlog(), 3)
     with stage() as here:
         publish(here.bootstrap, backlog.messages())
-        turns = [(land(here, backlog, None), _refine(here, backlog)) for _ in range(repeats)]
+        turns = [(land(here, backlog, None), _refine(here, backlog)) for _ in range(repeats or runs)]
     names = ("bronze alone", "bronze, silver, gold")
     rows = []
     for n, name in enumerate(names):
-        runs = [turn[n] for turn in turns]
+        mine = [turn[n] for turn in turns]
         rows.append(
             [
                 name,
-                spread([run.wall for run in runs]),
-                f"{median(run.rate for run in runs):,.0f}",
-                f"{median(run.cpu for run in runs):,.1f}",
-                f"{median(run.pss for run in runs) / MIB:,.0f}",
-                f"{runs[0].data / MIB:,.1f}",
-                str(len(runs[0].points)),
+                spread([run.wall for run in mine]),
+                f"{median(run.rate for run in mine):,.0f}",
+                f"{median(run.cpu for run in mine):,.1f}",
+                f"{median(run.pss for run in mine) / MIB:,.0f}",
+                f"{mine[0].data / MIB:,.1f}",
+                str(len(mine[0].points)),
             ]
         )
     show(
-        f"B2 the same backlog to gold, {backlog.readings:,} readings, default settings, median of {repeats} (least-greatest)",
+        f"B2 the same backlog to gold, {backlog.readings:,} readings, default settings, median of {len(turns)} (least-greatest)",
         ["", "s", "rows/s", "CPU s", "peak PSS MiB", "MiB written", "micro-batches"],
         rows,
         [goal("rows/s as a share of bronze alone", median(all_.rate / bronze.rate for bronze, all_ in turns), 0.4, True)],

@@ -21,9 +21,9 @@ PLACES, HOURS = 100, 10
 COLD = "cold"
 
 
-def first_batch(quick: bool) -> None:
+def first_batch(quick: bool, repeats: int | None = None) -> None:
     """Measure and print B6."""
-    repeats = 1 if quick else 5
+    repeats = repeats or (1 if quick else 5)
     rows = []
     for name, settings in variants().items():
         times: list[tuple[float, float, float, float]] = []

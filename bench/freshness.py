@@ -70,12 +70,12 @@ class LoadRun:
         return [max(each) for each in zip(*self.latencies.values(), strict=True)]
 
 
-def freshness(quick: bool) -> None:
+def freshness(quick: bool, repeats: int | None = None) -> None:
     """Measure and print B3 and B7."""
     # 60 s + 240 s: memory is read after five minutes of load.
-    warm_up, measured, repeats = (15, 25, 1) if quick else (60, 240, 3)
+    warm_up, measured, defined = (15, 25, 1) if quick else (60, 240, 3)
     runs = []
-    for _ in range(repeats):
+    for _ in range(repeats or defined):
         with stage() as here:
             runs.append(run_load(here, warm_up, measured))
     print_freshness(runs, measured)
@@ -84,7 +84,7 @@ def freshness(quick: bool) -> None:
         print_endurance(runs[0].batches, measured)
 
 
-def endurance(quick: bool) -> None:
+def endurance(quick: bool, _: int | None = None) -> None:
     """Measure and print B8: half an hour at 100 readings a second, with a commit each round."""
     warm_up, measured = (15, 60) if quick else (120, 1_800)
     with stage() as here:

@@ -49,7 +49,7 @@ class Costs:
         return timed
 
 
-def listener(quick: bool) -> None:
+def listener(quick: bool, _: int | None = None) -> None:
     """Measure and print B9."""
     warm_up, measured = (20, 45) if quick else (60, 240)
     with stage() as here:

@@ -54,7 +54,7 @@ class Plan:
         return self.warm_up + self.measured
 
 
-def table_size(quick: bool) -> None:
+def table_size(quick: bool, _: int | None = None) -> None:
     """Measure and print B4."""
     plan = Plan(100, (50, 500), 1, 1) if quick else Plan(1_000, (100, 10_000), 5, 20)
     with stage() as here:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -352,7 +352,9 @@ class SmallDisk:
         with self._ballast.open("ab") as ballast:
             free = self.free_bytes()
             while free > leaving:
-                os.posix_fallocate(ballast.fileno(), ballast.seek(0, os.SEEK_END), free - leaving)
+                # Others may take what was free a moment ago.
+                with suppress(OSError):
+                    os.posix_fallocate(ballast.fileno(), ballast.seek(0, os.SEEK_END), free - leaving)
                 ballast.seek(0, os.SEEK_END)
                 free = self.free_bytes()
 
