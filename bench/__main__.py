@@ -12,7 +12,7 @@ from bench.first_batch import first_batch
 from bench.freshness import endurance, freshness
 from bench.hourly_job import hourly_job
 from bench.listener import listener
-from bench.report import hardware
+from bench.report import Stolen, hardware
 from bench.table_size import table_size
 
 # Each is told whether to take less data, and how many runs to make if not as many as it is defined with.
@@ -42,9 +42,9 @@ def main() -> None:
     # Quick, B3 tells of B8 too: another run of the load would only take longer.
     every = [name for name in CASES if not (chosen.quick and name == "B8")]
     for name in [OTHER_NAMES.get(chosen.case, chosen.case)] if chosen.case else every:
-        began = time.monotonic()
+        began, stolen = time.monotonic(), Stolen()
         CASES[name](chosen.quick, chosen.repeats)
-        print(f"{name} took {time.monotonic() - began:.0f} s", flush=True)
+        print(f"{name} took {time.monotonic() - began:.0f} s, {stolen}", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.apply import refresh_gold
 from lakehouse.domain import Domain
+from lakehouse.few_rows import COMPILED
 from lakehouse.parse import to_bronze
 from lakehouse.registry import build_domain
 from lakehouse.rules import RULE, with_verdict
@@ -31,6 +32,7 @@ from lakehouse.spans import Spans
 from lakehouse.spark import open_spark
 from lakehouse.topics import ensure_topic
 from streaming import bronze
+from streaming.checkpoints import HadoopFolder
 
 TOUCHED = "touched.json"
 
@@ -38,7 +40,8 @@ TOUCHED = "touched.json"
 def run_bronze(spark: SparkSession, domain: Domain, settings: Settings, ids: Mapping[str, str]) -> None:
     """Run the production query to the end of the topic."""
     create_missing(spark, [domain.bronze])
-    body = bronze.bronze_body(domain, dict(ids), lambda batch: _say(batch.rows_in))
+    checkpoint = HadoopFolder(spark, settings.checkpoint(bronze.query_name(domain)))
+    body = bronze.bronze_body(domain, dict(ids), checkpoint, lambda batch: _say(batch.rows_in))
     bronze.start_bronze(bronze.read_topic(spark, domain, settings), domain, settings, body, available_now=True).awaitTermination()
 
 
@@ -48,6 +51,9 @@ def run_noop(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping
     def drop(messages: DataFrame, _: int) -> None:
         to_bronze(messages, domain.contract).write.format("noop").mode("overwrite").save()
 
+    # As Spark is by itself, and as bronze is for so many rows.
+    for name, value in COMPILED.items():
+        spark.conf.set(name, value)
     query = bronze.start_bronze(bronze.read_topic(spark, domain, settings), domain, settings, drop, available_now=True)
     query.awaitTermination()
     for progress in query.recentProgress:

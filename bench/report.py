@@ -37,6 +37,19 @@ def hardware() -> str:
     return f"{psutil.cpu_count()} cores ({model}), {memory:.0f} GiB, load before {psutil.getloadavg()[0]:.1f}"
 
 
+class Stolen:
+    """Counts what a host gives of this machine's processor time to others; it has some, and a case that met much is to be run again."""
+
+    def __init__(self) -> None:
+        self._before = psutil.cpu_times()
+
+    def __str__(self) -> str:
+        """Say its share since the count began."""
+        now = psutil.cpu_times()
+        spent = {name: getattr(now, name) - getattr(self._before, name) for name in now._fields if not name.startswith("guest")}
+        return f"{100 * spent.get('steal', 0.0) / max(sum(spent.values()), 1e-9):.1f} % of the processors' time stolen by the host"
+
+
 def _cpuinfo() -> list[str]:
     file = Path("/proc/cpuinfo")
     return file.read_text().splitlines() if file.exists() else []

@@ -371,7 +371,7 @@ def _to_batch(table_name: str, snapshot: Snapshot) -> dict[str, Any] | None:
         "query": said["weir.query"],
         "batch_id": number("weir.batch-id"),
         "offsets": said.get("weir.offsets", said.get("weir.offset-range")),
-        "rows_in": number("weir.rows-in"),
+        "rows_in": number("weir.rows-in" if "weir.rows-in" in said else "added-records"),  # an append takes in what it adds
         "rows_accepted": number("weir.rows-accepted"),
         "rejected": said.get("weir.rejected"),
         "added_records": number("added-records") or 0,

@@ -11,6 +11,7 @@ from lakehouse.domain import Domain
 from lakehouse.parse import to_bronze
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import FencedAppend
+from streaming.checkpoints import Folder, planned_ends
 from streaming.progress import BatchReport, batch_properties, timed
 
 Body = Callable[[DataFrame, int], None]
@@ -43,8 +44,15 @@ def read_topic(spark: SparkSession, domain: Domain, settings: Settings, starting
     )
 
 
-def bronze_body(domain: Domain, topic_ids: Mapping[str, str], report: Callable[[BatchReport], None]) -> Body:
-    """Give the body of the query: type the messages of a micro-batch and append those that the table does not hold yet."""
+def bronze_body(domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder, report: Callable[[BatchReport], None]) -> Body:
+    """Give the body of the query: type the messages of a micro-batch and append those that the table does not hold yet.
+
+    Args:
+        domain: whose bronze.
+        topic_ids: the broker's id of its topic.
+        checkpoint: the query's, in which Spark has noted where a micro-batch ends before it begins.
+        report: is told what each micro-batch was.
+    """
 
     bronze = FencedAppend(domain.bronze, topic_ids)
 
@@ -52,7 +60,9 @@ def bronze_body(domain: Domain, topic_ids: Mapping[str, str], report: Callable[[
         with timed(query_name(domain), batch_id, report) as batch:
             properties = batch_properties(query_name(domain), batch_id)
             with batch.phases.timed("append"):
-                batch.rows_in = batch.rows_out = bronze.append(to_bronze(messages, domain.contract), properties)
+                batch.rows_in = batch.rows_out = bronze.append(
+                    to_bronze(messages, domain.contract), properties, planned_ends(checkpoint, batch_id)
+                )
         failpoints.reach("bronze.committed")
 
     return append

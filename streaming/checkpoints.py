@@ -175,6 +175,15 @@ def examine(folder: Folder, query: str, domain: str, is_kafka: bool) -> Position
     return Position(False, start, planned, identity.get("topic_ids", {}))
 
 
+def planned_ends(folder: Folder, batch_id: int) -> dict[tuple[str, int], int] | None:
+    """Read where a micro-batch of a Kafka source is to end, by topic and partition; None where its file cannot be read."""
+    text = _source_offset(folder.text(f"offsets/{batch_id}"))
+    if text is None or not _is_of(text, is_kafka=True):
+        return None
+    held: dict[str, dict[str, int]] = json.loads(text)
+    return {(topic, int(partition)): int(offset) for topic, partitions in held.items() for partition, offset in partitions.items()}
+
+
 def tidy(folder: Folder) -> list[str]:
     """Remove the checksum of the next file to be written where one was left behind, and name it.
 

@@ -156,7 +156,7 @@ class Driver:
             topic = domain.contract.topic
             starting = starting_offsets(topic, source.bounds, held_by(source.mark, topic))
             messages = bronze.read_topic(spark, domain, self._settings, starting)
-            body = me.guard(bronze.bronze_body(domain, source.ids, self._report))
+            body = me.guard(bronze.bronze_body(domain, source.ids, source.checkpoint, self._report))
             return self._in_pool(spark, me, lambda: bronze.start_bronze(messages, domain, self._settings, body, available_now))
 
         def work(me: Supervised) -> StreamingQuery:

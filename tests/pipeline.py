@@ -25,6 +25,7 @@ from lakehouse.settings import Settings
 from lakehouse.sinks.tables import ensure_tables, write_dimensions
 from lakehouse.topics import ensure_topic
 from streaming import bronze, refine
+from streaming.checkpoints import HadoopFolder
 from streaming.progress import BatchReport
 from tests.frames import assert_rows
 
@@ -108,7 +109,8 @@ class Pipeline:
         reports: list[BatchReport] = []
         ids = {self.domain.contract.topic: ensure_topic(self.settings.kafka_bootstrap, self.domain.contract, 2)}
         source = bronze.read_topic(self.spark, self.domain, self.settings)
-        body = bronze.bronze_body(self.domain, ids, reports.append)
+        checkpoint = HadoopFolder(self.spark, self.settings.checkpoint(bronze.query_name(self.domain)))
+        body = bronze.bronze_body(self.domain, ids, checkpoint, reports.append)
         bronze.start_bronze(source, self.domain, self.settings, body, available_now=True).awaitTermination()
         rows = refine.read_bronze(self.spark, self.domain, self.settings)
         if anew or self._refine is None:

@@ -28,6 +28,8 @@ from lakehouse.spark import iceberg_table
 
 MARK_PROPERTY = "weir.offsets"
 
+Offsets = Mapping[tuple[str, int], int]  # by topic and partition
+
 log = structlog.get_logger("weir.stream")
 
 
@@ -47,7 +49,7 @@ class Mark:
     """The next offset of every partition that the table holds, and the ids of the topics they belong to."""
 
     topic_ids: Mapping[str, str] = field(default_factory=dict)
-    next_offsets: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    next_offsets: Offsets = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Write the mark as a snapshot property: {topic: {"id": …, "next": {partition: offset}}}."""
@@ -71,6 +73,10 @@ class Mark:
             {(topic, int(p)): int(n) for topic, entry in held.items() for p, n in entry["next"].items()},
         )
 
+    def missing(self, ends: Offsets) -> int:
+        """Count the offsets before some ends that the table does not hold."""
+        return sum(max(0, end - self.next_offsets.get(place, 0)) for place, end in ends.items())
+
     def check_topics(self, topic_ids: Mapping[str, str], table: str) -> None:
         """Raise TopicRecreated when the broker's topic is not the one whose offsets the table holds."""
         for topic, found in topic_ids.items():
@@ -89,26 +95,30 @@ def newest_mark(spark: SparkSession, table: Table) -> Mark:
 
 
 def _mark_of(spark: SparkSession, table: Table, handle: Any) -> Mark:  # noqa: ANN401 - the JVM's object
-    snapshot = handle.currentSnapshot()
-    if snapshot is None:
+    if handle.currentSnapshot() is None:
         return Mark()
-    while snapshot is not None:
-        held = snapshot.summary().get(MARK_PROPERTY)
-        if held:
-            return Mark.from_json(held)
-        parent = snapshot.parentId()
-        snapshot = None if parent is None else handle.snapshot(parent)
+    if (snapshot := _newest_marked(handle)) is not None:
+        return Mark.from_json(snapshot.summary()[MARK_PROPERTY])
     rows = (
         spark.table(table.name).where("topic IS NOT NULL").groupBy("topic", "partition").agg(F.max("kafka_offset").alias("last")).collect()
     )
     return Mark({}, {(row["topic"], row["partition"]): row["last"] + 1 for row in rows})
 
 
+def _newest_marked(handle: Any) -> Any:  # noqa: ANN401 - the JVM's objects
+    """Give the newest snapshot with a mark, None where there is none."""
+    snapshot = handle.currentSnapshot()
+    while snapshot is not None and not snapshot.summary().get(MARK_PROPERTY):
+        parent = snapshot.parentId()
+        snapshot = None if parent is None else handle.snapshot(parent)
+    return snapshot
+
+
 class FencedAppend:
     """Appends those rows of a micro-batch that a table does not hold yet, in one commit with their mark.
 
-    A few rows are written from memory, so that they are read and parsed once; many by Spark, which reads them twice: what the mark
-    says must be known before they are written. Remembers the table's metadata from one micro-batch to the next.
+    A few rows are written from memory, so that they are read and parsed once; many by Spark, in one pass where it is known before
+    how far they go, in two where not. Remembers the table's metadata from one micro-batch to the next.
 
     Args:
         table: the bronze table.
@@ -121,12 +131,14 @@ class FencedAppend:
         self._writer: DataFileWriter | None = None
         self._calls = 0
 
-    def append(self, rows: DataFrame, properties: Mapping[str, str]) -> int:
+    def append(self, rows: DataFrame, properties: Mapping[str, str], ends: Offsets | None = None) -> int:
         """Append.
 
         Args:
             rows: bronze rows with topic, partition and kafka_offset.
             properties: more properties for the snapshot.
+            ends: the offset after the last one of the micro-batch by topic and partition, as its checkpoint has planned it. The
+                rows are asked where it is left out.
 
         Returns:
             How many rows were appended; 0 when all were there, and then nothing is committed.
@@ -135,44 +147,63 @@ class FencedAppend:
             TopicRecreated: the table holds offsets of another topic of that name.
         """
         try:
-            return self._append(rows, properties)
+            return self._append(rows, properties, ends)
         except BaseException:
             self._handle = None  # nobody knows how far it went
             raise
 
-    def _append(self, rows: DataFrame, properties: Mapping[str, str]) -> int:
+    def _append(self, rows: DataFrame, properties: Mapping[str, str], ends: Offsets | None) -> int:
         spark = rows.sparkSession
         mark = self._look(spark)
         mark.check_topics(self._topic_ids, self._table.name)
-        with session_conf(spark, ONE_TASK | (COMPILED if self._calls > WARM_CALLS else {})):
-            few = rows.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
-        if few.num_rows <= SMALL_ROWS:
-            self._calls += 1
-            fresh = _not_held(few, mark)
-            groups = fresh.group_by(["topic", "partition"]).aggregate([("kafka_offset", "max"), ("kafka_offset", "count")])
-            found = [(row["topic"], row["partition"], row["kafka_offset_max"], row["kafka_offset_count"]) for row in groups.to_pylist()]
-        else:
+        if ends is None or mark.missing(ends) <= SMALL_ROWS:
+            with session_conf(spark, ONE_TASK | (COMPILED if self._calls > WARM_CALLS else {})):
+                few = rows.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
+            if few.num_rows <= SMALL_ROWS:
+                self._calls += 1
+                return self._append_few(spark, _not_held(few, mark), mark, properties)
+        with session_conf(spark, COMPILED):
             many = rows.where(" AND ".join(f"NOT ({held})" for held in _held(mark)) or "true")
-            counts = many.groupBy("topic", "partition").agg(F.max("kafka_offset"), F.count(F.lit(1))).collect()
-            found = [(row[0], row[1], row[2], row[3]) for row in counts]
-        if not found:
+            if ends is None:
+                counted = many.groupBy("topic", "partition").agg(F.max("kafka_offset") + 1).collect()
+                ends = {(row[0], row[1]): row[2] for row in counted}
+            if not mark.missing(ends):
+                return 0
+            self._by_spark(many, {**properties, **self._said(mark, ends)})
+        self._look(spark)
+        return int(_newest_marked(self._handle).summary()["added-records"])
+
+    def _append_few(self, spark: SparkSession, fresh: pa.Table, mark: Mark, properties: Mapping[str, str]) -> int:
+        if not fresh.num_rows:
             return 0
-        following = {(topic, partition): last + 1 for topic, partition, last, _ in found}
-        count = int(sum(rows for *_, rows in found))
-        next_mark = Mark({**mark.topic_ids, **self._topic_ids}, {**mark.next_offsets, **following})
-        said = {MARK_PROPERTY: next_mark.to_json(), **properties, "weir.rows-in": str(count)}
-        if few.num_rows <= SMALL_ROWS:
-            try:
-                self._commit(fresh, said)
-                return count
-            except NotFromMemory as reason:
-                log.debug("written by Spark", why=str(reason))
-                many = spark.createDataFrame(fresh)
-        writer = many.writeTo(self._table.name)
+        lasts = fresh.group_by(["topic", "partition"]).aggregate([("kafka_offset", "max")]).to_pylist()
+        said = {**properties, **self._said(mark, {(row["topic"], row["partition"]): row["kafka_offset_max"] + 1 for row in lasts})}
+        try:
+            self._from_memory(fresh, said)
+        except NotFromMemory as reason:
+            log.debug("written by Spark", why=str(reason))
+            self._by_spark(spark.createDataFrame(fresh), said)
+        return int(fresh.num_rows)
+
+    def _said(self, mark: Mark, ends: Offsets) -> dict[str, str]:
+        following = {place: max(end, mark.next_offsets.get(place, 0)) for place, end in ends.items()}
+        return {MARK_PROPERTY: Mark({**mark.topic_ids, **self._topic_ids}, {**mark.next_offsets, **following}).to_json()}
+
+    def _by_spark(self, rows: DataFrame, said: Mapping[str, str]) -> None:
+        writer = rows.writeTo(self._table.name)
         for name, value in said.items():
             writer = writer.option(f"snapshot-property.{name}", value)
         writer.append()
-        return count
+
+    def _from_memory(self, fresh: pa.Table, said: Mapping[str, str]) -> None:
+        assert self._writer is not None  # `_look` has been here
+        append = self._handle.newAppend()
+        written = list(self._writer.write(fresh))
+        for one in written:
+            append.appendFile(one.file)
+        for name, value in said.items():
+            append.set(name, value)
+        self._writer.commit(append, [one.path for one in written])
 
     def _look(self, spark: SparkSession) -> Mark:
         """Look at the table as it is now."""
@@ -182,16 +213,6 @@ class FencedAppend:
         else:
             self._handle.refresh()
         return _mark_of(spark, self._table, self._handle)
-
-    def _commit(self, fresh: pa.Table, said: Mapping[str, str]) -> None:
-        assert self._writer is not None  # `_look` has been here
-        append = self._handle.newAppend()
-        written = list(self._writer.write(fresh))
-        for one in written:
-            append.appendFile(one.file)
-        for name, value in said.items():
-            append.set(name, value)
-        self._writer.commit(append, [one.path for one in written])
 
 
 def _held(mark: Mark) -> Iterator[str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.sinks.fenced_append import TopicRecreated
-from streaming.checkpoints import IDENTITY, Position, check_topics, claim, examine, kafka_offsets, tidy
+from streaming.checkpoints import IDENTITY, Position, check_topics, claim, examine, kafka_offsets, planned_ends, tidy
 from streaming.errors import BadCheckpoint
 
 NAME = "bronze.x"
@@ -72,6 +72,15 @@ def test_a_whole_one_says_where_it_stands(folder: LocalFolder) -> None:
     for name in ("offsets/1", "offsets/2", "commits/0", "commits/1"):
         (folder.path / name).unlink()
     assert kafka_offsets(seen(folder).start) == {0: 3, 1: 0}  # within the first
+
+
+def test_a_micro_batchs_planned_ends_are_known_where_its_file_is_whole(folder: LocalFolder) -> None:
+    assert planned_ends(folder, 1) == {("t", 0): 20, ("t", 1): 2}
+    assert planned_ends(folder, 3) is None  # not begun
+    (folder.path / "offsets/2").write_text(offsets(2)[:-4])
+    assert planned_ends(folder, 2) is None
+    (folder.path / "offsets/2").write_text(f'v1\n{META}\n{{"version":1,"snapshot_id":5,"position":1}}')
+    assert planned_ends(folder, 2) is None  # of a table
 
 
 def test_one_that_was_purged_from_its_beginning_is_whole(folder: LocalFolder) -> None:
