@@ -18,6 +18,8 @@ ONE_TASK = {
 # A stream's small micro-batches have the same plans again and again, whose generated code is compiled once: a third off their time.
 # A plan with literals of its own (spans, offsets), and a driver that ends soon, never earn the compiling back (`lakehouse/spark.py`).
 COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
+# From so many rows on, one pass earns it back.
+COMPILED_FROM_ROWS = 100_000
 # After so many calls many more are to be expected.
 WARM_CALLS = 10
 

@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.few_rows import COMPILED, ONE_TASK, SMALL_ROWS, WARM_CALLS, session_conf
+from lakehouse.few_rows import COMPILED, COMPILED_FROM_ROWS, ONE_TASK, SMALL_ROWS, WARM_CALLS, session_conf
 from lakehouse.schema import Table, quote
 from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory
 from lakehouse.spark import iceberg_table
@@ -162,7 +162,7 @@ class FencedAppend:
             if few.num_rows <= SMALL_ROWS:
                 self._calls += 1
                 return self._append_few(spark, _not_held(few, mark), mark, properties)
-        with session_conf(spark, COMPILED):
+        with session_conf(spark, COMPILED if ends is not None and mark.missing(ends) >= COMPILED_FROM_ROWS else {}):
             many = rows.where(" AND ".join(f"NOT ({held})" for held in _held(mark)) or "true")
             if ends is None:
                 counted = many.groupBy("topic", "partition").agg(F.max("kafka_offset") + 1).collect()
