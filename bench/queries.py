@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 
 from lakehouse.apply import refresh_gold
 from lakehouse.domain import Domain
-from lakehouse.few_rows import COMPILED
+from lakehouse.few_rows import COMPILED, session_conf
 from lakehouse.parse import to_bronze
 from lakehouse.registry import build_domain
 from lakehouse.rules import RULE, with_verdict
@@ -52,10 +52,9 @@ def run_noop(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping
         to_bronze(messages, domain.contract).write.format("noop").mode("overwrite").save()
 
     # As Spark is by itself, and as bronze is for so many rows.
-    for name, value in COMPILED.items():
-        spark.conf.set(name, value)
-    query = bronze.start_bronze(bronze.read_topic(spark, domain, settings), domain, settings, drop, available_now=True)
-    query.awaitTermination()
+    with session_conf(spark, COMPILED):
+        query = bronze.start_bronze(bronze.read_topic(spark, domain, settings), domain, settings, drop, available_now=True)
+        query.awaitTermination()
     for progress in query.recentProgress:
         began = time.mktime(time.strptime(progress["timestamp"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
         at = began + float("0" + progress["timestamp"][19:23]) + progress["durationMs"]["triggerExecution"] / 1000

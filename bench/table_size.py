@@ -24,6 +24,7 @@ from lakehouse.catalog import spark_catalog_conf
 from lakehouse.contract import to_millis
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.contract import HOURLY
+from lakehouse.few_rows import COMPILED, session_conf
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.stores import Memory
@@ -36,7 +37,7 @@ REVISED_HOURS = 48
 MANY_ROWS = 1_000_000
 CITIES, RECORDED_HOURS = 3, 8_184
 # What suits one pass over ten million rows rather than a micro-batch.
-BATCH_CONF = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK", "spark.sql.shuffle.partitions": "16"}
+BATCH_CONF = COMPILED | {"spark.sql.shuffle.partitions": "16"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,17 +115,12 @@ def _session(spark: SparkSession, settings: Settings, hours: int) -> SparkSessio
 
 def _make_tables(spark: SparkSession, domain: Domain, places: int, hours: int) -> None:
     """Write silver, then each gold table from its source, whole."""
-    changed = BATCH_CONF if places * hours > MANY_ROWS else {}
-    before = {name: str(spark.conf.get(name)) for name in changed}
-    for name, value in changed.items():
-        spark.conf.set(name, value)
-    _patterns(spark).createOrReplaceTempView("patterns")
-    wanted = spark.range(places * hours).selectExpr(f"id % {places} AS place", f"id DIV {places} AS hour")
-    domain.to_silver(_readings(wanted, 0)).writeTo(domain.silver.name).append()
-    for gold in domain.gold:
-        gold.to_rows(spark.table(gold.source.name)).writeTo(gold.table.name).append()
-    for name, value in before.items():
-        spark.conf.set(name, value)
+    with session_conf(spark, BATCH_CONF if places * hours > MANY_ROWS else {}):
+        _patterns(spark).createOrReplaceTempView("patterns")
+        wanted = spark.range(places * hours).selectExpr(f"id % {places} AS place", f"id DIV {places} AS hour")
+        domain.to_silver(_readings(wanted, 0)).writeTo(domain.silver.name).append()
+        for gold in domain.gold:
+            gold.to_rows(spark.table(gold.source.name)).writeTo(gold.table.name).append()
 
 
 def _micro_batch(spark: SparkSession, domain: Domain, plan: Plan, hours: int, kind: str, n: int) -> DataFrame:

@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 
 from lakehouse import failpoints
 from lakehouse.domain import Domain
-from lakehouse.few_rows import COMPILED, ONE_TASK, SMALL_ROWS, session_conf
+from lakehouse.few_rows import SMALL_ROWS, conf_for_few, session_conf
 from lakehouse.phases import Phases
 from lakehouse.rules import REASON, RULE, WARNINGS, with_reason, with_verdict
 from lakehouse.schema import REJECTS
@@ -88,7 +88,7 @@ def apply(
     """
     spark, phases = rows.sparkSession, phases or Phases()
     judged = with_verdict(rows, domain.rules, f"{unknown_names(domain.contract)} AS {UNKNOWN}")
-    for_few = ONE_TASK | (COMPILED if memory is not None and memory.is_warm else {})
+    for_few = conf_for_few(0 if memory is None else memory.calls)
     with phases.timed("judge"), session_conf(spark, for_few):
         few = judged.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
     if few.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty

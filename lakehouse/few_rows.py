@@ -1,4 +1,4 @@
-"""How does Spark do a little work quickly? The bounds and session settings of whoever handles a few rows at a time."""
+"""How does Spark do a little work quickly? The bounds and session settings that go with how many rows a call handles."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +22,11 @@ COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMo
 COMPILED_FROM_ROWS = 100_000
 # After so many calls many more are to be expected.
 WARM_CALLS = 10
+
+
+def conf_for_few(calls: int) -> dict[str, str]:
+    """Give the settings for a few rows to whoever has handled some so many times before."""
+    return ONE_TASK | (COMPILED if calls >= WARM_CALLS else {})
 
 
 @contextmanager

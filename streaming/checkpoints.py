@@ -109,8 +109,12 @@ class Position:
 
 def kafka_offsets(text: str) -> dict[int, int]:
     """Read the offsets of the one topic of a Kafka source; empty for none."""
+    return {partition: offset for (_, partition), offset in _by_topic(text).items()}
+
+
+def _by_topic(text: str) -> dict[tuple[str, int], int]:
     held: dict[str, dict[str, int]] = json.loads(text) if text else {}
-    return {int(partition): int(offset) for partitions in held.values() for partition, offset in partitions.items()}
+    return {(topic, int(partition)): int(offset) for topic, partitions in held.items() for partition, offset in partitions.items()}
 
 
 def examine(folder: Folder, query: str, domain: str, is_kafka: bool) -> Position:
@@ -178,10 +182,7 @@ def examine(folder: Folder, query: str, domain: str, is_kafka: bool) -> Position
 def planned_ends(folder: Folder, batch_id: int) -> dict[tuple[str, int], int] | None:
     """Read where a micro-batch of a Kafka source is to end, by topic and partition; None where its file cannot be read."""
     text = _source_offset(folder.text(f"offsets/{batch_id}"))
-    if text is None or not _is_of(text, is_kafka=True):
-        return None
-    held: dict[str, dict[str, int]] = json.loads(text)
-    return {(topic, int(partition)): int(offset) for topic, partitions in held.items() for partition, offset in partitions.items()}
+    return _by_topic(text) if text is not None and _is_of(text, is_kafka=True) else None
 
 
 def tidy(folder: Folder) -> list[str]:

@@ -1,5 +1,6 @@
 """How is a running stream hurt, and seen to be well again? Real processes, a broker that can be killed, disks that are full."""
 
+import errno
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -352,9 +353,11 @@ class SmallDisk:
         with self._ballast.open("ab") as ballast:
             free = self.free_bytes()
             while free > leaving:
-                # Others may take what was free a moment ago.
-                with suppress(OSError):
+                try:
                     os.posix_fallocate(ballast.fileno(), ballast.seek(0, os.SEEK_END), free - leaving)
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:  # others may take what was free a moment ago
+                        raise
                 ballast.seek(0, os.SEEK_END)
                 free = self.free_bytes()
 

@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.few_rows import COMPILED, COMPILED_FROM_ROWS, ONE_TASK, SMALL_ROWS, WARM_CALLS, session_conf
+from lakehouse.few_rows import COMPILED, COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, session_conf
 from lakehouse.schema import Table, quote
 from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory
 from lakehouse.spark import iceberg_table
@@ -157,7 +157,7 @@ class FencedAppend:
         mark = self._look(spark)
         mark.check_topics(self._topic_ids, self._table.name)
         if ends is None or mark.missing(ends) <= SMALL_ROWS:
-            with session_conf(spark, ONE_TASK | (COMPILED if self._calls > WARM_CALLS else {})):
+            with session_conf(spark, conf_for_few(self._calls)):
                 few = rows.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
             if few.num_rows <= SMALL_ROWS:
                 self._calls += 1
@@ -171,7 +171,8 @@ class FencedAppend:
                 return 0
             self._by_spark(many, {**properties, **self._said(mark, ends)})
         self._look(spark)
-        return int(_newest_marked(self._handle).summary()["added-records"])
+        # Offsets may be of no message (a transaction's end): then nothing was added.
+        return int(_newest_marked(self._handle).summary().getOrDefault("added-records", "0"))
 
     def _append_few(self, spark: SparkSession, fresh: pa.Table, mark: Mark, properties: Mapping[str, str]) -> int:
         if not fresh.num_rows:

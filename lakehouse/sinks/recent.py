@@ -118,7 +118,11 @@ class RecentRows:
         self._rows, self._spans = None, Spans(())
 
     def read(self, spark: SparkSession, span: Spans) -> pa.Table:
-        """Give the rows that overlap a span, with `_file` and `_pos`; read from the table where they are not at hand.
+        """Give the rows that overlap a span, with `_file` and `_pos`; see `have`."""
+        return rows_in(self.have(spark, span), span, self._entity, self._starts, self._ends)
+
+    def have(self, spark: SparkSession, span: Spans) -> pa.Table:
+        """Read the rows that overlap a span from the table where they are not at hand; give all that are at hand.
 
         Args:
             spark: the session.
@@ -135,7 +139,7 @@ class RecentRows:
                 self._fetch(spark, _with_margin(missing))
             except NotFromMemory:
                 self._fetch(spark, missing)
-        return rows_in(self._rows, span, self._entity, self._starts, self._ends)
+        return self._rows
 
     def replace(
         self,

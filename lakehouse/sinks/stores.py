@@ -15,7 +15,6 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.domain import Domain, Gold
-from lakehouse.few_rows import WARM_CALLS
 from lakehouse.sinks.merge import latest_per_key, merge_newer, merge_whole, only_in
 from lakehouse.sinks.recent import RecentRows, fetch, rows_in
 from lakehouse.spans import Spans
@@ -138,9 +137,9 @@ class Memory:
         self.tables = {table.name: RecentRows(table, domain.entity, starts, ends) for table, starts, ends in tables}
 
     @property
-    def is_warm(self) -> bool:
-        """Whether so many micro-batches were written from here that many more are to be expected."""
-        return self._calls >= WARM_CALLS
+    def calls(self) -> int:
+        """How many micro-batches were written from here."""
+        return self._calls
 
     @contextmanager
     def store(self, spark: SparkSession, domain: Domain, said: Mapping[str, str]) -> Iterator["MemoryStore"]:
@@ -227,7 +226,7 @@ class MemoryStore(Store[pa.Table]):
     def replace(self, gold: Gold, made: pa.Table, span: Spans) -> None:
         """Have those that differ written while the next table is computed: nobody reads them again in this call."""
         table, rows = self._tables[gold.table.name], self._within(gold, made, span)
-        table.read(self.spark, span)  # a job of Spark's, if any, is the micro-batch's own thread's
+        table.have(self.spark, span)  # a job of Spark's, if any, is the micro-batch's own thread's
 
         def write() -> None:
             table.replace(self.spark, rows, span, self._said, lambda commit: commit(), vanishing=gold.grows is not None)
