@@ -103,16 +103,17 @@ def to_hourly_facts(clean_hours: DataFrame, rules: GoldRules) -> DataFrame:
     # The API answers with forecast hours too: silver keeps them, a fact is made of hours that had passed when we asked.
     measured = clean_hours.where("NOT is_forecast")
     indexed = aqi.with_sub_indices(measured, aqi.RULES[rules.aqi_rule])
-    local_ts = f"from_utc_timestamp(ts_utc, {_timezone(rules.timezones)})"
+    # Once: the zone is looked up among all places.
+    located = indexed.selectExpr("*", f"from_utc_timestamp(ts_utc, {_timezone(rules.timezones)}) AS _local_ts")
     present = " + ".join(f"CAST({m} IS NOT NULL AS INT)" for m in MEASURE_NAMES)
-    return indexed.selectExpr(
+    return located.selectExpr(
         "location_key",
         "ts_utc",
         "date_utc",
         "date_key",
         "time_key",
-        f"{_date_key(local_ts)} AS local_date_key",
-        f"hour({local_ts}) AS local_time_key",
+        f"{_date_key('_local_ts')} AS local_date_key",
+        "hour(_local_ts) AS local_time_key",
         *MEASURE_NAMES,
         f"{aqi.overall(list(SUB_INDICES.values()))} AS aqi",
         *SUB_INDICES.values(),
@@ -242,7 +243,9 @@ def _date_key(instant: str) -> str:
 
 
 def _timezone(timezones: dict[str, str]) -> str:
-    if not timezones:
-        return "'UTC'"
-    pairs = ", ".join(f"{quote(key)}, {quote(zone)}" for key, zone in sorted(timezones.items()))
-    return f"coalesce(try_element_at(map({pairs}), location_key), 'UTC')"
+    """Give the SQL of a place's zone. By zone, since Spark looks a list of places up by hash, but reads a map from its start."""
+    places: dict[str, list[str]] = {}
+    for key, zone in sorted(timezones.items()):
+        places.setdefault(zone, []).append(quote(key))
+    cases = " ".join(f"WHEN location_key IN ({', '.join(keys)}) THEN {quote(zone)}" for zone, keys in places.items())
+    return f"CASE {cases} ELSE 'UTC' END" if cases else "'UTC'"
