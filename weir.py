@@ -23,6 +23,10 @@ VERBS = {
     "produce": "producers.cli:produce",
     "stream": "streaming.cli:stream",
     "resume": "streaming.cli:resume",
+    "backfill": "batch.cli:backfill",
+    "prove": "batch.cli:prove",
+    "why": "batch.cli:why",
+    "check": "batch.cli:check",
     "query": "lakehouse.cli:query",
     "connect": "lakehouse.cli:connect",
 }

@@ -26,7 +26,6 @@ from lakehouse.rules import RULE, with_verdict
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import FencedAppend, newest_mark
 from lakehouse.sinks.merge import latest_per_key, merge_newer
-from lakehouse.sinks.stores import MergeStore
 from lakehouse.sinks.tables import create_missing
 from lakehouse.spans import Spans
 from lakehouse.spark import open_spark
@@ -92,9 +91,7 @@ def refine(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping[s
 def gold(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping[str, str]) -> None:
     """Step three: gold of what silver's new rows reach."""
     touched = json.loads((settings.home / TOUCHED).read_text())
-    refresh_gold(
-        MergeStore(spark, domain), Spans.of((e, datetime.fromtimestamp(a, UTC), datetime.fromtimestamp(b, UTC)) for e, a, b in touched)
-    )
+    refresh_gold(spark, domain, Spans.of((e, datetime.fromtimestamp(a, UTC), datetime.fromtimestamp(b, UTC)) for e, a, b in touched), {})
     _say(len(touched))
 
 

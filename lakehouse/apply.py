@@ -13,12 +13,13 @@ from typing import Any
 
 import pyarrow as pa
 import structlog
-from pyspark.sql import DataFrame, Row
+from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import failpoints
+from lakehouse.conflicts import until_accepted
 from lakehouse.domain import Domain
-from lakehouse.few_rows import SMALL_ROWS, conf_for_few, session_conf
+from lakehouse.few_rows import COMPILED, COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, session_conf
 from lakehouse.phases import Phases
 from lakehouse.rules import REASON, RULE, WARNINGS, with_reason, with_verdict
 from lakehouse.schema import REJECTS
@@ -72,6 +73,7 @@ def apply(
     judge: Callable[[Applied], None] = _let_through,
     memory: Memory | None = None,
     phases: Phases | None = None,
+    with_gold: bool = True,
 ) -> Applied:
     """Bring one bounded set of bronze rows into rejects, silver and gold. Safe to repeat, in whole or in part.
 
@@ -82,11 +84,28 @@ def apply(
         judge: is told what the rows are before anything is written; what it raises leaves all tables as they were.
         memory: for who calls again and again: what the last call left; a few rows are then written from there.
         phases: times `judge` (reading the rows and applying the rules), `rejects`, `reach`, `silver`, and each gold table by name.
+        with_gold: False leaves gold as it is; whoever says so owes it a `refresh_gold` of what was touched.
 
     Returns:
         What the rows were; empty when there were none.
+
+    Raises:
+        Py4JJavaError, PySparkException: Iceberg refused a commit again and again; what else Spark raises, at once.
     """
-    spark, phases = rows.sparkSession, phases or Phases()
+    timed = phases or Phases()
+    return until_accepted(lambda: _apply(rows, domain, properties, judge, memory, timed, with_gold))
+
+
+def _apply(
+    rows: DataFrame,
+    domain: Domain,
+    properties: Mapping[str, str],
+    judge: Callable[[Applied], None],
+    memory: Memory | None,
+    phases: Phases,
+    with_gold: bool,
+) -> Applied:
+    spark = rows.sparkSession
     judged = with_verdict(rows, domain.rules, f"{unknown_names(domain.contract)} AS {UNKNOWN}")
     for_few = conf_for_few(0 if memory is None else memory.calls)
     with phases.timed("judge"), session_conf(spark, for_few):
@@ -99,34 +118,37 @@ def apply(
         said = _said(properties, met)
         # Read and judged once: what follows starts from these rows.
         with session_conf(spark, for_few | _as_properties(said)):
-            _write_few(spark.createDataFrame(few).coalesce(1), met, domain, memory, said, phases)
+            _write_few(spark.createDataFrame(few).coalesce(1), met, domain, memory, said, phases, with_gold)
         return met
-    judged.persist()
-    try:
-        with phases.timed("judge"):
-            met = replace(_summarize(_grouped(judged, domain)), unknown=_unknown(judged))
-        judge(met)
-        with session_conf(spark, _as_properties(_said(properties, met))):
-            _write(judged, met, MergeStore(spark, domain), phases)
-        return met
-    finally:
-        judged.unpersist()
+    with session_conf(spark, COMPILED if rows.limit(COMPILED_FROM_ROWS).count() == COMPILED_FROM_ROWS else {}):
+        judged.persist()
+        try:
+            with phases.timed("judge"):
+                met = replace(_summarize(_grouped(judged, domain)), unknown=_unknown(judged))
+            judge(met)
+            with session_conf(spark, _as_properties(_said(properties, met))):
+                _write(judged, met, MergeStore(spark, domain), phases, with_gold)
+            return met
+        finally:
+            judged.unpersist()
 
 
-def _write_few(judged: DataFrame, met: Applied, domain: Domain, memory: Memory | None, said: Mapping[str, str], phases: Phases) -> None:
+def _write_few(
+    judged: DataFrame, met: Applied, domain: Domain, memory: Memory | None, said: Mapping[str, str], phases: Phases, with_gold: bool
+) -> None:
     """Write from memory where there is one and the tables allow it; by MERGE otherwise."""
     spark = judged.sparkSession
     if memory is not None:
         try:
             with memory.store(spark, domain, said) as store:
-                _write(judged, met, store, phases)
+                _write(judged, met, store, phases, with_gold)
             return
         except NotFromMemory as reason:
             log.debug("merged", why=str(reason))
-    _write(judged, met, MergeStore(spark, domain, one_task=True), phases)
+    _write(judged, met, MergeStore(spark, domain, one_task=True), phases, with_gold)
 
 
-def _write(judged: DataFrame, met: Applied, store: Store[Rows], phases: Phases) -> None:
+def _write(judged: DataFrame, met: Applied, store: Store[Rows], phases: Phases, with_gold: bool) -> None:
     """Write rejects, silver and gold, in this order; each step may be repeated. The session holds what every snapshot says."""
     domain = store.domain
     if met.rejected:
@@ -134,11 +156,14 @@ def _write(judged: DataFrame, met: Applied, store: Store[Rows], phases: Phases) 
             merge_rows(_to_rejects(judged, domain), REJECTS)
     if met.touched:
         with phases.timed("reach"):
-            reach = _Reach.of(store, met.touched)
+            reach = _Reach.of(store, met.touched) if with_gold else None
         with phases.timed("silver"):
-            store.merge_silver(judged.where(f"{RULE} IS NULL"), met.touched, reach.silver)
+            store.merge_silver(judged.where(f"{RULE} IS NULL"), met.touched, reach.silver if reach else met.touched)
         store.then(lambda: failpoints.reach("silver.merged"))
-        _refresh(store, reach, phases)
+        if reach:
+            _refresh(store, reach, phases)
+        else:
+            store.settle()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +206,22 @@ class _Reach:
         return cls(touching, written, computed, silver)
 
 
-def refresh_gold(store: Store[Rows], touched: Spans) -> None:
-    """Recompute what a touched span of silver reaches in every gold table, whole, and write it."""
-    _refresh(store, _Reach.of(store, touched), Phases())
+def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, properties: Mapping[str, str]) -> None:
+    """Recompute what a touched span of silver reaches in every gold table, whole, and MERGE it. Safe to repeat.
+
+    Args:
+        spark: the session.
+        domain: whose gold.
+        touched: the spans of silver that have changed.
+        properties: go into the snapshot of every commit.
+    """
+
+    def refresh() -> None:
+        store = MergeStore(spark, domain)
+        _refresh(store, _Reach.of(store, touched), Phases())
+
+    with session_conf(spark, _as_properties(properties)):
+        until_accepted(refresh)
 
 
 def _refresh(store: Store[Rows], reach: _Reach, phases: Phases) -> None:
@@ -207,11 +245,17 @@ def _refresh(store: Store[Rows], reach: _Reach, phases: Phases) -> None:
     failpoints.reach("gold.merged")
 
 
-def to_gold(domain: Domain, silver: DataFrame) -> dict[str, DataFrame]:
-    """Compute every gold table from all of silver in one batch pass, without writing: the other side of stream = batch."""
+def to_gold(domain: Domain, silver: DataFrame, keep: Callable[[str, DataFrame], DataFrame] = lambda _, rows: rows) -> dict[str, DataFrame]:
+    """Compute every gold table from all of silver in one batch pass, without writing: the other side of stream = batch.
+
+    Args:
+        domain: whose.
+        silver: all of its rows.
+        keep: is given each table's name and rows, and gives the rows that the next tables are made of.
+    """
     made = {domain.silver.name: silver}
     for gold in domain.gold:
-        made[gold.table.name] = gold.to_rows(made[gold.source.name])
+        made[gold.table.name] = keep(gold.table.name, gold.to_rows(made[gold.source.name]))
     del made[domain.silver.name]
     return made
 

@@ -1,10 +1,13 @@
 """Where are the tables? One URI names the catalog, for Spark and for PyIceberg alike."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog, load_catalog
+from pyiceberg.table import Table
+from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.errors import Fatal, LakehouseError, Retryable
 from lakehouse.settings import Settings
@@ -124,3 +127,12 @@ def _open_sql(properties: dict[str, str], uri: str) -> Catalog:
         catalog.close()
         raise NoTables(uri)
     return catalog
+
+
+def ancestors(table: Table) -> Iterator[Snapshot]:
+    """Walk from a table's head back to the oldest snapshot that is kept. Compaction leaves snapshots that say nothing of weir's."""
+    by_id = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
+    snapshot = table.current_snapshot()
+    while snapshot is not None:
+        yield snapshot
+        snapshot = by_id.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None

@@ -10,7 +10,7 @@ A new field is optional and comes last; a rename or a new meaning is a new versi
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -73,6 +73,11 @@ class Contract:
             if f.name == name:
                 return f
         raise KeyError(f"{self.topic} has no field {name!r}; it has {', '.join(self.names)}")
+
+    @property
+    def shape(self) -> "Contract":
+        """The contract without its ranges: a value out of range is data, kept among the rejects; what breaks the shape is no record."""
+        return replace(self, fields=tuple(replace(field, low=-math.inf, high=math.inf) for field in self.fields))
 
     def violations(self, record: Mapping[str, Value]) -> list[str]:
         """Say what is wrong with a record before it is sent; empty when it may go.

@@ -7,6 +7,7 @@ from datetime import timedelta
 from pyspark.sql import DataFrame
 
 from lakehouse.contract import Contract
+from lakehouse.days import Days
 from lakehouse.rules import Rule
 from lakehouse.schema import Table
 from lakehouse.spans import Spans
@@ -43,6 +44,27 @@ class Gold:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """Something that must hold in a table, whoever filled it.
+
+    Attributes:
+        name: what must hold, for people.
+        table: the table's name, with `lh.`.
+        bad: SQL of DuckDB that gives the rows, or the keys, for which it does not.
+        share: which share of the table's rows may be bad.
+    """
+
+    name: str
+    table: str
+    bad: str
+    share: float = 0.0
+
+
+def _no_checks(_: Days) -> Sequence[Check]:
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
 class Domain:
     """A domain: one topic, one bronze, one silver, its gold tables in the order they are made.
 
@@ -55,6 +77,7 @@ class Domain:
         edition: what gold was computed by; a table made by another edition is refused.
         watermark: how long before its arrival a row's event time may lie; what is behind it is late, which is counted and
             changes nothing else.
+        checks: what must hold in its tables, beside what follows from their keys and the contract.
     """
 
     name: str
@@ -69,3 +92,4 @@ class Domain:
     dimensions: Sequence[tuple[Table, Sequence[tuple[object, ...]]]] = ()
     edition: Mapping[str, str] = field(default_factory=dict)
     watermark: timedelta = timedelta(hours=48)
+    checks: Callable[[Days], Sequence[Check]] = _no_checks

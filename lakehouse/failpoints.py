@@ -7,7 +7,17 @@ import os
 import signal
 from typing import Literal
 
-Point = Literal["bronze.committed", "silver.merged", "gold.first_table", "gold.merged", "producer.sent", "producer.reported"]
+Point = Literal[
+    "bronze.committed",
+    "silver.merged",
+    "gold.first_table",
+    "gold.merged",
+    "producer.sent",
+    "producer.reported",
+    "chunk.appended",
+    "chunk.applied",
+    "chunk.noted",
+]
 
 _armed: dict[str, int] = {}
 _victims: list[int] = []

@@ -20,7 +20,7 @@ from pyiceberg.io.pyarrow import schema_to_pyarrow
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
-from lakehouse.catalog import NAME, NoTables, open_catalog
+from lakehouse.catalog import NAME, NoTables, ancestors, open_catalog
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.settings import Settings
 
@@ -344,17 +344,9 @@ def _unique(names: Sequence[str]) -> tuple[str, ...]:
 
 def _to_batches(tables: Iterable[tuple[tuple[str, ...], Table]]) -> pa.Table:
     """Make `lh.ops.batches` of the snapshots that lead to each table's head and that a micro-batch or chunk wrote."""
-    rows = [_to_batch(".".join((NAME, *path)), snapshot) for path, table in tables for snapshot in _ancestors(table)]
+    rows = [_to_batch(".".join((NAME, *path)), snapshot) for path, table in tables for snapshot in ancestors(table)]
     schema = pa.schema([(name, kind) for name, kind, _, _ in BATCHES_COLUMNS])
     return pa.Table.from_pylist(sorted((row for row in rows if row), key=lambda row: row["committed_ts"]), schema=schema)
-
-
-def _ancestors(table: Table) -> Iterator[Snapshot]:
-    snapshots = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
-    snapshot = table.current_snapshot()
-    while snapshot is not None:
-        yield snapshot
-        snapshot = snapshots.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None
 
 
 def _to_batch(table_name: str, snapshot: Snapshot) -> dict[str, Any] | None:

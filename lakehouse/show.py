@@ -41,7 +41,7 @@ def answer(found: Answer, as_json: bool, seconds: Callable[[], float]) -> None:
         nested = [kind == "JSON" for kind in found.types]
         objects = [
             {
-                name: _plain(json.loads(value) if is_json and value is not None else value)
+                name: plain(json.loads(value) if is_json and value is not None else value)
                 for name, is_json, value in zip(found.columns, nested, row, strict=True)
             }
             for row in found.rows
@@ -50,17 +50,7 @@ def answer(found: Answer, as_json: bool, seconds: Callable[[], float]) -> None:
         return
     console = _console()
     numbers = [kind.startswith(_NUMBERS) and not kind.endswith("]") for kind in found.types]
-    grid = Table(header_style="bold", show_edge=False, box=None, pad_edge=False)
-    for name, is_number in zip(found.columns, numbers, strict=True):
-        grid.add_column(_safe(name), justify="right" if is_number else "left", no_wrap=True)
-    cells = [[_cell(value) for value in row] for row in found.rows]
-    for row in cells:
-        grid.add_row(*row)
-    unbounded = console.options.update(width=_PIPE_WIDTH)
-    if console.measure(grid, options=unbounded).maximum <= console.width or not cells:
-        _print(console, grid)
-    else:
-        _print_records(console, found.columns, cells)
+    _grid(console, found.columns, numbers, found.rows)
     count = f"{len(found.rows):,} row{'' if len(found.rows) == 1 else 's'}"
     beyond = ", and more: --limit N shows more" if found.more else ""
     console.print(Text(f"({count}{beyond}; {seconds():.2f} s)", style="dim"))
@@ -76,7 +66,7 @@ def tables(found: Sequence[TableInfo], as_json: bool) -> None:
                     "layer": t.layer,
                     "grain": t.grain,
                     "rows": t.rows,
-                    "last_commit": _plain(t.last_commit),
+                    "last_commit": plain(t.last_commit),
                     "columns": [{"name": c.name, "type": c.type, "comment": c.comment} for c in t.columns],
                 }
                 for t in found
@@ -97,6 +87,26 @@ def tables(found: Sequence[TableInfo], as_json: bool) -> None:
         for column in table.columns:
             grid.add_row(Text(f"    {column.name}"), Text(column.type), Text(_safe(column.comment)))
         _print(console, grid)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print rows of values as a table, one under another where it would be too wide; numbers stand on the right."""
+    numbers = [all(isinstance(row[n], int | float | Decimal) or row[n] is None for row in rows) for n in range(len(columns))]
+    _grid(_console(), columns, numbers, rows)
+
+
+def _grid(console: Console, columns: Sequence[str], numbers: Sequence[bool], rows: Sequence[Sequence[Any]]) -> None:
+    grid = Table(header_style="bold", show_edge=False, box=None, pad_edge=False)
+    for name, is_number in zip(columns, numbers, strict=True):
+        grid.add_column(_safe(name), justify="right" if is_number else "left", no_wrap=True)
+    cells = [[_cell(value) for value in row] for row in rows]
+    for row in cells:
+        grid.add_row(*row)
+    unbounded = console.options.update(width=_PIPE_WIDTH)
+    if console.measure(grid, options=unbounded).maximum <= console.width or not cells:
+        _print(console, grid)
+    else:
+        _print_records(console, columns, cells)
 
 
 def _console() -> Console:
@@ -128,7 +138,7 @@ def _print_objects(objects: Sequence[dict[str, Any]]) -> None:
     print(f"[\n{lines}\n]" if lines else "[]")
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of SQL
+def plain(value: Any) -> Any:  # noqa: ANN401 - any value of SQL
     """Turn a value into what JSON has: a decimal is a number where a double holds it exactly, else its digits as a text."""
     if isinstance(value, datetime):
         return value.isoformat() if value.tzinfo is None else value.astimezone(UTC).isoformat().replace("+00:00", "Z")
@@ -145,9 +155,9 @@ def _plain(value: Any) -> Any:  # noqa: ANN401 - any value of SQL
     if isinstance(value, pa.MonthDayNano):
         return _duration(value)
     if isinstance(value, dict):
-        return {str(key): _plain(inner) for key, inner in value.items()}
+        return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
+        return [plain(inner) for inner in value]
     return value
 
 
@@ -160,8 +170,8 @@ def _cell(value: Any) -> Text:  # noqa: ANN401 - any value of SQL
         return Text("NaN" if math.isnan(value) else f"{value:.10g}")  # the bits of a sum in binary say nothing to people
     if isinstance(value, Decimal):
         return Text(f"{value:f}")
-    plain = _plain(value)
-    return Text(_safe(json.dumps(plain, ensure_ascii=False) if isinstance(plain, (dict, list)) else str(plain)))
+    shown = plain(value)
+    return Text(_safe(json.dumps(shown, ensure_ascii=False) if isinstance(shown, (dict, list)) else str(shown)))
 
 
 def _text_of(value: bytes) -> str:

@@ -82,6 +82,8 @@ def spark_conf(settings: Settings) -> dict[str, str]:
 
 def open_spark(settings: Settings, app_name: str) -> SparkSession:
     """Start, or return, the session of this process."""
+    if settings.catalog_uri.startswith("sqlite:///"):
+        Path(settings.catalog_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)  # SQLite makes no folder
     builder = SparkSession.builder.appName(app_name).master(settings.spark_master)
     conf = spark_conf(settings) | {"spark.local.dir": tempfile.gettempdir()}
     for key, value in conf.items():

@@ -15,10 +15,9 @@ from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
-from lakehouse.catalog import NoTables, open_catalog
+from lakehouse.catalog import NoTables, ancestors, open_catalog
 from lakehouse.locations import locations_file, read_locations
 from lakehouse.settings import Settings
-from monitoring.lag import ancestors
 
 CITY = "location_key"
 FACT = "gold.fact_air_quality_hourly"

@@ -12,7 +12,7 @@ bronze) until now; 0 where there is none. So it does not jump when the first mes
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,9 +23,9 @@ from urllib.request import url2pathname
 
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Operation, Snapshot
+from pyiceberg.table.snapshots import Operation
 
-from lakehouse.catalog import NoTables, open_catalog
+from lakehouse.catalog import NoTables, ancestors, open_catalog
 from lakehouse.errors import Retryable, WeirError
 from lakehouse.offsets import Broker, TopicOffsets
 from lakehouse.settings import Settings
@@ -196,12 +196,3 @@ def _committed_position(checkpoint: Path) -> tuple[int | None, int]:
         return int(offset["snapshot_id"]), int(offset["position"])
     except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
         raise LagUnknown(f"The checkpoint {checkpoint} holds an offset that this version cannot read ({error}).") from error
-
-
-def ancestors(table: Table) -> Iterator[Snapshot]:
-    """Walk from a table's head back to the oldest snapshot that is kept. Compaction and backfills leave snapshots without a mark."""
-    by_id = {snapshot.snapshot_id: snapshot for snapshot in table.snapshots()}
-    snapshot = table.current_snapshot()
-    while snapshot is not None:
-        yield snapshot
-        snapshot = by_id.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None

@@ -102,7 +102,7 @@ class Watched:
         return GaugeMetricFamily(self.name, self.about, labels=self.labels)
 
 
-# query, table: as they are named; what: kafka, checkpoint, tables, cities. None of them has a sample where it is not known.
+# query, table: as they are named; what: kafka, checkpoint, tables, cities, proofs. None of them has a sample where it is not known.
 PARTITION_LAG = Watched(
     "weir_partition_lag_messages", "Messages of a partition that the query has not committed", ("query", "topic", "partition")
 )
@@ -128,6 +128,12 @@ CITY_FRESHNESS = Watched(
     "weir_city_freshness_seconds",
     "Age of the newest measured hour or day of a city, from its start; of the WEIR_METRICS_CITIES that are most behind",
     ("table", "city"),
+)
+PROOF_AGE = Watched("weir_proof_age_seconds", "Time since the snapshots of the domain's last proof were taken", ("domain",))
+PROOF_DIFFERENCES = Watched(
+    "weir_proof_differences",
+    "Rows in which a gold table differed in the domain's last proof; against: batch, or independent",
+    ("domain", "table", "against"),
 )
 UPSTREAM_AGE = Watched(
     "weir_producer_upstream_age_seconds", "Time since the newest change of a source's values that a poll has seen", ("source",)

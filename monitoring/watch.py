@@ -3,8 +3,8 @@
 Nothing here is told by a query: lag comes from what was committed and the broker (`lag.py`), freshness from the tables
 (`freshness.py`). Ages and lags in seconds grow between two looks, as they are taken against the clock of each answer.
 
-**What it costs is bounded.** A look is repeated no sooner than after 199 times the processor time that it took, so the four
-together take at most 2 % of one core, however often the page is asked for; but an answer is never older than 30 s, since an alert
+**What it costs is bounded.** A look is repeated no sooner than after 199 times the processor time that it took, so the five
+together take at most 2.5 % of one core, however often the page is asked for; but an answer is never older than 30 s, since an alert
 that comes minutes late is none. `weir_watch_age_seconds` says how old the look is. What cannot be read has no sample, and
 `weir_watch_known` is 0: a number that is not known is never a zero.
 """
@@ -27,8 +27,9 @@ from lakehouse.settings import Settings
 from monitoring import metrics
 from monitoring.freshness import CityHour, TableFacts, most_behind, read_cities, read_facts, read_places
 from monitoring.lag import BRONZE_QUERY, SILVER_QUERY, Lag, LagUnknown, TopicLag, bronze_lag, silver_lag
+from monitoring.proofs import LastProof, last_proofs
 
-# A look that took a second of the processor is repeated after 199: half a percent of the time for each of the four.
+# A look that took a second of the processor is repeated after 199: half a percent of the time for each of the five.
 REST = 199.0
 LEAST_SECONDS, MOST_SECONDS = 1.0, 30.0
 
@@ -122,6 +123,7 @@ class Watch(Collector):
         self._checkpoint: Look[Lag] = Look("checkpoint", lambda: silver_lag(settings))
         self._tables: Look[list[TableFacts]] = Look("tables", self._facts)
         self._cities: Look[_Cities] = Look("cities", self._hours)
+        self._proofs: Look[list[LastProof]] = Look("proofs", lambda: last_proofs(settings))
 
     def describe(self) -> Iterable[Metric]:
         """Name the metrics, so that registering them looks at nothing."""
@@ -131,7 +133,7 @@ class Watch(Collector):
         """Work out all of them."""
         with self._lock:
             kafka, silver, tables = self._kafka.found(), self._checkpoint.found(), self._tables.found()
-            cities = self._cities.found()
+            cities, proofs = self._cities.found(), self._proofs.found()
             now = self._now()
             families = {watched: watched.family() for watched in metrics.WATCHED}
             if kafka is not None:
@@ -143,9 +145,14 @@ class Watch(Collector):
             if cities is not None:
                 for name, hours in cities.hours.items():
                     _tell_cities(families, f"lh.{name}", hours, cities.places, self._settings.metrics_cities, now)
+            for proof in proofs or ():
+                families[metrics.PROOF_AGE].add_metric([proof.domain], _age(proof.proved_ts, now))
+                for table_name, ways in proof.differences.items():
+                    for against, number in ways.items():
+                        families[metrics.PROOF_DIFFERENCES].add_metric([proof.domain, table_name, against], number)
             for source, changed in self._upstream().items():
                 _add_known(families[metrics.UPSTREAM_AGE], [source], None if changed is None else _age(changed, now))
-            for look in (self._kafka, self._checkpoint, self._tables, self._cities):
+            for look in (self._kafka, self._checkpoint, self._tables, self._cities, self._proofs):
                 families[metrics.WATCH_KNOWN].add_metric([look.what], int(look.is_known))
                 families[metrics.WATCH_AGE].add_metric([look.what], look.age)
         yield from families.values()

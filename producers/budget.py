@@ -24,6 +24,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from lakehouse.errors import Fatal, ProducerError
+from lakehouse.settings import Settings
 from monitoring import metrics
 from producers.state_file import StateFile
 
@@ -82,6 +83,20 @@ def limits_of(url: str, given: Mapping[LimitSpan, int | None]) -> dict[LimitSpan
     """
     default: Mapping[LimitSpan, float] = dict.fromkeys(SPANS, math.inf) if _is_loopback(url) else FREE
     return {span: float(default[span] if (limit := given[span]) is None else limit or math.inf) for span in SPANS}
+
+
+def open_budget(settings: Settings, lane: Lane, program: str) -> "Budget":
+    """Open the budget of the API that the settings name.
+
+    Raises:
+        StateFileError: the file can be neither read nor begun anew.
+    """
+    given: dict[LimitSpan, int | None] = {
+        "minute": settings.budget_per_minute,
+        "hour": settings.budget_per_hour,
+        "day": settings.budget_per_day,
+    }
+    return Budget(Path(settings.budget_path), settings.open_meteo_url, limits_of(settings.open_meteo_url, given), lane, program)
 
 
 class Budget:
@@ -159,6 +174,12 @@ class Budget:
                 self._set(state, span, before + weight, now)
             state.execute("DELETE FROM waiting WHERE api = ? AND program = ?", (self._api, self._program))
         return None
+
+    def least_time(self, weight: float) -> timedelta:
+        """Say how long so much takes at least, were nothing of the limits used."""
+        if self._is_unlimited:
+            return timedelta(0)
+        return max(max(math.ceil(weight / self._limits[span]) - 1, 0) * length for span, length in SPANS.items())
 
     def announce(self, weight: float, every: timedelta, now: datetime) -> None:
         """Say that this program polls: backfills leave it this weight, again and again. Holds for two polls; announce each.

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lakehouse.days import days_of
+
 if TYPE_CHECKING:
     from lakehouse.locations import Location
     from lakehouse.settings import Settings
-    from producers.budget import Budget, Lane, LimitSpan
+    from producers.budget import Budget, Lane
     from producers.kafka_writer import Counts, KafkaWriter
     from producers.publish import Outcome, Publisher
     from producers.sources.open_meteo import Clock
@@ -85,15 +87,13 @@ def produce(
     settings: Settings = ctx.obj
     if not structlog.is_configured():
         configure_logs(settings.log_format, settings.log_level)
-    _check_usage(source, since, until, replay, set_name, speed, once)
+    _check_usage(source, since, replay, set_name, speed, once)
     failpoints.arm(settings.failpoint, [])
     names = tuple(name for name in (part.strip() for part in locations.split(",")) if name)
     with Stop() as stop:
         clock = Clock(now=utc_now, sleep=stop.sleep)
         run = _Run(settings, names, as_json, new_run_id(utc_now()), Outcome(), Counts(), stop, clock)
-        days = (_day(since, "--since"), _day(until, "--until") if until else utc_now().date()) if since else None
-        if days and days[0] > days[1]:
-            raise typer.BadParameter(f"--since {days[0]} lies after --until {days[1]}")
+        days = days_of(since, until)
         watched = _watched(settings, names)
         if replay is not None:
             _replay(run, watched, replay, set_name or None, _factor(speed), days)
@@ -147,22 +147,13 @@ def add_city(
 add_city.context_settings = {"ignore_unknown_options": True}  # type: ignore[attr-defined]
 
 
-def _check_usage(source: str, since: str, until: str, replay: Path | None, set_name: str, speed: str, once: bool) -> None:
+def _check_usage(source: str, since: str, replay: Path | None, set_name: str, speed: str, once: bool) -> None:
     if source not in SOURCES:
         raise typer.BadParameter(f"{source!r} is no source; there is {', '.join(SOURCES)}")
-    if until and not since:
-        raise typer.BadParameter("--until needs --since")
     if once and (since or replay is not None):
         raise typer.BadParameter("--once polls the present: leave out --since and --replay")
     if replay is None and (set_name or speed != "max"):
         raise typer.BadParameter("--set and --speed go with --replay")
-
-
-def _day(text: str, option: str) -> date:
-    try:
-        return date.fromisoformat(text if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else "")
-    except ValueError as error:
-        raise typer.BadParameter(f"{option} {text!r} is no day, expected YYYY-MM-DD") from error
 
 
 def _factor(speed: str) -> float | None:
@@ -342,17 +333,10 @@ def _writing(run: _Run, summary: bool = True) -> "Iterator[KafkaWriter]":
 
 
 def _budget(run: _Run, lane: "Lane") -> "Budget":
-    from producers.budget import Budget, limits_of
+    from producers.budget import open_budget
 
     if run.budget is None:
-        settings = run.settings
-        given: dict[LimitSpan, int | None] = {
-            "minute": settings.budget_per_minute,
-            "hour": settings.budget_per_hour,
-            "day": settings.budget_per_day,
-        }
-        program = " ".join([str(settings.home), *run.names])
-        run.budget = Budget(Path(settings.budget_path), settings.open_meteo_url, limits_of(settings.open_meteo_url, given), lane, program)
+        run.budget = open_budget(run.settings, lane, " ".join([str(run.settings.home), *run.names]))
     return run.budget
 
 

@@ -4,10 +4,9 @@ Idempotent, acknowledged by all replicas, keyed by the contract's entity. Every 
 sent and not reported as delivered is an error when flushed, never a guess.
 """
 
-import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
@@ -114,9 +113,7 @@ class KafkaWriter:
             ("contract_version", version.encode()),
             ("run_id", run_id.encode()),
         ]
-        # The contract without its ranges: a value out of range is data, and bad data is kept where it can be looked at, in the
-        # lakehouse's rejects. What breaks the shape is no record at all.
-        self._shape = replace(contract, fields=tuple(replace(field, low=-math.inf, high=math.inf) for field in contract.fields))
+        self._shape = contract.shape
         self._first_failure = ""
         self._first_invalid = ""
 

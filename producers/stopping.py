@@ -48,8 +48,12 @@ class Stop:
         if self.wait(seconds):
             raise StoppedError("stopped while waiting, before everything was published")
 
+    def set(self) -> None:
+        """Tell the program to stop."""
+        self._is_set = True
+        os.write(self._wake, b"s")
+
     def _raise(self, number: int, frame: FrameType | None) -> None:
         if self._is_set and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self._is_set = True
-        os.write(self._wake, b"s")
+        self.set()

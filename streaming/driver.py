@@ -29,6 +29,7 @@ from lakehouse.sinks.fenced_append import Mark, newest_mark
 from lakehouse.sinks.tables import create_missing, ensure_tables, write_dimensions
 from lakehouse.spark import jvm_pid, open_spark
 from lakehouse.topics import ensure_topic, topic_id
+from lakehouse.turns import turn
 from lakehouse.unknown_fields import UnknownFields, unknown_fields_file
 from streaming import bronze, refine, resume
 from streaming.breaker import Breaker, Limit
@@ -169,6 +170,7 @@ class Driver:
                 self._breaker.judge,
                 self._settings.compact_after,
                 lambda met: unknown.note(met.unknown, met.offsets),
+                lambda: turn(self._settings, self._name),
             )
             body = me.guard(refining)
             rows = refine.read_bronze(spark, domain, self._settings)

@@ -1,6 +1,7 @@
 """How do bronze rows get into silver and gold? One query per domain reads bronze as a stream and calls `apply`."""
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
@@ -38,6 +39,7 @@ def refine_body(
     judge: Callable[[int, Applied], None] = lambda _, __: None,
     compact_after: int = 0,
     note: Callable[[Applied], Mapping[str, int]] = lambda _: {},
+    turn: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Body:
     """Give the body of the query.
 
@@ -47,6 +49,7 @@ def refine_body(
         judge: is told a micro-batch's id and what its rows are before they are applied; raises when they must not be.
         compact_after: micro-batches into a table after which its small files are joined; 0 leaves them.
         note: is told the same before `judge`; gives the unknown fields that it counted.
+        turn: keeps other programs from the tables while a micro-batch is written.
     """
     last = build()
     compactor = Compactor(last, compact_after)
@@ -58,7 +61,9 @@ def refine_body(
         if [r for _, r in domain.dimensions] != [r for _, r in last.dimensions]:
             write_dimensions(rows.sparkSession, domain)
         last = domain
-        with timed(query_name(domain), batch_id, report) as batch:
+        with timed(query_name(domain), batch_id, report) as batch, ExitStack() as held:
+            with batch.phases.timed("turn"):
+                held.enter_context(turn())
             properties = batch_properties(query_name(domain), batch_id)
 
             def look(met: Applied) -> None:

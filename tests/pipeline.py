@@ -12,14 +12,14 @@ import pyarrow.parquet as pq
 from confluent_kafka import Consumer, Producer, TopicPartition
 from pyspark.sql import SparkSession
 
-from batch.recompute import recompute
+from batch.oracle.recompute import recompute
+from batch.prove import dimensions_of
 from lakehouse.apply import to_gold, to_silver
 from lakehouse.catalog import open_catalog, spark_catalog_conf
 from lakehouse.contract import Value
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.domains.air_quality.tables import BRONZE, SILVER
-from lakehouse.locations import locations_file, read_locations
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.tables import ensure_tables, write_dimensions
@@ -131,13 +131,8 @@ class Pipeline:
         if chosen is not None:
             rows = rows.where(rows["location_key"].isin(chosen))
         by_batch = to_gold(self.domain, to_silver(rows, self.domain).localCheckpoint())
-        zones = {p.location_key: p.timezone for p in read_locations(locations_file(self.settings.locations_path, self.settings.home))}
         by_duckdb = recompute(
-            self.table("bronze.open_meteo_hourly", chosen),
-            {key: zone for key, zone in zones.items() if chosen is None or key in chosen},
-            self.settings.aqi_rule,
-            self.settings.episode_threshold,
-            self.settings.episode_hours,
+            self.domain.name, self.table("bronze.open_meteo_hourly", chosen), dimensions_of(self.domain), self.domain.edition
         )
         for gold in self.domain.gold:
             streamed = self.table(gold.table.name.removeprefix("lh."), chosen)

@@ -1,8 +1,11 @@
 -- What should gold be? An independent recomputation in DuckDB, from the bytes that arrived; shares no code with lakehouse/.
 --
--- Input: the view `bronze` (value, topic, partition, kafka_offset, kafka_ts, source_run), the view `places`
--- (location_key, timezone), and the variables aqi_rule, threshold, least_hours.
--- Output: views fact_air_quality_hourly, fact_city_daily, fact_episode.
+-- Input: the view `bronze` (value, topic, partition, kafka_offset, kafka_ts, source_run), the view `dim_location`
+-- (location_key, timezone), and the variables aqi_rule (us-epa-2012 or us-epa-2024) and rule_code (such as AQI>=151_4h).
+-- Output: tables fact_air_quality_hourly, fact_city_daily, fact_episode.
+
+SET VARIABLE threshold = (SELECT regexp_extract(getvariable('rule_code'), '^AQI>=(\d+)_(\d+)h$', 1)::INT);
+SET VARIABLE least_hours = (SELECT regexp_extract(getvariable('rule_code'), '^AQI>=(\d+)_(\d+)h$', 2)::INT);
 
 CREATE OR REPLACE MACRO segment(c, c0, c1, i0, i1) AS i0 + (c - c0) * ((i1 - i0) / (c1 - c0));
 
@@ -48,6 +51,8 @@ CREATE OR REPLACE MACRO co_index(c) AS CASE
 CREATE OR REPLACE MACRO first_largest(pm25, pm10, o3, no2, so2, co) AS CASE greatest(pm25, pm10, o3, no2, so2, co)
   WHEN pm25 THEN 'pm25' WHEN pm10 THEN 'pm10' WHEN o3 THEN 'o3' WHEN no2 THEN 'no2' WHEN so2 THEN 'so2' WHEN co THEN 'co' END;
 
+CREATE OR REPLACE VIEW places AS SELECT location_key, timezone FROM dim_location;
+
 CREATE OR REPLACE VIEW messages AS
 SELECT decode(value)::JSON AS j, kafka_ts, coalesce(topic, source_run) AS topic, coalesce("partition", 0) AS part, kafka_offset
 FROM bronze WHERE json_valid(try(decode(value)));
@@ -64,7 +69,9 @@ SELECT
   TRY_CAST(j->'us_aqi_pm25' AS DOUBLE) AS us_aqi_pm25, TRY_CAST(j->'us_aqi_pm10' AS DOUBLE) AS us_aqi_pm10, TRY_CAST(j->'us_aqi_no2' AS DOUBLE) AS us_aqi_no2,
   TRY_CAST(j->'us_aqi_o3' AS DOUBLE) AS us_aqi_o3, TRY_CAST(j->'us_aqi_so2' AS DOUBLE) AS us_aqi_so2, TRY_CAST(j->'us_aqi_co' AS DOUBLE) AS us_aqi_co,
   TRY_CAST(j->'latitude' AS DOUBLE) AS latitude, TRY_CAST(j->'longitude' AS DOUBLE) AS longitude,
-  j->>'model_domain' AS model_domain, j->>'request_timezone' AS request_timezone, kafka_ts
+  j->>'model_domain' AS model_domain, j->>'request_timezone' AS request_timezone, kafka_ts,
+  -- A backfilled row did not come through Kafka: it arrived when it was retrieved.
+  coalesce(kafka_ts, TRY(make_timestamptz(TRY_CAST(j->>'retrieved_ts' AS BIGINT) * 1000))) AS arrived_ts
 FROM messages
 WHERE json_type(j) = 'OBJECT' AND json_type(j->'ts_utc') IN ('BIGINT', 'UBIGINT') AND json_type(j->'retrieved_ts') IN ('BIGINT', 'UBIGINT')
   AND NOT list_bool_or([json_type(j->f) NOT IN ('DOUBLE', 'BIGINT', 'UBIGINT', 'NULL') AND json_type(j->f) IS NOT NULL
@@ -78,8 +85,8 @@ SELECT * EXCLUDE (newest) FROM (
     pm25 DESC NULLS LAST, pm10 DESC NULLS LAST, o3 DESC NULLS LAST, no2 DESC NULLS LAST, so2 DESC NULLS LAST, co DESC NULLS LAST,
     aod DESC NULLS LAST, dust DESC NULLS LAST, uv_index DESC NULLS LAST, co2 DESC NULLS LAST, us_aqi DESC NULLS LAST) AS newest
   FROM readings r JOIN places USING (location_key)
-  WHERE epoch(ts_utc) % 3600 = 0 AND ts_utc >= '2013-01-01 00:00:00+00' AND ts_utc <= kafka_ts + INTERVAL 7 DAYS
-    AND retrieved_ts <= kafka_ts + INTERVAL 1 HOUR
+  WHERE epoch(ts_utc) % 3600 = 0 AND ts_utc >= '2013-01-01 00:00:00+00' AND ts_utc <= arrived_ts + INTERVAL 7 DAYS
+    AND retrieved_ts <= arrived_ts + INTERVAL 1 HOUR
     AND coalesce(pm25 BETWEEN 0 AND 1000, true) AND coalesce(pm10 BETWEEN 0 AND 10000, true) AND coalesce(o3 BETWEEN 0 AND 2000, true)
     AND coalesce(no2 BETWEEN 0 AND 5000, true) AND coalesce(so2 BETWEEN 0 AND 10000, true) AND coalesce(co BETWEEN 0 AND 100000, true)
     AND coalesce(aod BETWEEN 0 AND 50, true) AND coalesce(dust BETWEEN 0 AND 20000, true) AND coalesce(uv_index BETWEEN 0 AND 50, true)

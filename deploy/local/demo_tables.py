@@ -9,13 +9,13 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from deploy.local.demo_home import CATALOG, table_heads
-from lakehouse.catalog import open_catalog
+from lakehouse.catalog import ancestors, open_catalog
 from lakehouse.errors import DeployError, Fatal, WeirError
 from lakehouse.locations import local_path
 from lakehouse.reader import Reader
 from lakehouse.settings import Settings
 from monitoring.freshness import table_facts
-from monitoring.lag import MARK_PROPERTY, TOPIC, ancestors, silver_lag
+from monitoring.lag import MARK_PROPERTY, TOPIC, silver_lag
 
 BRONZE = "bronze.open_meteo_hourly"
 SILVER = "silver.air_quality_hourly_clean"

@@ -85,7 +85,8 @@ class DataFileWriter:
             content = _parquet(ordered, ids)
             partition = self._iceberg.PartitionData(spec.partitionType())
             for n, field in enumerate(value):
-                partition.set(n, field)
+                if field is not None:
+                    partition.set(n, field)
             path = self._handle.locationProvider().newDataLocation(spec, partition, f"{uuid.uuid4()}.parquet")
             with closing(io_.newOutputFile(path).create()) as stream:
                 stream.write(content)
@@ -138,8 +139,8 @@ def _parquet(rows: pa.Table, ids: Mapping[str, int]) -> bytes:
     return content.getvalue()
 
 
-def _partitions(rows: pa.Table, fields: list[tuple[str, str]]) -> Iterator[tuple[tuple[int, ...], pa.Table]]:
-    """Split rows by the values of the partition fields, each a column and Iceberg's name of its transform."""
+def _partitions(rows: pa.Table, fields: list[tuple[str, str]]) -> Iterator[tuple[tuple[int | None, ...], pa.Table]]:
+    """Split rows by the values of the partition fields, each a column and Iceberg's name of its transform; null is a value."""
     if not fields:
         yield (), rows
         return
@@ -149,15 +150,13 @@ def _partitions(rows: pa.Table, fields: list[tuple[str, str]]) -> Iterator[tuple
     for value in values.group_by(names).aggregate([]).to_pylist():
         mask = None
         for name, part in value.items():
-            alike = pc.equal(values[name], part)
+            alike = pc.is_null(values[name]) if part is None else pc.fill_null(pc.equal(values[name], part), False)
             mask = alike if mask is None else pc.and_(mask, alike)
         yield tuple(value.values()), rows.filter(mask)
 
 
 def _ordinal(column: pa.ChunkedArray, transform: str) -> pa.ChunkedArray:
     """Iceberg's value of a time transform, counted from 1970 (Iceberg specification, partition transforms)."""
-    if column.null_count:
-        raise NotFromMemory(f"a row without the time that the transform {transform} is made of")
     years = pc.subtract(pc.year(column), EPOCH_YEAR)
     if transform == "year":
         found = years

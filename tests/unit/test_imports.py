@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lakehouse.registry import BUILDERS
+
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ("lakehouse", "producers", "streaming", "batch", "deploy", "monitoring", "bench")
 FILES = [ROOT / "weir.py", *(file for folder in PROGRAMS for file in sorted((ROOT / folder).rglob("*.py")))]
@@ -91,6 +93,11 @@ def test_producers_know_contracts_and_metrics_but_neither_spark_nor_tables() -> 
         name.removesuffix(".py").replace("/", ".") for name, file in MODULES.items() if any(m.startswith("pyspark") for m in imports(file))
     ]
     assert importers(*with_spark, under=("producers/",)) == []
+
+
+def test_the_oracle_shares_nothing_with_what_it_proves() -> None:
+    assert importers(*PROGRAMS, "weir", "pyspark", under=("batch/oracle/",)) == []
+    assert set(BUILDERS) <= {file.stem for file in (ROOT / "batch" / "oracle").glob("*.sql")}, "every domain can be proved by somebody else"
 
 
 def test_nothing_imports_batch_or_deploy_but_the_command() -> None:

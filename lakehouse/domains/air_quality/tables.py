@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lakehouse.domain import Domain, Gold
 from lakehouse.domains.air_quality import transforms as t
+from lakehouse.domains.air_quality.checks import quality_checks
 from lakehouse.domains.air_quality.contract import HOURLY, MEASURES, PROVIDER_INDICES
 from lakehouse.domains.air_quality.rules import reading_rules
 from lakehouse.domains.dates.tables import DIM_DATE, DIM_TIME, date_rows, time_rows
@@ -196,4 +197,5 @@ def air_quality(rules: t.GoldRules, locations: Sequence[Location], pollutants: S
             (DIM_TIME, time_rows()),
         ),
         edition={"aqi_rule": rules.aqi_rule, "rule_code": rules.rule_code},
+        checks=lambda days: quality_checks(days, rules.episode_hours),
     )

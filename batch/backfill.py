@@ -1,0 +1,279 @@
+"""How does the past get into the tables? Chunk by chunk from the source into bronze and silver, gold once at the end, all in a ledger.
+
+The rows take the stream's own way: the contract's bytes, the same parsing, the same `apply`. They have a lane of their own in bronze, so
+the stream leaves them alone, and every chunk has its turn at the tables beside it. Wherever this is cut off, it goes on: a chunk whose
+rows stand in bronze is not fetched again, `apply` may be repeated, and gold is made of silver as it then is.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from importlib.metadata import version
+
+import duckdb
+import pyarrow as pa
+import structlog
+from pyspark.sql import DataFrame, SparkSession
+
+from batch.ledger import Chunk, Ledger
+from batch.periods import Part, Period, cut
+from lakehouse import failpoints
+from lakehouse.apply import Applied, apply, refresh_gold
+from lakehouse.domain import Domain
+from lakehouse.errors import ProducerError
+from lakehouse.reader import Reader
+from lakehouse.settings import Settings
+from lakehouse.sinks.data_files import NotFromMemory
+from lakehouse.sinks.lane import append_chunk, chunk_rows, typed
+from lakehouse.sinks.recent import MOST_ROWS, RecentRows
+from lakehouse.sinks.stores import Memory
+from lakehouse.sinks.tables import ensure_tables, write_dimensions
+from lakehouse.spans import Spans
+from lakehouse.turns import turn
+from producers.history import Asked, History, Lacking, SourceSpent
+
+# What silver is compared with, chunk by chunk, is kept in memory.
+MOST_ROWS_OF_A_CHUNK = MOST_ROWS
+# Gold is made of so many of silver's rows at a time: the stream waits as long as one such part takes.
+GOLD_ROWS = 200_000
+CHUNK_PROPERTY = "weir.chunk"
+
+log = structlog.get_logger("weir.backfill")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a backfill would do.
+
+    Attributes:
+        parts: the chunks in order, each with what it asks of the source.
+        asked: that of all of them.
+        least_time: how long the source's limits and calls make it at least.
+    """
+
+    parts: Sequence[tuple[Part, Asked]]
+    asked: Asked
+    least_time: timedelta
+
+
+def plan(history: History, since: Mapping[str, date], until: date, period: Period) -> Plan:
+    """Plan a backfill; asks the source nothing.
+
+    Args:
+        history: the source.
+        since: first UTC day of each entity.
+        until: last UTC day, itself included.
+        period: how long a chunk is at most.
+    """
+    alike: dict[date, list[str]] = {}
+    for entity, day in since.items():
+        alike.setdefault(day, []).append(entity)
+    spans = [cut(day, until, period, entities, history.rows_of_a_day, MOST_ROWS_OF_A_CHUNK) for day, entities in alike.items()]
+    cut_up = sorted((part for parts in spans for part in parts), key=lambda part: part.since)
+    parts = [(part, history.asks(part.entities, part.since, part.until)) for part in cut_up]
+    asked = sum((one for _, one in parts), Asked())
+    return Plan([(part, one) for part, one in parts if one.calls], asked, history.least_time(asked))
+
+
+def latest_days(settings: Settings, domain: Domain) -> dict[str, date]:
+    """Find the UTC day of the newest row of silver of each entity that has one; by entity, since one may be far behind another.
+
+    Raises:
+        NoTables, UnknownTable: nothing has been written yet.
+    """
+    newest = f"SELECT {domain.entity}, max({domain.event_time})::DATE FROM {domain.silver.name} GROUP BY ALL"
+    with Reader(settings) as reader:
+        return dict(reader.query(newest).rows)
+
+
+class Backfill:
+    """One backfill, from its ledger.
+
+    Args:
+        settings: name the catalog.
+        domain: whose tables; made where they are missing.
+        spark: the session.
+        history: the domain's source.
+        ledger: what is to be done.
+        told: is told of each chunk that has ended, and of gold.
+        is_stopping: asked between chunks.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        domain: Domain,
+        spark: SparkSession,
+        history: History,
+        ledger: Ledger,
+        told: Callable[[Chunk], None] = lambda _: None,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._settings, self._domain, self._spark = settings, domain, spark
+        self._history, self._ledger, self._told, self._is_stopping = history, ledger, told, is_stopping
+        self._memory = Memory(domain)
+        self._silver = RecentRows(domain.silver, domain.entity, domain.event_time)
+
+    def run(self) -> bool:
+        """Do what is left.
+
+        Returns:
+            Whether it came to the end; False when it was asked to stop.
+
+        Raises:
+            SourceSpent: the source takes no more calls for now; what is left stays planned.
+        """
+        ensure_tables(self._spark, self._domain)
+        write_dimensions(self._spark, self._domain)
+        there = self._appended()
+        for chunk in self._ledger.chunks:
+            if chunk.state != "planned":
+                continue
+            if self._is_stopping():
+                return False
+            done = self._chunk(chunk, there.get(chunk.source_run))
+            self._ledger.note(done)
+            failpoints.reach("chunk.noted")
+            self._told(done)
+        if self._is_stopping():
+            return False
+        if self._ledger.gold.state == "planned":
+            began = time.monotonic()
+            self._gold()
+            done = replace(self._ledger.gold, state="done", seconds=time.monotonic() - began, ended_ts=datetime.now(UTC))
+            self._ledger.note(done)
+            self._told(done)
+        return True
+
+    def _chunk(self, chunk: Chunk, there: Mapping[str, object] | None) -> Chunk:
+        """Bring one chunk into bronze and silver; what its source refuses is noted."""
+        began = time.monotonic()
+        if there is not None:
+            fetched, lacking = int(str(there["fetched"])), dict(there["lacking"])  # type: ignore[call-overload]  # as it was written below
+            rows: DataFrame | None = chunk_rows(self._spark, self._domain.bronze, chunk.source_run)
+        else:
+            try:
+                values, lacking = self._fetch(chunk)
+            except SourceSpent:
+                raise
+            except ProducerError as error:
+                log.error("chunk failed", chunk=chunk.chunk, since=str(chunk.since), until=str(chunk.until), reason=str(error))
+                return replace(chunk, state="failed", error=str(error), seconds=time.monotonic() - began, ended_ts=datetime.now(UTC))
+            fetched = len(values)
+            rows = self._append(chunk, values, lacking)
+        met = Applied()
+        if rows is not None:
+            failpoints.reach("chunk.appended")
+            with turn(self._settings, self._domain.name):
+                met = apply(rows, self._domain, self._properties(chunk), memory=self._memory, with_gold=False)
+            failpoints.reach("chunk.applied")
+        return replace(
+            chunk,
+            state="failed" if lacking else "done",
+            # An earlier attempt may have had some of the entities.
+            rows_fetched=chunk.rows_fetched + fetched,
+            rows_in=chunk.rows_in + met.rows_in,
+            rows_out=chunk.rows_out + met.accepted,
+            rejected=chunk.rejected + sum(met.rejected.values()),
+            lacking=lacking or None,
+            seconds=time.monotonic() - began,
+            ended_ts=datetime.now(UTC),
+        )
+
+    def _fetch(self, chunk: Chunk) -> tuple[list[bytes], dict[str, str]]:
+        """Fetch a chunk's records as their bytes; an entity comes whole, or is lacking."""
+        contract = self._domain.contract
+        shape = contract.shape
+        found: dict[str, list[bytes]] = {}
+        lacking: dict[str, str] = {}
+        for one in self._history.fetch(chunk.wanted, chunk.since, chunk.until):
+            if isinstance(one, Lacking):
+                lacking[one.entity] = str(one.error)
+                continue
+            broken = next((violations for record in one.records if (violations := shape.violations(record))), None)
+            if broken:
+                lacking[one.entity] = f"the source gave what is no record of {contract.topic}: {'; '.join(broken)}"
+                continue
+            found.setdefault(one.entity, []).extend(contract.encode(record) for record in one.records)
+        for entity, reason in lacking.items():
+            log.error("entity failed", chunk=chunk.chunk, entity=entity, reason=reason)
+        return [value for entity, values in found.items() if entity not in lacking for value in values], lacking
+
+    def _append(self, chunk: Chunk, values: list[bytes], lacking: Mapping[str, str]) -> DataFrame | None:
+        """Append those records that silver does not have with the same values; give them, or None where there is none."""
+        if not values:
+            return None
+        rows = typed(self._spark, values, self._domain.contract, chunk.source_run)
+        if not chunk.override:
+            rows = self._new_or_changed(rows)
+        if not rows.num_rows:
+            return None
+        said = {"source_run": chunk.source_run, "fetched": len(values), "lacking": dict(lacking)}
+        append_chunk(self._spark, self._domain.bronze, rows, {**self._properties(chunk), CHUNK_PROPERTY: json.dumps(said)})
+        return self._spark.createDataFrame(rows)
+
+    def _new_or_changed(self, rows: pa.Table) -> pa.Table:
+        """Leave out the rows whose values silver has already, in all but the time of their retrieval."""
+        domain = self._domain
+        table = rows.select([domain.entity, domain.event_time]).drop_null()
+        keys = table.group_by([domain.entity]).aggregate([(domain.event_time, "min"), (domain.event_time, "max")]).to_pylist()
+        span = Spans.of((row[domain.entity], row[f"{domain.event_time}_min"], row[f"{domain.event_time}_max"]) for row in keys)
+        if not span:
+            return rows
+        try:
+            self._silver.begin(self._spark)
+            present = self._silver.read(self._spark, span)
+        except NotFromMemory as reason:
+            log.info("chunk not compared with silver: all of it is written", why=str(reason))
+            return rows
+        if not present.num_rows:
+            return rows
+        business = [name for name in domain.contract.names if name in domain.silver.names and name != domain.contract.version]
+        event_time, version_ = domain.event_time, domain.contract.version
+        # A forecast that has come true is news, though its values are the same.
+        same = [f"r.{name} IS NOT DISTINCT FROM s.{name}" for name in business]
+        same.append(f"(r.{event_time} > r.{version_}) = (s.{event_time} > s.{version_})")
+        with duckdb.connect() as connection:
+            connection.register("r", rows)
+            connection.register("s", present.select(list(domain.silver.names)))
+            return connection.sql(f"FROM r ANTI JOIN s ON {' AND '.join(same)}").to_arrow_table().cast(rows.schema)
+
+    def _gold(self) -> None:
+        """Make gold of all that the chunks touched, in parts that each have a turn."""
+        properties = self._properties(self._ledger.gold)
+        days: dict[str, list[tuple[date, date]]] = {}
+        for chunk in self._ledger.chunks:
+            for entity in chunk.entities if chunk.rows_in else ():
+                days.setdefault(entity, []).append((chunk.since, chunk.until))
+        parts: list[list[tuple[str, datetime, datetime]]] = [[]]
+        rows = 0
+        for entity, spans in days.items():
+            for since, until in spans:
+                more = self._history.rows_of_a_day * ((until - since).days + 1)
+                if rows and rows + more > GOLD_ROWS:
+                    parts.append([])
+                    rows = 0
+                parts[-1].append((entity, _midnight(since), _midnight(until) + timedelta(days=1, microseconds=-1)))
+                rows += more
+        for part in parts:
+            if part:
+                with turn(self._settings, self._domain.name):
+                    refresh_gold(self._spark, self._domain, Spans.of(part), properties)
+
+    def _appended(self) -> dict[str, Mapping[str, object]]:
+        """Find the chunks of this backfill that stand in bronze, by their names, with what their snapshots say of them."""
+        bronze = self._domain.bronze.name
+        said = self._spark.sql(
+            f"SELECT summary['{CHUNK_PROPERTY}'] AS said FROM {bronze}.snapshots WHERE summary['{CHUNK_PROPERTY}'] IS NOT NULL"
+        ).collect()
+        chunks = [json.loads(row["said"]) for row in said]
+        return {chunk["source_run"]: chunk for chunk in chunks if chunk["source_run"].startswith(f"{self._ledger.name}/")}
+
+    def _properties(self, chunk: Chunk) -> dict[str, str]:
+        return {"weir.query": f"backfill {self._domain.name}", "weir.batch-id": str(chunk.chunk), "weir.code-version": version("weir")}
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

@@ -1,0 +1,102 @@
+"""Are the tables sound? What follows from their keys and the contract, and what their domain says must hold; by DuckDB, without Spark."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lakehouse.days import Days
+from lakehouse.domain import Check, Domain
+from lakehouse.reader import Answer, Reader
+from lakehouse.schema import Table
+from lakehouse.settings import Settings
+
+FIRST = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check found.
+
+    Attributes:
+        table: whose rows.
+        name: what must hold.
+        rows: rows of the table.
+        bad: rows, or keys, for which it does not.
+        is_good: whether so many may be.
+        first: some of the bad.
+    """
+
+    table: str
+    name: str
+    rows: int
+    bad: int
+    is_good: bool
+    first: tuple[dict[str, Any], ...]
+
+    @property
+    def says(self) -> str:
+        """The first bad ones as text."""
+        return "; ".join(", ".join(f"{name}={value}" for name, value in row.items()) for row in self.first)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Give what --json prints."""
+        return asdict(self)
+
+
+def check(settings: Settings, domain: Domain, days: Days = None) -> list[Checked]:
+    """Check a domain's tables as they are now.
+
+    Args:
+        settings: name the catalog.
+        domain: whose tables.
+        days: the UTC days that must be complete, both included; as far as each entity's data go without.
+
+    Raises:
+        NoTables, UnknownTable: there are none yet.
+    """
+    with Reader(settings) as reader:
+        totals: dict[str, int] = {}
+        found = []
+        for one in [*_of_specifications(domain), *domain.checks(days)]:
+            if one.table not in totals:
+                totals[one.table] = int(reader.query(f"SELECT count(*) FROM {one.table}").rows[0][0])
+            found.append(_run(reader, one, totals[one.table]))
+        return found
+
+
+def _run(reader: Reader, one: Check, rows: int) -> Checked:
+    answer = reader.query(f"SELECT *, count(*) OVER () AS _bad FROM ({one.bad}) ORDER BY ALL LIMIT {FIRST}")
+    bad = int(answer.rows[0][-1]) if answer.rows else 0
+    return Checked(one.table, one.name, rows, bad, bad <= one.share * rows, tuple(_row(answer, row) for row in answer.rows))
+
+
+def _row(answer: Answer, row: tuple[Any, ...]) -> dict[str, Any]:
+    return dict(zip(answer.columns[:-1], row[:-1], strict=True))
+
+
+def _of_specifications(domain: Domain) -> Iterator[Check]:
+    """Give what holds for every domain: rows are there, keys are whole and each there once, values lie in the contract's ranges."""
+    keyed = [domain.silver, *(gold.table for gold in domain.gold), *(table for table, _ in domain.dimensions)]
+    for table in (domain.bronze, domain.silver, *(table for table, _ in domain.dimensions)):
+        yield Check("there are rows", table.name, f"SELECT 'none' AS rows FROM (SELECT count(*) AS n FROM {table.name}) WHERE n = 0")
+    places = ("topic", "partition", "kafka_offset", "source_run", "source_row")
+    yield Check("every message is there once", domain.bronze.name, _repeated(domain.bronze.name, places))
+    for table in keyed:
+        yield Check("one row per key", table.name, _repeated(table.name, table.key))
+        yield Check("no null in the key", table.name, _where(table, " OR ".join(f"{name} IS NULL" for name in table.key)))
+    in_silver = [field for field in domain.contract.fields if field.name in domain.silver.names]
+    required = " OR ".join(f"{field.name} IS NULL" for field in in_silver if field.required)
+    yield Check("required fields are there", domain.silver.name, _where(domain.silver, required))
+    bounds = [f"{field.name} < {field.low}" for field in in_silver if field.low is not None]
+    bounds += [f"{field.name} > {field.high}" for field in in_silver if field.high is not None]
+    outside = " OR ".join(bounds) or "false"
+    yield Check("values lie in the contract's ranges", domain.silver.name, _where(domain.silver, outside))
+
+
+def _repeated(name: str, key: tuple[str, ...]) -> str:
+    columns = ", ".join(key)
+    return f"SELECT {columns}, count(*) AS rows FROM {name} GROUP BY {columns} HAVING count(*) > 1"
+
+
+def _where(table: Table, condition: str) -> str:
+    return f"SELECT {', '.join(table.key)} FROM {table.name} WHERE {condition}"

@@ -1,0 +1,144 @@
+"""How is the past brought in, and how are tables proved, explained and checked? The verbs of batch work."""
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from lakehouse.days import days_of
+
+if TYPE_CHECKING:
+    from lakehouse.domain import Domain
+    from lakehouse.settings import Settings
+
+_SINCE = typer.Option(help="first UTC day, YYYY-MM-DD")
+_UNTIL = typer.Option(help="last UTC day, itself included")
+
+
+def prove(
+    ctx: typer.Context,
+    domain: Annotated[str, typer.Argument(help="domain to prove, such as air_quality (default: all)")] = "",
+    since: Annotated[str, _SINCE] = "",
+    until: Annotated[str, _UNTIL] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="an object per domain")] = False,
+) -> None:
+    """Compute gold again in two ways, and compare it key by key with what the stream made.
+
+    Nothing has to run, and a stream may: what it has not applied yet is left out. Exits with 1 when anything differs; the
+    result is kept in lh.ops.proofs.
+
+    Example: weir prove air_quality --since 2025-01-01 --until 2025-01-31
+    """
+    from batch.lineage import sources_of
+    from batch.prove import prove as prove_domain
+    from batch.report import print_proofs
+    from lakehouse.logs import configure_logs
+    from lakehouse.spark import open_spark
+
+    settings: Settings = ctx.obj
+    configure_logs(settings.log_format, settings.log_level)
+    days = days_of(since, until)
+    chosen = _domains(settings, domain)
+    spark = open_spark(settings, "weir prove")
+    try:
+        proofs = [prove_domain(settings, one, spark, days) for one in chosen]
+    finally:
+        spark.stop()
+    sources: dict[int, Any] = {}
+    for one, proof in zip(chosen, proofs, strict=True):
+        sources |= sources_of(settings, one, proof)
+    print_proofs(proofs, sources, as_json)
+    if not all(proof.is_equal for proof in proofs):
+        raise typer.Exit(1)
+
+
+def why(
+    ctx: typer.Context,
+    table: Annotated[str, typer.Argument(help="table of silver or gold, such as gold.fact_city_daily")],
+    conditions: Annotated[list[str], typer.Argument(metavar="COL=VALUE…", help="columns of the row, best those of its key")],
+    as_json: Annotated[bool, typer.Option("--json", help="a list of levels, each with its rows")] = False,
+) -> None:
+    """Show what a row is made of: silver's rows, bronze's, topic, partition and offset, and the messages as they arrived.
+
+    Instants are UTC.
+
+    Example: weir why gold.fact_city_daily location_key=hanoi date_utc=2025-09-20
+    """
+    from batch.lineage import explain
+    from batch.report import print_trace
+
+    settings: Settings = ctx.obj
+    pairs = dict(_pair(condition) for condition in conditions)
+    print_trace(explain(settings, table, pairs), as_json)
+
+
+def check(
+    ctx: typer.Context,
+    domain: Annotated[str, typer.Argument(help="domain to check, such as air_quality (default: all)")] = "",
+    since: Annotated[str, _SINCE] = "",
+    until: Annotated[str, _UNTIL] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="a list of checks")] = False,
+) -> None:
+    """Check the tables: totals, keys, ranges, the grid of places and hours, date keys, and what else the domain says must hold.
+
+    Exits with 1 when a check fails. With a range every place must fill it; without, from its first hour to its last.
+
+    Example: weir check air_quality --since 2025-01-01 --until 2025-01-31
+    """
+    from batch.check import check as check_domain
+    from batch.report import print_checks
+
+    settings: Settings = ctx.obj
+    days = days_of(since, until)
+    checked = [found for one in _domains(settings, domain) for found in check_domain(settings, one, days)]
+    print_checks(checked, as_json)
+    if not all(one.is_good for one in checked):
+        raise typer.Exit(1)
+
+
+def backfill(
+    ctx: typer.Context,
+    domain: Annotated[str, typer.Argument(help="domain to fill, such as air_quality")],
+    since: Annotated[str, typer.Option(help="first UTC day, YYYY-MM-DD; or latest: from each entity's newest row on")] = "",
+    until: Annotated[str, typer.Option(help="last UTC day, itself included (default: today)")] = "",
+    chunk: Annotated[str, typer.Option(help="how long a chunk is at most: month, week or day")] = "month",
+    locations: Annotated[str, typer.Option(help="only these entities, separated by commas (default: all that are watched)")] = "",
+    override: Annotated[bool, typer.Option("--override", help="write rows again whose values silver has already")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and end")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with the newest backfill that was cut off")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="only what failed in the newest backfill that has a failed chunk")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout")] = False,
+) -> None:
+    """Fetch the past from a domain's source into bronze and silver, chunk by chunk, and make gold of it at the end.
+
+    May run beside the live stream. Ctrl-C ends it after the running chunk; --resume goes on, also after a crash, and doubles
+    nothing. A chunk that fails does not stop the others: the exit code is 1 then, and --retry-failed does it again. What silver
+    has with the same values is left out, unless --override.
+
+    Examples:
+
+      weir backfill air_quality --since 2024-01-01 --until 2024-12-31 --dry-run
+
+      weir backfill air_quality --since latest
+
+      weir backfill air_quality --resume
+    """
+    from batch.run_backfill import Wanted, run_backfill
+
+    wanted = Wanted(domain, since, until, chunk, locations, override, dry_run, resume, retry_failed, as_json)
+    if not run_backfill(ctx.obj, wanted):
+        raise typer.Exit(1)
+
+
+def _domains(settings: "Settings", name: str) -> "list[Domain]":
+    from lakehouse.registry import BUILDERS, build_domain
+
+    return [build_domain(one, settings) for one in ([name] if name else BUILDERS)]
+
+
+def _pair(text: str) -> tuple[str, str]:
+    column, is_pair, value = text.partition("=")
+    if not is_pair or not column:
+        raise typer.BadParameter(f"{text!r}, expected COLUMN=VALUE", param_hint="COL=VALUE")
+    return column, value

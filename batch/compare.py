@@ -1,0 +1,147 @@
+"""In what do two sets of rows of one table differ? Key by key, in DuckDB."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import duckdb
+import pyarrow as pa
+
+from lakehouse.days import Days
+from lakehouse.schema import Table
+
+# Means of doubles depend on the order in which they are added up.
+TOLERANCE = 1e-9
+FIRST = 5
+
+Kind = Literal["missing", "extra", "different"]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One key in which the two differ.
+
+    Attributes:
+        key: the row's key, by column.
+        kind: `missing` is expected and not there, `extra` there and not expected.
+        columns: found and expected value by the name of each column that differs; all columns but the key's where one row is not there.
+    """
+
+    key: Mapping[str, Any]
+    kind: Kind
+    columns: Mapping[str, tuple[Any, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A table's rows against those that were expected.
+
+    Attributes:
+        table: its name.
+        rows: how many there are.
+        expected: how many there should be.
+        missing: keys that are expected and not there.
+        extra: keys that are there and not expected.
+        doubled: rows beyond the first of their key.
+        different: keys that both have, with other values.
+        columns: of these, how many keys differ in a column, by name.
+        first: some differences, by key.
+    """
+
+    table: str
+    rows: int
+    expected: int
+    missing: int
+    extra: int
+    doubled: int
+    different: int
+    columns: Mapping[str, int]
+    first: tuple[Difference, ...]
+
+    @property
+    def differences(self) -> int:
+        """Rows and keys that are not as expected; 0 where the two are equal."""
+        return self.missing + self.extra + self.doubled + self.different
+
+
+def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None, between: tuple[str, str] = ("", "")) -> Comparison:
+    """Compare rows by key; columns that the specification does not have are left out.
+
+    Doubles are equal within 1e-9 of the greater one, all else exactly; null equals null.
+
+    Args:
+        table: whose rows, all columns.
+        found: the rows as they are.
+        expected: the rows as they should be, one per key.
+        days: only rows that touch these UTC days, both included.
+        between: with `days`, the columns with a row's first and last time.
+    """
+    others = [column for column in table.columns if column.name not in table.key]
+    keys = " AND ".join(f"f.{_quoted(name)} IS NOT DISTINCT FROM e.{_quoted(name)}" for name in table.key)
+    key = ", ".join(_quoted(name) for name in table.key)
+    differs = {column.name: f"NOT {_same(column.name, column.type == 'DOUBLE')}" for column in others}
+    both = "f._there AND e._there"
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        for name, rows in (("found", found), ("expected", expected)):
+            connection.register(f"{name}_rows", rows)
+            names = ", ".join(_quoted(name) for name in table.names)
+            connection.execute(f"CREATE VIEW {name} AS SELECT {names}, true AS _there FROM {name}_rows {_within(days, between)}")
+        joined = f"FROM found f FULL JOIN expected e ON {keys}"
+        counts = [
+            "(SELECT count(*) FROM found)",
+            "(SELECT count(*) FROM expected)",
+            "count_if(f._there IS NULL)",
+            "count_if(e._there IS NULL)",
+            f"(SELECT count(*) - count(DISTINCT row({key})) FROM found)",
+            f"count_if({both} AND ({_any(differs.values())}))",
+            *[f"count_if({both} AND {condition})" for condition in differs.values()],
+        ]
+        numbers = connection.execute(f"SELECT {', '.join(counts)} {joined}").fetchall()[0]
+        rows_found, rows_expected, missing, extra, doubled, different = numbers[:6]
+        by_column = {name: number for name, number in zip(differs, numbers[6:], strict=True) if number}
+        first: tuple[Difference, ...] = ()
+        if missing or extra or by_column:
+            # By position, since names may be anything: both sides, the key, then three for each other column.
+            selected = ["f._there", "e._there", *[f"coalesce(f.{_quoted(name)}, e.{_quoted(name)}) AS key_{name}" for name in table.key]]
+            for column in others:
+                selected += [f"f.{_quoted(column.name)}", f"e.{_quoted(column.name)}", differs[column.name]]
+            where = f"f._there IS NULL OR e._there IS NULL OR {_any(differs.values())}"
+            order = ", ".join(str(n + 3) for n in range(len(table.key)))
+            query = f"SELECT {', '.join(selected)} {joined} WHERE {where} ORDER BY {order} LIMIT {FIRST}"
+            columns = connection.sql(query).to_arrow_table().columns
+            first = tuple(_difference(row, table, list(differs)) for row in zip(*(column.to_pylist() for column in columns), strict=True))
+    return Comparison(table.name, rows_found, rows_expected, missing, extra, doubled, different, by_column, first)
+
+
+def _difference(row: Sequence[Any], table: Table, others: list[str]) -> Difference:
+    there, expected, *values = row
+    kind: Kind = "missing" if there is None else "extra" if expected is None else "different"
+    key, rest = values[: len(table.key)], values[len(table.key) :]
+    triples = dict(zip(others, zip(rest[::3], rest[1::3], rest[2::3], strict=True), strict=True))
+    columns = {name: (found, wanted) for name, (found, wanted, differs) in triples.items() if kind != "different" or differs}
+    return Difference(dict(zip(table.key, key, strict=True)), kind, columns)
+
+
+def _quoted(name: str) -> str:
+    return f'"{name}"'
+
+
+def _same(name: str, is_double: bool) -> str:
+    found, expected = f"f.{_quoted(name)}", f"e.{_quoted(name)}"
+    same = f"{found} IS NOT DISTINCT FROM {expected}"
+    if not is_double:
+        return f"({same})"
+    near = f"abs({found} - {expected}) <= {TOLERANCE} * greatest(abs({found}), abs({expected}))"
+    return f"({same} OR coalesce({near}, false))"
+
+
+def _within(days: Days, between: tuple[str, str]) -> str:
+    if days is None:
+        return ""
+    starts, ends = between
+    return f"WHERE {starts}::DATE <= DATE '{days[1]}' AND {ends}::DATE >= DATE '{days[0]}'"
+
+
+def _any(conditions: Iterable[str]) -> str:
+    return " OR ".join(conditions) or "false"

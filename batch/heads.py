@@ -1,0 +1,139 @@
+"""What did a domain's tables hold at one moment that they agree on? Their snapshots between two `apply`, and what of bronze is in them."""
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from pyiceberg.catalog import Catalog
+from pyiceberg.expressions import AlwaysTrue, BooleanExpression
+from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
+from pyiceberg.table import Table as Stored
+
+from lakehouse.catalog import ancestors, open_catalog
+from lakehouse.domain import Domain
+from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.schema import REJECTS, quote
+from lakehouse.settings import Settings
+from lakehouse.turns import turn
+
+# By topic and partition: the last offset.
+Applied = Mapping[tuple[str, int], int]
+
+
+class NoGold(LakehouseError, Fatal):
+    """The domain's tables hold nothing yet."""
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(f"{domain} has no rows in silver and gold yet: `weir up` starts the stream that fills them.")
+
+
+@dataclass(frozen=True, slots=True)
+class Heads:
+    """The tables of a domain as they were at one moment; use it in a `with`.
+
+    Attributes:
+        domain: whose.
+        tables: PyIceberg's object of each table, by its name with `lh.`.
+        applied: how far of each partition silver and gold hold. A partition that none of the snapshots tells of is not here: all of
+            it is taken to be applied.
+    """
+
+    domain: Domain
+    tables: Mapping[str, Stored]
+    applied: Applied
+    _held: ExitStack
+
+    @classmethod
+    def look(cls, settings: Settings, domain: Domain) -> "Heads":
+        """Look, between two `apply` of whoever writes.
+
+        Raises:
+            NoTables, NoGold: nothing has been written yet.
+            UnsupportedCatalog: the catalog can be read through Spark only.
+        """
+        with ExitStack() as held:
+            catalog: Catalog = open_catalog(settings)
+            held.callback(catalog.close)
+            names = [domain.silver.name, *(gold.table.name for gold in domain.gold), *(table.name for table, _ in domain.dimensions)]
+            with turn(settings, domain.name):
+                tables = {name: catalog.load_table(_path(name)) for name in names if catalog.table_exists(_path(name))}
+                rejects = [catalog.load_table(_path(REJECTS.name))] if catalog.table_exists(_path(REJECTS.name)) else []
+            if len(tables) < len(names) or tables[domain.silver.name].current_snapshot() is None:
+                raise NoGold(domain.name)
+            # After them: what bronze has more is not asked for.
+            tables[domain.bronze.name] = catalog.load_table(_path(domain.bronze.name))
+            applied = _applied(domain, [*tables.values(), *rejects])
+            return cls(domain, tables, applied, held.pop_all())
+
+    def __enter__(self) -> "Heads":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._held.close()
+
+    def snapshot_id(self, name: str) -> int:
+        """Give the id of a table's snapshot; 0 for a table without one."""
+        snapshot = self.tables[name].current_snapshot()
+        return 0 if snapshot is None else snapshot.snapshot_id
+
+    def rows(self, name: str, where: BooleanExpression = AlwaysTrue(), columns: Iterable[str] = ("*",)) -> pa.Table:  # noqa: B008 - a constant
+        """Read rows of a table."""
+        return self.tables[name].scan(where, selected_fields=tuple(columns)).to_arrow()
+
+    def bronze_files(self, columns: Iterable[str]) -> Any:  # noqa: ANN401 - Arrow's
+        """Give a scanner of those rows of bronze that are in silver, read from the files that its snapshot lists."""
+        table = self.tables[self.domain.bronze.name]
+        wanted = list(columns)
+        types = schema_to_pyarrow(table.schema(), include_field_ids=False)
+        schema = pa.schema([_plain(types.field(name)) for name in wanted])
+        io = table.io
+        assert isinstance(io, PyArrowFileIO)
+        paths = [task.file.file_path for task in table.scan().plan_files()]
+        if not paths:
+            return schema.empty_table()
+        scheme, netloc, _ = io.parse_location(paths[0])
+        files = ds.dataset(
+            [io.parse_location(path)[2] for path in paths], schema, format="parquet", filesystem=io.fs_by_scheme(scheme, netloc)
+        )
+        return files.scanner(columns=wanted, filter=self._is_applied())
+
+    def is_applied(self) -> str:
+        """Give the same choice of rows of bronze as SQL for Spark."""
+        beyond = [f"(topic = {quote(t)} AND partition = {p} AND kafka_offset > {last})" for (t, p), last in self.applied.items()]
+        return f"topic IS NULL OR NOT ({' OR '.join(beyond) or 'false'})"
+
+    def _is_applied(self) -> Any:  # noqa: ANN401 - Arrow's
+        chosen = pc.scalar(True)
+        for (topic, partition), last in self.applied.items():
+            beyond = (pc.field("topic") == topic) & (pc.field("partition") == partition) & (pc.field("kafka_offset") > last)
+            chosen = chosen & (pc.field("topic").is_null() | ~beyond)
+        return chosen
+
+
+def _plain(field: pa.Field) -> pa.Field:
+    """Iceberg's reader gives large types; Parquet files here have the others."""
+    kinds = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
+    return pa.field(field.name, kinds.get(field.type, field.type))
+
+
+def _applied(domain: Domain, tables: Iterable[Stored]) -> dict[tuple[str, int], int]:
+    """Find the last offset of each partition that an `apply` has told of in a snapshot."""
+    topic = domain.contract.topic
+    found: dict[tuple[str, int], int] = {}
+    for table in tables:
+        for snapshot in ancestors(table):
+            said = snapshot.summary.additional_properties.get("weir.offset-range") if snapshot.summary else None
+            for partition, (_, last) in json.loads(said or "{}").get(topic, {}).items():
+                place = (topic, int(partition))
+                found[place] = max(found.get(place, -1), last)
+    return found
+
+
+def _path(name: str) -> tuple[str, ...]:
+    return tuple(name.split(".")[1:])

@@ -1,0 +1,167 @@
+"""How do the answers of prove, why and check look? As text for people, or as JSON for programs; on stdout."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from batch.check import Checked
+from batch.compare import Comparison, Difference
+from batch.lineage import Level, offsets
+from batch.proofs import Proof, Way
+from lakehouse.catalog import NAME
+from lakehouse.show import plain, table
+
+# Where rows lie in Kafka, and the runs of offsets of each place.
+Places = Mapping[str, Sequence[tuple[int, int]]]
+WAYS: Mapping[Way, str] = {"batch": "one batch pass", "independent": "DuckDB's SQL"}
+MOST_RUNS = 8
+
+
+def print_proofs(proofs: Sequence[Proof], sources: Mapping[int, Places], as_json: bool) -> None:
+    """Print what was proved, and the first differences.
+
+    Args:
+        proofs: one per domain.
+        sources: by `id` of a difference, where the messages lie that its row is made of.
+        as_json: an object per domain.
+    """
+    if as_json:
+        print(json.dumps([_proof_json(proof, sources) for proof in proofs], ensure_ascii=False, indent=1))
+        return
+    for proof in proofs:
+        days = "" if proof.days is None else f", {proof.days[0]} to {proof.days[1]}"
+        print(f"{proof.domain}, as of {proof.proved_ts:%Y-%m-%d %H:%M:%SZ}{days}: {_edition(proof.edition)}")
+        table(
+            ("gold table", "against", "rows", "expected", "missing", "extra", "doubled", "different", ""),
+            [
+                (_short(one.table), WAYS[way], one.rows, one.expected, one.missing, one.extra, one.doubled, one.different, _verdict(one))
+                for way, one in proof.compared
+            ],
+        )
+        for way, one in proof.compared:
+            if one.differences:
+                _print_differences(way, one, sources)
+        took = ", ".join(f"{part} {seconds:.1f}" for part, seconds in proof.seconds.items())
+        found = "is" if proof.is_equal else "is NOT"
+        print(f"gold {found} what the messages that arrived make it ({sum(proof.seconds.values()):.1f} s: {took}); kept in lh.ops.proofs")
+        if not proof.is_equal:
+            print(
+                "A row that was cut off by a crash is mended by the next start of the stream, one of older rules or code by `weir rebuild "
+                f"{proof.domain} --layer silver`. `weir why TABLE col=value …` shows what a row is made of."
+            )
+
+
+def print_trace(levels: Sequence[Level], as_json: bool) -> None:
+    """Print a row and what it is made of, level by level."""
+    if as_json:
+        print(
+            json.dumps(
+                [{"table": one.table, "rows": [_row_json(row) for row in one.rows.to_pylist()]} for one in levels], ensure_ascii=False
+            )
+        )
+        return
+    for number, one in enumerate(levels):
+        print(("" if number == 0 else "\nmade of ") + f"{one.rows.num_rows:,} row{'' if one.rows.num_rows == 1 else 's'} of {one.table}")
+        if number == len(levels) - 1:
+            print("  " + _places(offsets(one.rows)))
+        shown = one.rows if number < len(levels) - 1 else _of_messages(one.rows)
+        table(tuple(shown.column_names), [tuple(row.values()) for row in shown.to_pylist()])
+
+
+def print_checks(checked: Sequence[Checked], as_json: bool) -> None:
+    """Print what was checked, the failures last and with their first rows."""
+    if as_json:
+        print(json.dumps([one.as_dict() for one in checked], ensure_ascii=False, indent=1, default=str))
+        return
+    table(
+        ("table", "check", "rows", "bad", ""),
+        [(_short(one.table), one.name, one.rows, one.bad, "ok" if one.is_good else "FAILED") for one in checked],
+    )
+    for one in checked:
+        if not one.is_good:
+            print(f"{_short(one.table)}: {one.name}: {one.bad:,} bad: {one.says}")
+    failed = sum(not one.is_good for one in checked)
+    print(f"{len(checked)} checks, {failed} failed")
+
+
+def _print_differences(way: Way, one: Comparison, sources: Mapping[int, Places]) -> None:
+    columns = ", ".join(f"{name} in {number:,}" for name, number in one.columns.items())
+    print(f"\n{_short(one.table)} against {WAYS[way]}: {columns or 'whole rows'}; the first of them:")
+    for difference in one.first:
+        key = " ".join(f"{name}={plain(value)}" for name, value in difference.key.items())
+        print(f"  {key}" + {"missing": ": missing", "extra": ": should not be there", "different": ""}[difference.kind])
+        if difference.kind == "different":
+            for name, (found, expected) in difference.columns.items():
+                print(f"    {name} is {plain(found)}, expected {plain(expected)}")
+        if id(difference) in sources:
+            print(f"    from {_places(sources[id(difference)])}")
+
+
+def _proof_json(proof: Proof, sources: Mapping[int, Places]) -> dict[str, Any]:
+    return {
+        "domain": proof.domain,
+        "proved_ts": plain(proof.proved_ts),
+        "since": None if proof.days is None else str(proof.days[0]),
+        "until": None if proof.days is None else str(proof.days[1]),
+        "is_equal": proof.is_equal,
+        "edition": proof.edition,
+        "applied": json.loads(proof.applied_json()),
+        "seconds": {part: round(seconds, 3) for part, seconds in proof.seconds.items()},
+        "compared": [
+            {
+                "table": one.table,
+                "against": way,
+                "rows": one.rows,
+                "expected": one.expected,
+                "missing": one.missing,
+                "extra": one.extra,
+                "doubled": one.doubled,
+                "different": one.different,
+                "columns": dict(one.columns),
+                "first": [_difference_json(difference, sources) for difference in one.first],
+            }
+            for way, one in proof.compared
+        ],
+    }
+
+
+def _difference_json(difference: Difference, sources: Mapping[int, Places]) -> dict[str, Any]:
+    return {
+        "key": plain(dict(difference.key)),
+        "kind": difference.kind,
+        "columns": {name: {"found": plain(found), "expected": plain(wanted)} for name, (found, wanted) in difference.columns.items()},
+        "from": {place: [list(run) for run in runs] for place, runs in sources.get(id(difference), {}).items()},
+    }
+
+
+def _row_json(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: plain(value) for name, value in row.items()}
+
+
+def _of_messages(rows: pa.Table) -> pa.Table:
+    """Leave what tells a message: who used it, where it lies, and its bytes."""
+    wanted = ["_used", "topic", "partition", "kafka_offset", "source_run", "source_row", "kafka_ts", "value"]
+    empty = [name for name in wanted if rows[name].null_count == rows.num_rows]
+    return rows.select([name for name in wanted if name not in empty])
+
+
+def _places(places: Places) -> str:
+    said = []
+    for place, runs in places.items():
+        shown = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:MOST_RUNS]]
+        said.append(f"{place} at {', '.join(shown)}" + (f" and {len(runs) - MOST_RUNS} more" if len(runs) > MOST_RUNS else ""))
+    return "; ".join(said) or "no message"
+
+
+def _verdict(one: Comparison) -> str:
+    return "DIFFERENT" if one.differences else "equal"
+
+
+def _edition(edition: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in edition.items())
+
+
+def _short(name: str) -> str:
+    return name.removeprefix(f"{NAME}.")

@@ -1,0 +1,28 @@
+"""Which UTC days does a command mean? `--since D --until D`, both included, everywhere."""
+
+import re
+from datetime import UTC, date, datetime
+
+import typer
+
+Days = tuple[date, date] | None
+
+
+def day_of(text: str, option: str) -> date:
+    """Read a day, YYYY-MM-DD, as given for an option."""
+    try:
+        return date.fromisoformat(text if re.fullmatch(r"\d{4}-\d\d-\d\d", text) else "")
+    except ValueError as error:
+        raise typer.BadParameter(f"{option} {text!r} is no day, expected YYYY-MM-DD") from error
+
+
+def days_of(since: str, until: str) -> Days:
+    """Read both options; `until` is today where only `since` is given, and None is all days."""
+    if not since:
+        if until:
+            raise typer.BadParameter("--until needs --since")
+        return None
+    first, last = day_of(since, "--since"), day_of(until, "--until") if until else datetime.now(UTC).date()
+    if first > last:
+        raise typer.BadParameter(f"--since {first} lies after --until {last}")
+    return first, last

@@ -1,0 +1,76 @@
+"""How do rows get into bronze that did not come through Kafka? A chunk in one commit, found again by its name.
+
+Such rows carry `source_run` and `source_row` in the place of topic, partition and offset; the stream leaves them alone.
+"""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse.contract import Contract
+from lakehouse.parse import to_bronze
+from lakehouse.schema import Table, quote
+from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory
+from lakehouse.spark import iceberg_table
+
+MESSAGES = pa.schema(
+    [
+        ("value", pa.binary()),
+        ("topic", pa.string()),
+        ("partition", pa.int32()),
+        ("offset", pa.int64()),
+        ("timestamp", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
+
+def typed(spark: SparkSession, values: list[bytes], contract: Contract, source_run: str) -> pa.Table:
+    """Type records as the stream types messages.
+
+    Args:
+        spark: the session.
+        values: as they would be sent to Kafka.
+        contract: of the domain.
+        source_run: the chunk's name; `source_row` counts the records from 0.
+    """
+    messages = pa.table(
+        {name: values if name == "value" else pa.nulls(len(values), MESSAGES.field(name).type) for name in MESSAGES.names}, MESSAGES
+    )
+    rows = to_bronze(spark.createDataFrame(messages).coalesce(1), contract).toArrow()
+    run = pa.array([source_run] * rows.num_rows, pa.string())
+    return rows.set_column(rows.column_names.index("source_run"), "source_run", run).set_column(
+        rows.column_names.index("source_row"), "source_row", pa.array(range(rows.num_rows), pa.int64())
+    )
+
+
+def append_chunk(spark: SparkSession, table: Table, rows: pa.Table, properties: Mapping[str, str]) -> None:
+    """Append the rows of a chunk, from `typed`, in one commit.
+
+    Args:
+        spark: the session.
+        table: bronze.
+        rows: at least one.
+        properties: of the snapshot.
+    """
+    handle = iceberg_table(spark, table.name)
+    writer = DataFileWriter(spark, handle, ())
+    append = handle.newAppend()
+    try:
+        written = list(writer.write(rows))
+    except NotFromMemory:
+        plan = spark.createDataFrame(rows).writeTo(table.name)
+        for name, value in properties.items():
+            plan = plan.option(f"snapshot-property.{name}", value)
+        plan.append()
+        return
+    for one in written:
+        append.appendFile(one.file)
+    for name, value in properties.items():
+        append.set(name, value)
+    writer.commit(append, [one.path for one in written])
+
+
+def chunk_rows(spark: SparkSession, table: Table, source_run: str) -> DataFrame:
+    """Read the rows of a chunk back; none where it was not appended."""
+    return spark.table(table.name).where(f"source_run = {quote(source_run)}")
