@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lakehouse.days import days_of
+from lakehouse.days import days_of, factor_of
 
 if TYPE_CHECKING:
     from lakehouse.domain import Domain
@@ -129,6 +129,24 @@ def backfill(
     wanted = Wanted(domain, since, until, chunk, locations, override, dry_run, resume, retry_failed, as_json)
     if not run_backfill(ctx.obj, wanted):
         raise typer.Exit(1)
+
+
+def replay(
+    ctx: typer.Context,
+    domain: Annotated[str, typer.Argument(help="domain whose messages are published again, such as air_quality")],
+    since: Annotated[str, _SINCE] = "",
+    until: Annotated[str, _UNTIL] = "",
+    speed: Annotated[str, typer.Option(help="max, or with the pauses between arrivals at this multiple of time, such as 60x")] = "max",
+) -> None:
+    """Publish what bronze holds through Kafka again, each message once; silver and gold end as they were, bronze gains a row for each.
+
+    The range is of event time; without one all messages go, those that no rule accepted too.
+
+    Example: weir replay air_quality --since 2025-01-01 --until 2025-01-31
+    """
+    from batch.run_replay import run_replay
+
+    run_replay(ctx.obj, domain, days_of(since, until), factor_of(speed))
 
 
 def _domains(settings: "Settings", name: str) -> "list[Domain]":

@@ -86,8 +86,8 @@ class Heads:
         """Read rows of a table."""
         return self.tables[name].scan(where, selected_fields=tuple(columns)).to_arrow()
 
-    def bronze_files(self, columns: Iterable[str]) -> Any:  # noqa: ANN401 - Arrow's
-        """Give a scanner of those rows of bronze that are in silver, read from the files that its snapshot lists."""
+    def bronze_files(self, columns: Iterable[str], only_applied: bool = True) -> Any:  # noqa: ANN401 - Arrow's
+        """Give a scanner of bronze's rows, of those that are in silver or of all, read from the files that its snapshot lists."""
         table = self.tables[self.domain.bronze.name]
         wanted = list(columns)
         types = schema_to_pyarrow(table.schema(), include_field_ids=False)
@@ -101,7 +101,7 @@ class Heads:
         files = ds.dataset(
             [io.parse_location(path)[2] for path in paths], schema, format="parquet", filesystem=io.fs_by_scheme(scheme, netloc)
         )
-        return files.scanner(columns=wanted, filter=self._is_applied())
+        return files.scanner(columns=wanted, filter=self._is_applied() if only_applied else None)
 
     def is_applied(self) -> str:
         """Give the same choice of rows of bronze as SQL for Spark."""

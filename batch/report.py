@@ -48,8 +48,8 @@ def print_proofs(proofs: Sequence[Proof], sources: Mapping[int, Places], as_json
         print(f"gold {found} what the messages that arrived make it ({sum(proof.seconds.values()):.1f} s: {took}); kept in lh.ops.proofs")
         if not proof.is_equal:
             print(
-                "A row that was cut off by a crash is mended by the next start of the stream, one of older rules or code by `weir rebuild "
-                f"{proof.domain} --layer silver`. `weir why TABLE col=value …` shows what a row is made of."
+                "What a crash cut off is mended by the next start of the stream, and hours of a backfill are in gold once it has ended. "
+                "`weir why TABLE col=value …` shows what a row is made of."
             )
 
 

@@ -1,8 +1,6 @@
 """What does `weir backfill` say and do, from its options to its exit code?"""
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -16,6 +14,7 @@ from lakehouse.days import day_of
 from lakehouse.domain import Domain
 from lakehouse.lease import held_lease
 from lakehouse.logs import configure_logs
+from lakehouse.progress import progress
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.show import table
@@ -69,8 +68,8 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
                 ledger = (Ledger.unfinished if wanted.resume else Ledger.failed)(spark, wanted.domain)
             left = [one for one in (*ledger.chunks, ledger.gold) if one.state == "planned"]
             # Whoever has lost the lease was held up for its whole time: a second one would append a chunk twice.
-            with held_lease(settings, f"backfill {ledger.name}", lambda _: stop.set()), _progress(len(left)) as step:
-                running = Backfill(settings, domain, spark, history, ledger, step, stop.is_set)
+            with held_lease(settings, f"backfill {ledger.name}", lambda _: stop.set()), progress("chunks", len(left)) as step:
+                running = Backfill(settings, domain, spark, history, ledger, lambda one: step(_where(one)), stop.is_set)
                 try:
                     is_whole = running.run()
                 finally:
@@ -161,6 +160,10 @@ def _summarize(ledger: Ledger, as_json: bool) -> None:
     )
 
 
+def _where(one: Chunk) -> str:
+    return "gold made" if one.chunk == GOLD else f"to {one.until}"
+
+
 def _counts(one: Chunk) -> tuple[int, ...]:
     return one.rows_fetched, one.rows_in, one.rows_out, one.rejected
 
@@ -168,20 +171,3 @@ def _counts(one: Chunk) -> tuple[int, ...]:
 def _facts(one: Chunk) -> dict[str, object]:
     names = ("chunk", "state", "attempt", "rows_fetched", "rows_in", "rows_out", "rejected", "error", "seconds")
     return {name: getattr(one, name) for name in names} | {"lacking": dict(one.lacking or {})}
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[Chunk], None]]:
-    """Show a bar with an estimate on stderr where that is a terminal; give what moves it on."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("chunks", total=total)
-
-        def step(one: Chunk) -> None:
-            progress.update(task, advance=1, description="gold made" if one.chunk == GOLD else f"to {one.until}")
-
-        yield step

@@ -1,4 +1,4 @@
-"""Which UTC days does a command mean? `--since D --until D`, both included, everywhere."""
+"""Which UTC days, and how fast, does a command mean? `--since D --until D`, both included, everywhere; `--speed`."""
 
 import re
 from datetime import UTC, date, datetime
@@ -26,3 +26,12 @@ def days_of(since: str, until: str) -> Days:
     if first > last:
         raise typer.BadParameter(f"--since {first} lies after --until {last}")
     return first, last
+
+
+def factor_of(speed: str) -> float | None:
+    """Read a multiple of time, such as 60x; None for max."""
+    if speed == "max":
+        return None
+    if not re.fullmatch(r"\d+(\.\d+)?x", speed) or float(speed[:-1]) == 0:
+        raise typer.BadParameter(f"--speed {speed!r}, expected max or a multiple of time such as 1x or 60x")
+    return float(speed[:-1])

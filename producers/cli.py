@@ -1,8 +1,7 @@
 """How are hours published, and how is a place added? The verbs `produce` and `add-city`."""
 
 import json
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -11,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lakehouse.days import days_of
+from lakehouse.days import days_of, factor_of
+from lakehouse.progress import progress
 
 if TYPE_CHECKING:
     from lakehouse.locations import Location
@@ -96,7 +96,7 @@ def produce(
         days = days_of(since, until)
         watched = _watched(settings, names)
         if replay is not None:
-            _replay(run, watched, replay, set_name or None, _factor(speed), days)
+            _replay(run, watched, replay, set_name or None, factor_of(speed), days)
         elif days:
             _range(run, watched, days)
         elif once:
@@ -156,14 +156,6 @@ def _check_usage(source: str, since: str, replay: Path | None, set_name: str, sp
         raise typer.BadParameter("--set and --speed go with --replay")
 
 
-def _factor(speed: str) -> float | None:
-    if speed == "max":
-        return None
-    if not re.fullmatch(r"\d+(\.\d+)?x", speed) or float(speed[:-1]) == 0:
-        raise typer.BadParameter(f"--speed {speed!r}, expected max or a multiple of time such as 1x or 60x")
-    return float(speed[:-1])
-
-
 def _today() -> date:
     from producers.sources.open_meteo import utc_now
 
@@ -190,7 +182,7 @@ def _replay(
     from producers.recorded import read_recorded
 
     answers = read_recorded(path, set_name)
-    with _writing(run) as writer, _progress("answers", len(answers)) as on_step:
+    with _writing(run) as writer, progress("answers", len(answers)) as on_step:
         publish_recorded(answers, watched, writer, run.outcome, days=days, speed=factor, clock=run.clock, on_step=on_step)
     if not run.outcome.hours:
         raise NothingRecordedError(f"{path}: nothing recorded of the places and days asked for")
@@ -351,21 +343,9 @@ def _publisher(run: _Run, writer: "KafkaWriter", steps: int, lane: "Lane") -> "I
     settings, folder = run.settings, run.settings.home / "state"
     key = settings.open_meteo_api_key.get_secret_value() if settings.open_meteo_api_key else None
     client = OpenMeteo(settings.open_meteo_url, run.clock, key, run.stop.is_set, budget=_budget(run, lane))
-    with client as source, _progress("places", steps) as on_step:
+    with client as source, progress("places", steps) as on_step:
         cursors, memory = Cursors(folder, SOURCES[0]), Published(folder, SOURCES[0], HOURLY, run.topic_id)
         yield Publisher(source, writer, cursors, memory, run.clock, settings.poll_past_days, on_step, run.stop.is_set)
-
-
-@contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[], None]]:
-    """Show a bar on stderr where that is a terminal; give what moves it on."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(what, total=total)
-        yield lambda: progress.advance(task)
 
 
 def _print_summary(run: _Run) -> None:

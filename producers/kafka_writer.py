@@ -145,7 +145,15 @@ class KafkaWriter:
                 log.warning(
                     "out of range, published for the rejects", topic=self._contract.topic, fields=_fields(self._contract.violations(record))
                 )
-        key, value = self._contract.encode_key(record), self._contract.encode(record)
+        self.send_bytes(self._contract.encode_key(record), self._contract.encode(record))
+        return True
+
+    def send_bytes(self, key: bytes | None, value: bytes | None) -> None:
+        """Queue a message as it is, whatever it holds.
+
+        Raises:
+            DeliveryError: as for `send`.
+        """
         deadline = time.monotonic() + self._delivery_seconds
         while True:
             try:
@@ -159,7 +167,6 @@ class KafkaWriter:
                 raise self._delivery_error(_text(error)) from error
         self.counts.sent += 1
         self._client.poll(0)
-        return True
 
     def flush(self) -> None:
         """Wait until every message was reported.

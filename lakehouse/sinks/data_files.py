@@ -157,11 +157,10 @@ def _partitions(rows: pa.Table, fields: list[tuple[str, str]]) -> Iterator[tuple
 
 def _ordinal(column: pa.ChunkedArray, transform: str) -> pa.ChunkedArray:
     """Iceberg's value of a time transform, counted from 1970 (Iceberg specification, partition transforms)."""
-    years = pc.subtract(pc.year(column), EPOCH_YEAR)
     if transform == "year":
-        found = years
+        found = _years(column)
     elif transform == "month":
-        found = pc.add(pc.multiply(years, 12), pc.subtract(pc.month(column), 1))
+        found = pc.add(pc.multiply(_years(column), 12), pc.subtract(pc.month(column), 1))
     elif transform == "day":
         found = column.cast(pa.date32()).cast(pa.int32())
     elif transform == "hour":
@@ -169,3 +168,7 @@ def _ordinal(column: pa.ChunkedArray, transform: str) -> pa.ChunkedArray:
     else:
         raise NotFromMemory(f"rows are not split by the partition transform {transform}")
     return found.cast(pa.int32())
+
+
+def _years(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    return pc.subtract(pc.year(column), EPOCH_YEAR)
