@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from importlib.metadata import version
 
 import duckdb
 import pyarrow as pa
@@ -29,7 +28,7 @@ from lakehouse.sinks.data_files import NotFromMemory
 from lakehouse.sinks.lane import append_chunk, chunk_rows, typed
 from lakehouse.sinks.recent import MOST_ROWS, RecentRows
 from lakehouse.sinks.stores import Memory
-from lakehouse.sinks.tables import ensure_tables, write_dimensions
+from lakehouse.sinks.tables import batch_properties, ensure_tables, write_dimensions
 from lakehouse.spans import Spans
 from lakehouse.turns import turn
 from producers.history import Asked, History, Lacking, SourceSpent
@@ -272,7 +271,7 @@ class Backfill:
         return {chunk["source_run"]: chunk for chunk in chunks if chunk["source_run"].startswith(f"{self._ledger.name}/")}
 
     def _properties(self, chunk: Chunk) -> dict[str, str]:
-        return {"weir.query": f"backfill {self._domain.name}", "weir.batch-id": str(chunk.chunk), "weir.code-version": version("weir")}
+        return batch_properties(f"backfill {self._domain.name}", chunk.chunk)
 
 
 def _midnight(day: date) -> datetime:

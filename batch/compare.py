@@ -8,7 +8,7 @@ import duckdb
 import pyarrow as pa
 
 from lakehouse.days import Days
-from lakehouse.schema import Table
+from lakehouse.schema import Table, quote_name
 
 # Means of doubles depend on the order in which they are added up.
 TOLERANCE = 1e-9
@@ -77,15 +77,15 @@ def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None
         between: with `days`, the columns with a row's first and last time.
     """
     others = [column for column in table.columns if column.name not in table.key]
-    keys = " AND ".join(f"f.{_quoted(name)} IS NOT DISTINCT FROM e.{_quoted(name)}" for name in table.key)
-    key = ", ".join(_quoted(name) for name in table.key)
+    keys = " AND ".join(f"f.{quote_name(name)} IS NOT DISTINCT FROM e.{quote_name(name)}" for name in table.key)
+    key = ", ".join(quote_name(name) for name in table.key)
     differs = {column.name: f"NOT {_same(column.name, column.type == 'DOUBLE')}" for column in others}
     both = "f._there AND e._there"
     with duckdb.connect() as connection:
         connection.execute("SET TimeZone = 'UTC'")
         for name, rows in (("found", found), ("expected", expected)):
             connection.register(f"{name}_rows", rows)
-            names = ", ".join(_quoted(name) for name in table.names)
+            names = ", ".join(quote_name(name) for name in table.names)
             connection.execute(f"CREATE VIEW {name} AS SELECT {names}, true AS _there FROM {name}_rows {_within(days, between)}")
         joined = f"FROM found f FULL JOIN expected e ON {keys}"
         counts = [
@@ -103,9 +103,13 @@ def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None
         first: tuple[Difference, ...] = ()
         if missing or extra or by_column:
             # By position, since names may be anything: both sides, the key, then three for each other column.
-            selected = ["f._there", "e._there", *[f"coalesce(f.{_quoted(name)}, e.{_quoted(name)}) AS key_{name}" for name in table.key]]
+            selected = [
+                "f._there",
+                "e._there",
+                *[f"coalesce(f.{quote_name(name)}, e.{quote_name(name)}) AS key_{name}" for name in table.key],
+            ]
             for column in others:
-                selected += [f"f.{_quoted(column.name)}", f"e.{_quoted(column.name)}", differs[column.name]]
+                selected += [f"f.{quote_name(column.name)}", f"e.{quote_name(column.name)}", differs[column.name]]
             where = f"f._there IS NULL OR e._there IS NULL OR {_any(differs.values())}"
             order = ", ".join(str(n + 3) for n in range(len(table.key)))
             query = f"SELECT {', '.join(selected)} {joined} WHERE {where} ORDER BY {order} LIMIT {FIRST}"
@@ -123,12 +127,8 @@ def _difference(row: Sequence[Any], table: Table, others: list[str]) -> Differen
     return Difference(dict(zip(table.key, key, strict=True)), kind, columns)
 
 
-def _quoted(name: str) -> str:
-    return f'"{name}"'
-
-
 def _same(name: str, is_double: bool) -> str:
-    found, expected = f"f.{_quoted(name)}", f"e.{_quoted(name)}"
+    found, expected = f"f.{quote_name(name)}", f"e.{quote_name(name)}"
     same = f"{found} IS NOT DISTINCT FROM {expected}"
     if not is_double:
         return f"({same})"

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 from batch.compare import Comparison
 from lakehouse.days import Days
 from lakehouse.schema import Column, Table
-from lakehouse.sinks.tables import create_missing, relation
+from lakehouse.sinks.tables import append_rows, create_missing, relation
 from monitoring.proofs import PROOF_PROPERTY, LastProof
 
 Way = Literal["batch", "independent"]
@@ -88,8 +88,7 @@ def keep(spark: SparkSession, proof: Proof, bronze: str, code_version: str) -> N
     for way, one in proof.compared:
         differences.setdefault(one.table, {})[way] = one.differences
     said = LastProof(proof.domain, proof.proved_ts, differences).to_json()
-    rows = relation(spark, PROOFS, list(_rows(proof, bronze, code_version)))
-    rows.writeTo(PROOFS.name).option(f"snapshot-property.{PROOF_PROPERTY}", said).append()
+    append_rows(relation(spark, PROOFS, list(_rows(proof, bronze, code_version))), PROOFS, {PROOF_PROPERTY: said})
 
 
 def _rows(proof: Proof, bronze: str, code_version: str) -> Iterable[tuple[Any, ...]]:

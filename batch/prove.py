@@ -29,6 +29,7 @@ from lakehouse.domain import Domain
 from lakehouse.few_rows import COMPILED, session_conf
 from lakehouse.phases import Phases
 from lakehouse.settings import Settings
+from lakehouse.sinks.tables import in_arrow
 
 
 def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = None) -> Proof:
@@ -68,10 +69,7 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
 
 def dimensions_of(domain: Domain) -> dict[str, pa.Table]:
     """Give the rows of a domain's dimensions as the configuration has them, by name without layer."""
-    return {
-        _bare(table.name): pa.table([pa.array(values) for values in zip(*rows, strict=True)], names=list(table.names))
-        for table, rows in domain.dimensions
-    }
+    return {_bare(table.name): in_arrow(table, rows) for table, rows in domain.dimensions}
 
 
 def _batch_pass(heads: Heads, spark: SparkSession, warehouse_uri: str) -> Mapping[str, pa.Table]:

@@ -13,6 +13,7 @@ import duckdb
 from batch.heads import Heads
 from lakehouse.days import Days
 from lakehouse.domain import Domain
+from lakehouse.schema import quote_name
 from producers.kafka_writer import KafkaWriter
 
 BATCH_ROWS = 10_000
@@ -39,7 +40,7 @@ class Messages:
         domain = heads.domain
         # A backfilled row arrived when it was retrieved.
         arrived = f"coalesce(kafka_ts, {domain.contract.version})"
-        entity = ", ".join(f'"{name}"' for name in domain.contract.entity)
+        entity = ", ".join(quote_name(name) for name in domain.contract.entity)
         within = "" if days is None else f"WHERE date_utc BETWEEN DATE '{days[0]}' AND DATE '{days[1]}'"
         columns = ("value", "kafka_ts", "date_utc", domain.contract.version, *domain.contract.entity)
         self._domain = domain
@@ -57,7 +58,7 @@ class Messages:
     def __iter__(self) -> Iterator[Arrived]:
         """Give them in the order in which they first arrived."""
         entity = self._domain.contract.entity
-        columns = ", ".join(f'"{name}"' for name in entity)
+        columns = ", ".join(quote_name(name) for name in entity)
         found = self._connection.sql(f"SELECT value, arrived, {columns} FROM messages ORDER BY arrived NULLS FIRST, value")
         for batch in found.to_arrow_reader(BATCH_ROWS):
             for value, arrived, *names in zip(*(column.to_pylist() for column in batch.columns), strict=True):

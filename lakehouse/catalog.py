@@ -49,6 +49,11 @@ def without_password(uri: str) -> str:
     return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
+def catalog_file(settings: Settings) -> Path | None:
+    """Give the file of an embedded catalog; None for the other kinds."""
+    return Path(settings.catalog_uri.removeprefix("sqlite:///")) if settings.catalog_uri.startswith("sqlite:///") else None
+
+
 def spark_catalog_conf(settings: Settings) -> dict[str, str]:
     """Give Spark's configuration of the catalog `lh`.
 
@@ -105,7 +110,7 @@ def open_catalog(settings: Settings) -> Catalog:
         UnsupportedCatalog: PyIceberg has no hadoop catalog; such tables are read through Spark.
     """
     properties = pyiceberg_properties(settings)
-    if settings.catalog_uri.startswith("sqlite:") and not Path(settings.catalog_uri.removeprefix("sqlite:///")).exists():
+    if (file := catalog_file(settings)) is not None and not file.exists():
         raise NoTables(settings.catalog_uri)  # SQLite would make an empty file
     if properties["type"] == "sql":
         return _open_sql(properties, settings.catalog_uri)

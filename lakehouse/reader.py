@@ -22,6 +22,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.catalog import NAME, NoTables, ancestors, open_catalog
 from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.schema import quote_name
 from lakehouse.settings import Settings
 
 BATCHES = ("ops", "batches")
@@ -278,7 +279,7 @@ def _one(connection: duckdb.DuckDBPyConnection, sql: str, *values: object) -> st
 
 def _register(connection: duckdb.DuckDBPyConnection, path: tuple[str, ...], rows: pa.Table) -> None:
     """Make rows the view `lh.<layer>.<table>`."""
-    layer, name = (_quoted(part) for part in path)
+    layer, name = (quote_name(part) for part in path)
     held = ".".join(path)
     connection.register(held, rows)
     json_columns = (
@@ -286,12 +287,8 @@ def _register(connection: duckdb.DuckDBPyConnection, path: tuple[str, ...], rows
     )
     typed = f" REPLACE ({', '.join(f'{column}::JSON AS {column}' for column in json_columns)})" if json_columns else ""
     connection.execute(f"CREATE SCHEMA IF NOT EXISTS {NAME}.{layer}")
-    source = f"SELECT *{typed} FROM temp.main.{_quoted(held)}"
+    source = f"SELECT *{typed} FROM temp.main.{quote_name(held)}"
     connection.execute(f"CREATE OR REPLACE VIEW {NAME}.{layer}.{name} AS {source}")
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
 
 
 def _bind(connection: duckdb.DuckDBPyConnection, sql: str, columns: dict[tuple[str, ...], list[str]]) -> None:

@@ -97,6 +97,11 @@ def quote(text: str) -> str:
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
+def quote_name(name: str) -> str:
+    """Write a name as DuckDB reads it, whatever it holds."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 def contract_columns(contract: Contract, names: Iterable[str] | None = None) -> tuple[Column, ...]:
     """Turn the fields of a contract into columns; all of them, or those named, in the order named."""
     fields = contract.fields if names is None else tuple(contract.field(name) for name in names)

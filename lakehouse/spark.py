@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pyspark.sql import SparkSession
 
-from lakehouse.catalog import spark_catalog_conf
+from lakehouse.catalog import catalog_file, spark_catalog_conf
 from lakehouse.class_archive import archive_options
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.settings import Settings
@@ -82,8 +82,8 @@ def spark_conf(settings: Settings) -> dict[str, str]:
 
 def open_spark(settings: Settings, app_name: str) -> SparkSession:
     """Start, or return, the session of this process."""
-    if settings.catalog_uri.startswith("sqlite:///"):
-        Path(settings.catalog_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)  # SQLite makes no folder
+    if (file := catalog_file(settings)) is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)  # SQLite makes no folder
     builder = SparkSession.builder.appName(app_name).master(settings.spark_master)
     conf = spark_conf(settings) | {"spark.local.dir": tempfile.gettempdir()}
     for key, value in conf.items():

@@ -13,8 +13,8 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 
+from lakehouse.catalog import catalog_file
 from lakehouse.files import locked
 from lakehouse.lease import LeaseHeld, held_lease
 from lakehouse.settings import Settings
@@ -40,8 +40,8 @@ def turn(settings: Settings, domain: str) -> Iterator[None]:
 
 @contextmanager
 def _on_this_machine(settings: Settings, domain: str) -> Iterator[None]:
-    is_file = settings.catalog_uri.startswith("sqlite:///")
-    folder = Path(settings.catalog_uri.removeprefix("sqlite:///")).parent if is_file else settings.home
+    file = catalog_file(settings)
+    folder = settings.home if file is None else file.parent
     with ExitStack() as inside:
         # A lock is not fair: who lets go of it and asks again has it before one that waits. Whoever waits holds the door meanwhile.
         with locked(folder / "run" / f"{domain}-door"):
@@ -51,7 +51,7 @@ def _on_this_machine(settings: Settings, domain: str) -> Iterator[None]:
 
 @contextmanager
 def _between_machines(settings: Settings, domain: str) -> Iterator[None]:
-    if settings.catalog_uri.startswith("sqlite:"):
+    if catalog_file(settings) is not None:
         yield
         return
     with ExitStack() as inside:

@@ -11,8 +11,9 @@ from lakehouse.domain import Domain
 from lakehouse.parse import to_bronze
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import FencedAppend
+from lakehouse.sinks.tables import batch_properties
 from streaming.checkpoints import Folder, planned_ends
-from streaming.progress import BatchReport, batch_properties, timed
+from streaming.progress import BatchReport, timed
 
 Body = Callable[[DataFrame, int], None]
 

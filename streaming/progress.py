@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from typing import Any
 
 import structlog
@@ -16,11 +15,6 @@ from pyspark.sql import SparkSession
 from lakehouse.phases import Phases
 
 log = structlog.get_logger("weir.stream")
-
-
-def batch_properties(query: str, batch_id: int) -> dict[str, str]:
-    """Give what every snapshot of a micro-batch says of it; `lh.ops.batches` reads it back."""
-    return {"weir.query": query, "weir.batch-id": str(batch_id), "weir.code-version": version("weir")}
 
 
 @dataclass(slots=True)

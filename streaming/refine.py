@@ -11,9 +11,9 @@ from lakehouse.domain import Domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.compact import Compactor
 from lakehouse.sinks.stores import Memory
-from lakehouse.sinks.tables import write_dimensions
+from lakehouse.sinks.tables import batch_properties, write_dimensions
 from streaming.bronze import Body, named
-from streaming.progress import BatchReport, batch_properties, timed
+from streaming.progress import BatchReport, timed
 
 
 def query_name(domain: Domain) -> str:

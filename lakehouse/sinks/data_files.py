@@ -101,6 +101,21 @@ class DataFileWriter:
             )
             yield Written(path, spec, partition, file, ordered)
 
+    def append(self, rows: pa.Table, said: Mapping[str, str]) -> None:
+        """Append rows in one commit, whose snapshot says what is given.
+
+        Raises:
+            NotFromMemory: as for `write`; nothing was committed.
+            Py4JJavaError: as for `commit`.
+        """
+        written = list(self.write(rows))
+        pending = self._handle.newAppend()
+        for one in written:
+            pending.appendFile(one.file)
+        for name, value in said.items():
+            pending.set(name, value)
+        self.commit(pending, [one.path for one in written])
+
     def commit(self, pending: Any, paths: Iterable[str]) -> None:  # noqa: ANN401 - the JVM's object
         """Commit a change of the table; where Iceberg refuses it, remove the files it would have added.
 

@@ -24,6 +24,7 @@ from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.few_rows import COMPILED, COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, session_conf
 from lakehouse.schema import Table, quote
 from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory
+from lakehouse.sinks.tables import append_rows
 from lakehouse.spark import iceberg_table
 
 MARK_PROPERTY = "weir.offsets"
@@ -169,7 +170,7 @@ class FencedAppend:
                 ends = {(row[0], row[1]): row[2] for row in counted}
             if not mark.missing(ends):
                 return 0
-            self._by_spark(many, {**properties, **self._said(mark, ends)})
+            append_rows(many, self._table, {**properties, **self._said(mark, ends)})
         self._look(spark)
         # Offsets may be of no message (a transaction's end): then nothing was added.
         return int(_newest_marked(self._handle).summary().getOrDefault("added-records", "0"))
@@ -180,31 +181,16 @@ class FencedAppend:
         lasts = fresh.group_by(["topic", "partition"]).aggregate([("kafka_offset", "max")]).to_pylist()
         said = {**properties, **self._said(mark, {(row["topic"], row["partition"]): row["kafka_offset_max"] + 1 for row in lasts})}
         try:
-            self._from_memory(fresh, said)
+            assert self._writer is not None  # `_look` has been here
+            self._writer.append(fresh, said)
         except NotFromMemory as reason:
             log.debug("written by Spark", why=str(reason))
-            self._by_spark(spark.createDataFrame(fresh), said)
+            append_rows(spark.createDataFrame(fresh), self._table, said)
         return int(fresh.num_rows)
 
     def _said(self, mark: Mark, ends: Offsets) -> dict[str, str]:
         following = {place: max(end, mark.next_offsets.get(place, 0)) for place, end in ends.items()}
         return {MARK_PROPERTY: Mark({**mark.topic_ids, **self._topic_ids}, {**mark.next_offsets, **following}).to_json()}
-
-    def _by_spark(self, rows: DataFrame, said: Mapping[str, str]) -> None:
-        writer = rows.writeTo(self._table.name)
-        for name, value in said.items():
-            writer = writer.option(f"snapshot-property.{name}", value)
-        writer.append()
-
-    def _from_memory(self, fresh: pa.Table, said: Mapping[str, str]) -> None:
-        assert self._writer is not None  # `_look` has been here
-        append = self._handle.newAppend()
-        written = list(self._writer.write(fresh))
-        for one in written:
-            append.appendFile(one.file)
-        for name, value in said.items():
-            append.set(name, value)
-        self._writer.commit(append, [one.path for one in written])
 
     def _look(self, spark: SparkSession) -> Mark:
         """Look at the table as it is now."""

@@ -12,6 +12,7 @@ from lakehouse.contract import Contract
 from lakehouse.parse import to_bronze
 from lakehouse.schema import Table, quote
 from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory
+from lakehouse.sinks.tables import append_rows
 from lakehouse.spark import iceberg_table
 
 MESSAGES = pa.schema(
@@ -53,22 +54,10 @@ def append_chunk(spark: SparkSession, table: Table, rows: pa.Table, properties: 
         rows: at least one.
         properties: of the snapshot.
     """
-    handle = iceberg_table(spark, table.name)
-    writer = DataFileWriter(spark, handle, ())
-    append = handle.newAppend()
     try:
-        written = list(writer.write(rows))
+        DataFileWriter(spark, iceberg_table(spark, table.name), ()).append(rows, properties)
     except NotFromMemory:
-        plan = spark.createDataFrame(rows).writeTo(table.name)
-        for name, value in properties.items():
-            plan = plan.option(f"snapshot-property.{name}", value)
-        plan.append()
-        return
-    for one in written:
-        append.appendFile(one.file)
-    for name, value in properties.items():
-        append.set(name, value)
-    writer.commit(append, [one.path for one in written])
+        append_rows(spark.createDataFrame(rows), table, properties)
 
 
 def chunk_rows(spark: SparkSession, table: Table, source_run: str) -> DataFrame:

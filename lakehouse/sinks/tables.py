@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from typing import Any
 
 import pyarrow as pa
@@ -129,8 +130,25 @@ def write_dimensions(spark: SparkSession, domain: Domain) -> None:
         merge_rows(relation(spark, table, rows), table)
 
 
+def batch_properties(query: str, batch_id: int) -> dict[str, str]:
+    """Give what every snapshot of a micro-batch, or of a chunk, says of it; `lh.ops.batches` reads it back."""
+    return {"weir.query": query, "weir.batch-id": str(batch_id), "weir.code-version": version("weir")}
+
+
+def append_rows(rows: DataFrame, table: Table, said: Mapping[str, str]) -> None:
+    """Append rows by Spark in one commit, whose snapshot says what is given."""
+    writer = rows.writeTo(table.name)
+    for name, value in said.items():
+        writer = writer.option(f"snapshot-property.{name}", value)
+    writer.append()
+
+
+def in_arrow(table: Table, rows: Iterable[tuple[object, ...]]) -> pa.Table:
+    """Make rows of a table, at least one, into an Arrow table."""
+    return pa.table([pa.array(values) for values in zip(*rows, strict=True)], names=list(table.names))
+
+
 def relation(spark: SparkSession, table: Table, rows: Iterable[tuple[object, ...]]) -> DataFrame:
     """Make rows of a table, at least one, into a relation."""
     # By Arrow: Python rows would start Python workers, which nothing else in a driver needs.
-    columns = pa.table([pa.array(values) for values in zip(*rows, strict=True)], names=list(table.names))
-    return spark.createDataFrame(columns, ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
+    return spark.createDataFrame(in_arrow(table, rows), ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
