@@ -73,7 +73,7 @@ def print_trace(levels: Sequence[Level], as_json: bool) -> None:
 def print_checks(checked: Sequence[Checked], as_json: bool) -> None:
     """Print what was checked, the failures last and with their first rows."""
     if as_json:
-        print(json.dumps([one.as_dict() for one in checked], ensure_ascii=False, indent=1, default=str))
+        print(json.dumps([plain(one.as_dict()) for one in checked], ensure_ascii=False, indent=1))
         return
     table(
         ("table", "check", "rows", "bad", ""),
