@@ -28,6 +28,7 @@ VERBS = {
     "prove": "batch.cli:prove",
     "why": "batch.cli:why",
     "check": "batch.cli:check",
+    "maintain": "batch.cli:maintain",
     "query": "lakehouse.cli:query",
     "connect": "lakehouse.cli:connect",
 }

@@ -1,4 +1,4 @@
-"""How is the past brought in, and how are tables proved, explained and checked? The verbs of batch work."""
+"""How is the past brought in, and how are tables proved, explained, checked and kept small? The verbs of batch work."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -147,6 +147,29 @@ def replay(
     from batch.run_replay import run_replay
 
     run_replay(ctx.obj, domain, days_of(since, until), factor_of(speed))
+
+
+def maintain(
+    ctx: typer.Context,
+    tables: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]…", help="such as gold.fact_city_daily (default: all)")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and gained, and change nothing")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="a list of tables, each with its figures before and after")] = False,
+) -> None:
+    """Join small files, expire old snapshots, make daily tags, remove what belongs to nothing; and drop what the settings let go.
+
+    May run beside the live stream; `weir up` does it every WEIR_MAINTAIN_HOURS. What the stream has not read, an unfinished backfill
+    needs or a tag names stays. A table that fails does not stop the others: the exit code is 1 then.
+
+    Examples:
+
+      weir maintain --dry-run
+
+      weir maintain gold.fact_city_daily
+    """
+    from batch.run_maintain import Wanted, run_maintain
+
+    if not run_maintain(ctx.obj, Wanted(tables or (), dry_run, as_json)):
+        raise typer.Exit(1)
 
 
 def _domains(settings: "Settings", name: str) -> "list[Domain]":

@@ -91,11 +91,12 @@ def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None
         counts = [
             "(SELECT count(*) FROM found)",
             "(SELECT count(*) FROM expected)",
-            "count_if(f._there IS NULL)",
-            "count_if(e._there IS NULL)",
+            # Not count_if: that is null, not 0, of no rows at all.
+            _counted("f._there IS NULL"),
+            _counted("e._there IS NULL"),
             f"(SELECT count(*) - count(DISTINCT row({key})) FROM found)",
-            f"count_if({both} AND ({_any(differs.values())}))",
-            *[f"count_if({both} AND {condition})" for condition in differs.values()],
+            _counted(f"{both} AND ({_any(differs.values())})"),
+            *[_counted(f"{both} AND {condition}") for condition in differs.values()],
         ]
         numbers = connection.execute(f"SELECT {', '.join(counts)} {joined}").fetchall()[0]
         rows_found, rows_expected, missing, extra, doubled, different = numbers[:6]
@@ -116,6 +117,10 @@ def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None
             columns = connection.sql(query).to_arrow_table().columns
             first = tuple(_difference(row, table, list(differs)) for row in zip(*(column.to_pylist() for column in columns), strict=True))
     return Comparison(table.name, rows_found, rows_expected, missing, extra, doubled, different, by_column, first)
+
+
+def _counted(condition: str) -> str:
+    return f"count(*) FILTER (WHERE {condition})"
 
 
 def _difference(row: Sequence[Any], table: Table, others: list[str]) -> Difference:

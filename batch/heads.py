@@ -1,6 +1,5 @@
 """What did a domain's tables hold at one moment that they agree on? Their snapshots between two `apply`, and what of bronze is in them."""
 
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,12 +17,10 @@ from pyiceberg.table import Table as Stored
 from lakehouse.catalog import ancestors, open_catalog
 from lakehouse.domain import Domain
 from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.notes import Applied, add_applied, applied_of
 from lakehouse.schema import REJECTS, quote
 from lakehouse.settings import Settings
 from lakehouse.turns import turn
-
-# By topic and partition: the last offset.
-Applied = Mapping[tuple[str, int], int]
 
 
 class NoGold(LakehouseError, Fatal):
@@ -123,15 +120,14 @@ def _plain(field: pa.Field) -> pa.Field:
 
 
 def _applied(domain: Domain, tables: Iterable[Stored]) -> dict[tuple[str, int], int]:
-    """Find the last offset of each partition that an `apply` has told of in a snapshot."""
-    topic = domain.contract.topic
+    """Find the last offset of each partition that an `apply` has told of in a snapshot, or maintenance has noted of one that is gone."""
     found: dict[tuple[str, int], int] = {}
     for table in tables:
+        for place, last in applied_of(table.properties).items():
+            found[place] = max(found.get(place, -1), last)
         for snapshot in ancestors(table):
             said = snapshot.summary.additional_properties.get("weir.offset-range") if snapshot.summary else None
-            for partition, (_, last) in json.loads(said or "{}").get(topic, {}).items():
-                place = (topic, int(partition))
-                found[place] = max(found.get(place, -1), last)
+            add_applied(found, said, domain.contract.topic)
     return found
 
 

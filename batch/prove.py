@@ -9,13 +9,14 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame, SparkSession
 
@@ -26,10 +27,25 @@ from batch.proofs import Proof, Way, keep
 from lakehouse.apply import to_gold, to_silver
 from lakehouse.days import Days
 from lakehouse.domain import Domain
+from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.few_rows import COMPILED, session_conf
+from lakehouse.notes import whole_since
 from lakehouse.phases import Phases
 from lakehouse.settings import Settings
 from lakehouse.sinks.tables import in_arrow
+
+# An AQI looks back a day, and a measured hour arrives after it began: what is two days younger than the first arrival is whole.
+REACH = timedelta(days=2)
+
+
+class NotWhole(LakehouseError, Fatal):
+    """Bronze has dropped what the range that was asked for is made of."""
+
+    def __init__(self, bronze: str, since: date, provable: date) -> None:
+        super().__init__(
+            f"{bronze} was told to keep WEIR_BRONZE_DAYS, and holds what arrived from {since} on: gold can be computed again for "
+            f"{provable} and later, not before. `--since {provable}` proves these days."
+        )
 
 
 def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = None) -> Proof:
@@ -44,10 +60,14 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
 
     Raises:
         NoTables, NoGold: nothing has been written yet.
+        NotWhole: bronze no longer holds what these days are made of.
     """
     phases = Phases()
     with Heads.look(settings, domain) as heads:
         proved_ts = datetime.now(UTC)
+        provable = _provable(heads, days)
+        if provable is not None:
+            days = days or (provable, max(provable, proved_ts.date()))
         with phases.timed("read"):
             found = {gold.table.name: heads.rows(gold.table.name) for gold in domain.gold}
         with phases.timed("independent"):
@@ -59,12 +79,31 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
         with phases.timed("compare"):
             for gold in domain.gold:
                 name, between = gold.table.name, (gold.starts, gold.ends or gold.starts)
-                compared.append(("batch", compare(gold.table, found[name], by_batch[name], days, between)))
-                compared.append(("independent", compare(gold.table, found[name], independent[_bare(name)], days, between)))
+                ways: tuple[tuple[Way, pa.Table], ...] = (("batch", by_batch[name]), ("independent", independent[_bare(name)]))
+                for way, made in ways:
+                    rows, wanted = (_begun(one, gold.starts, provable) for one in (found[name], made))
+                    compared.append((way, compare(gold.table, rows, wanted, days, between)))
         snapshots = {name: heads.snapshot_id(name) for name in (domain.bronze.name, *found)}
         proof = Proof(domain.name, proved_ts, days, tuple(compared), dict(heads.applied), snapshots, dict(domain.edition), phases.seconds)
     keep(spark, proof, domain.bronze.name, version("weir"))
     return proof
+
+
+def _provable(heads: Heads, days: Days) -> date | None:
+    """Find the first day that bronze can tell of, where it has dropped older arrivals; refuse days before it."""
+    bronze = heads.domain.bronze.name
+    since = whole_since(heads.tables[bronze].properties)
+    if since is None:
+        return None
+    provable = since + REACH
+    if days is not None and days[0] < provable:
+        raise NotWhole(bronze, since, provable)
+    return provable
+
+
+def _begun(rows: pa.Table, starts: str, provable: date | None) -> pa.Table:
+    """Leave out what began before bronze is whole: an episode that reaches over that day has lost its beginning."""
+    return rows if provable is None else rows.filter(pc.greater_equal(rows[starts].cast(pa.date32()), pa.scalar(provable)))
 
 
 def dimensions_of(domain: Domain) -> dict[str, pa.Table]:

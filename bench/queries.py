@@ -20,6 +20,7 @@ from pyspark.sql import functions as F
 from lakehouse.apply import refresh_gold
 from lakehouse.domain import Domain
 from lakehouse.few_rows import COMPILED, session_conf
+from lakehouse.folders import HadoopFolder
 from lakehouse.parse import to_bronze
 from lakehouse.registry import build_domain
 from lakehouse.rules import RULE, with_verdict
@@ -31,7 +32,6 @@ from lakehouse.spans import Spans
 from lakehouse.spark import open_spark
 from lakehouse.topics import ensure_topic
 from streaming import bronze
-from streaming.checkpoints import HadoopFolder
 
 TOUCHED = "touched.json"
 

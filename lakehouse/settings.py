@@ -96,6 +96,19 @@ class Settings(BaseSettings):
     compact_after: int = Field(
         32, ge=0, description="micro-batches into a table after which its small files are joined; 0 leaves that to maintenance"
     )
+    maintain_hours: float = Field(
+        1, ge=0, description="hours between two rounds of `weir maintain` that `weir up` starts beside the stream; 0 for none"
+    )
+    snapshot_hours: float = Field(
+        6, ge=0, description="hours for which maintenance keeps every snapshot: longer than the longest query that reads the tables"
+    )
+    tag_days: int = Field(30, ge=0, description="days for which the daily tags of silver and gold, day-YYYY-MM-DD, are kept; 0 for none")
+    bronze_days: int = Field(
+        0, ge=0, description="days of arrival that bronze keeps, today among them; older ones go once silver holds them; 0 keeps all"
+    )
+    topic_days: int = Field(
+        0, ge=0, description="days for which Kafka keeps messages; older ones go once bronze and silver hold them; 0 leaves them alone"
+    )
     spark_java_options: str = Field("", description="more options of the driver's JVM, such as -XX:TieredStopAtLevel=1 for a short run")
     cds_archive: bool = Field(
         True,

@@ -1,11 +1,13 @@
 """Is a contract's topic there, and which one is it? Asked of the broker by producers and streams before they begin."""
 
 import functools
+from collections.abc import Mapping
+from datetime import datetime
 
 import stamina
 import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported, but not in its stubs' list
 from confluent_kafka.cimpl import NewTopic
 
 from lakehouse.contract import Contract
@@ -66,6 +68,48 @@ def topic_id(bootstrap: str, name: str) -> str:
     """
     try:
         return _id(_admin(bootstrap), name)
+    except KafkaException as error:
+        raise NoKafkaError(bootstrap, _text(error)) from error
+
+
+def offsets_at(bootstrap: str, name: str, moment: datetime) -> tuple[dict[int, tuple[int, int]], dict[int, int]]:
+    """Ask for the bounds of a topic, and for the first offset of each partition that arrived at a moment or later.
+
+    Returns:
+        First and end offset of each partition; and by partition the first offset from the moment on, the end where there is none.
+
+    Raises:
+        NoKafkaError: no broker answers, or it has no such topic.
+    """
+    admin = _admin(bootstrap)
+    try:
+        topic = admin.list_topics(name, timeout=BROKER_SECONDS).topics[name]
+        if topic.error is not None:
+            raise KafkaException(topic.error)
+        partitions = [TopicPartition(name, number) for number in topic.partitions]
+
+        def ask(spec: OffsetSpec) -> dict[int, int]:
+            asked = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=BROKER_SECONDS)
+            return {where.partition: future.result(timeout=2 * BROKER_SECONDS).offset for where, future in asked.items()}
+
+        first, end = ask(OffsetSpec.earliest()), ask(OffsetSpec.latest())  # type: ignore[no-untyped-call]
+        since = ask(OffsetSpec.for_timestamp(int(moment.timestamp() * 1000)))
+    except KafkaException as error:
+        raise NoKafkaError(bootstrap, _text(error)) from error
+    bounds = {partition: (first[partition], end[partition]) for partition in sorted(first)}
+    return bounds, {partition: offset if offset >= 0 else end[partition] for partition, offset in since.items()}
+
+
+def delete_before(bootstrap: str, name: str, offsets: Mapping[int, int]) -> None:
+    """Let the broker drop the messages before an offset of each partition.
+
+    Raises:
+        NoKafkaError: it does not do so.
+    """
+    try:
+        asked = _admin(bootstrap).delete_records([TopicPartition(name, p, offset) for p, offset in offsets.items()])
+        for future in asked.values():
+            future.result(timeout=2 * BROKER_SECONDS)
     except KafkaException as error:
         raise NoKafkaError(bootstrap, _text(error)) from error
 

@@ -17,6 +17,7 @@ from pyiceberg.table.snapshots import Operation
 
 from lakehouse.catalog import NoTables, ancestors, open_catalog
 from lakehouse.locations import locations_file, read_locations
+from lakehouse.notes import changed_of
 from lakehouse.settings import Settings
 
 CITY = "location_key"
@@ -71,8 +72,11 @@ def table_facts(table: Table, name: str) -> TableFacts:
     numbers = head.summary.additional_properties
     rows = int(numbers.get("total-records", 0)) - int(numbers.get("total-position-deletes", 0))
     changes = (one for one in ancestors(table) if one.summary is None or one.summary.operation != Operation.REPLACE)
-    last = next(changes, head)
-    return TableFacts(name, rows, int(numbers.get("total-data-files", 0)), datetime.fromtimestamp(last.timestamp_ms / 1000, UTC))
+    last = next(changes, None)
+    # Where all that is kept only joined files, maintenance has noted when rows last changed.
+    noted = None if last is not None else changed_of(table.properties)
+    changed = noted or datetime.fromtimestamp((last or head).timestamp_ms / 1000, UTC)
+    return TableFacts(name, rows, int(numbers.get("total-data-files", 0)), changed)
 
 
 def read_cities(settings: Settings, facts: Iterable[TableFacts]) -> dict[str, list[CityHour]]:

@@ -28,6 +28,7 @@ from pyiceberg.table.snapshots import Operation
 from lakehouse.catalog import NoTables, ancestors, open_catalog
 from lakehouse.errors import Retryable, WeirError
 from lakehouse.offsets import Broker, TopicOffsets
+from lakehouse.positions import committed_position
 from lakehouse.settings import Settings
 from lakehouse.topics import NoKafkaError
 
@@ -188,11 +189,8 @@ def _bronze(settings: Settings) -> Table | None:
 
 def _committed_position(checkpoint: Path) -> tuple[int | None, int]:
     """Read the snapshot and the number of its files that the last committed micro-batch ended with; None before the first."""
-    committed = [int(file.name) for file in checkpoint.glob("commits/*") if file.name.isdigit()]
-    if not committed:
-        return None, 0
     try:
-        offset = json.loads((checkpoint / "offsets" / str(max(committed))).read_text().splitlines()[-1])
-        return int(offset["snapshot_id"]), int(offset["position"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        position = committed_position([file.name for file in checkpoint.glob("commits/*")], lambda name: (checkpoint / name).read_text())
+    except (OSError, ValueError) as error:
         raise LagUnknown(f"The checkpoint {checkpoint} holds an offset that this version cannot read ({error}).") from error
+    return (None, 0) if position is None else (position.snapshot_id, position.files)

@@ -8,11 +8,12 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from lakehouse import failpoints
 from lakehouse.domain import Domain
+from lakehouse.folders import Folder
 from lakehouse.parse import to_bronze
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import FencedAppend
 from lakehouse.sinks.tables import batch_properties
-from streaming.checkpoints import Folder, planned_ends
+from streaming.checkpoints import planned_ends
 from streaming.progress import BatchReport, timed
 
 Body = Callable[[DataFrame, int], None]

@@ -21,6 +21,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from lakehouse import failpoints
 from lakehouse.domain import Domain
 from lakehouse.errors import Retryable, WeirError
+from lakehouse.folders import HadoopFolder
 from lakehouse.lease import held_lease
 from lakehouse.offsets import topic_bounds
 from lakehouse.registry import build_domain
@@ -33,7 +34,7 @@ from lakehouse.turns import turn
 from lakehouse.unknown_fields import UnknownFields, unknown_fields_file
 from streaming import bronze, refine, resume
 from streaming.breaker import Breaker, Limit
-from streaming.checkpoints import HadoopFolder, Position, check_topics, claim, examine, tidy
+from streaming.checkpoints import Position, check_topics, claim, examine, tidy
 from streaming.errors import DataLoss, LostRange, RejectRateExceeded
 from streaming.failures import cause_of
 from streaming.losses import LOSSES, Bounds, find_lost, fits, held_by, record_losses, recorded_losses, starting_offsets

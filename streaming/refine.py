@@ -8,11 +8,13 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse.apply import Applied, apply
 from lakehouse.domain import Domain
+from lakehouse.folders import HadoopFolder
 from lakehouse.settings import Settings
 from lakehouse.sinks.compact import Compactor
 from lakehouse.sinks.stores import Memory
 from lakehouse.sinks.tables import batch_properties, write_dimensions
 from streaming.bronze import Body, named
+from streaming.checkpoints import forget_start
 from streaming.progress import BatchReport, timed
 
 
@@ -22,11 +24,16 @@ def query_name(domain: Domain) -> str:
 
 
 def read_bronze(spark: SparkSession, domain: Domain, settings: Settings) -> DataFrame:
-    """Read bronze as a stream. It is append-only; a rewrite of it by an overwrite is loud, compaction is read rightly."""
+    """Read bronze as a stream. It is append-only; a rewrite of it by an overwrite is loud, compaction is read rightly.
+
+    Deletes are passed over, as retention drops whole days: what a delete takes away was read from the append that brought it, which
+    is kept until this query has committed it. So nothing is left out; and silver and gold keep what was made of it.
+    """
     rows = (
         spark.readStream.format("iceberg")
         # Counts whole files; a file is at most one micro-batch of the bronze query.
         .option("streaming-max-rows-per-micro-batch", settings.max_offsets_per_trigger)
+        .option("streaming-skip-delete-snapshots", "true")
         .load(domain.bronze.name)
     )
     # Backfilled rows are applied by the backfill: each bronze row has exactly one applier.
@@ -82,5 +89,6 @@ def refine_body(
 
 def start_refine(source: DataFrame, domain: Domain, settings: Settings, body: Body, available_now: bool) -> StreamingQuery:
     """Start the query; `source` is handed in, `body` comes from `refine_body`."""
+    forget_start(HadoopFolder(source.sparkSession, settings.checkpoint(query_name(domain))))
     every = None if available_now else settings.silver_trigger_seconds
     return named(source.writeStream, query_name(domain), settings, every).foreachBatch(body).start()

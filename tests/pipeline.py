@@ -20,12 +20,12 @@ from lakehouse.contract import Value
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.domains.air_quality.tables import BRONZE, SILVER
+from lakehouse.folders import HadoopFolder
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.tables import ensure_tables, write_dimensions
 from lakehouse.topics import ensure_topic
 from streaming import bronze, refine
-from streaming.checkpoints import HadoopFolder
 from streaming.progress import BatchReport
 from tests.frames import assert_rows
 

@@ -1,0 +1,110 @@
+"""What may leave bronze and the topic? Whole days that are old enough by the settings, and that silver holds; never more."""
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from pyspark.sql import SparkSession
+
+from batch.table_state import Snapshot, TableState
+from lakehouse.domain import Domain
+from lakehouse.notes import SINCE_PROPERTY
+from lakehouse.positions import Position
+from lakehouse.settings import Settings
+from lakehouse.sinks.fenced_append import MARK_PROPERTY, Mark
+from lakehouse.spark import iceberg_table
+from lakehouse.topics import delete_before, offsets_at
+
+ARRIVAL = "kafka_ts"
+
+
+def wholly_read(bronze: TableState, position: Position | None) -> Snapshot | None:
+    """Find the newest snapshot of which a reader has committed everything, and of all before it; None where none is known."""
+    if position is None or (at := bronze.snapshots.get(position.snapshot_id)) is None:
+        return None
+    is_partly = at.operation == "append" and position.files < at.number("added-data-files")
+    found = bronze.snapshots.get(at.parent) if is_partly and at.parent is not None else None if is_partly else at
+    return found if found is not None and any(one.id == found.id for one in bronze.ancestors()) else None
+
+
+def droppable_before(spark: SparkSession, bronze: TableState, position: Position | None, today: date, keep_days: int) -> date | None:
+    """Find the UTC day of arrival before which bronze may drop its rows; None where it may drop none.
+
+    Args:
+        spark: the session.
+        bronze: the table.
+        position: up to where silver holds it.
+        today: the UTC day.
+        keep_days: days that are kept, today among them; 0 keeps all.
+    """
+    if not keep_days:
+        return None
+    read = wholly_read(bronze, position)
+    if read is None:
+        return None
+    cut = today - timedelta(days=keep_days - 1)
+    if read.id != bronze.head:
+        waiting = (
+            spark.read.format("iceberg").option("start-snapshot-id", read.id).option("end-snapshot-id", bronze.head or 0).load(bronze.name)
+        )
+        # Messages that waited in Kafka for days arrive with their old time.
+        oldest = waiting.where(f"{ARRIVAL} IS NOT NULL").selectExpr(f"CAST(min({ARRIVAL}) AS DATE)").collect()[0][0]
+        cut = min(cut, oldest) if oldest is not None else cut
+    return cut
+
+
+def drop_before(spark: SparkSession, bronze: TableState, day: date) -> None:
+    """Drop the files of days before one, in one commit that rewrites nothing; the table notes since when it is whole before that.
+
+    Raises:
+        Py4JJavaError: Iceberg's ValidationException where a file holds rows of both sides; nothing is dropped then.
+    """
+    jvm: Any = spark._jvm
+    handle = iceberg_table(spark, bronze.name)
+    handle.updateProperties().set(SINCE_PROPERTY, day.isoformat()).commit()
+    handle.refresh()
+    dropping = jvm.org.apache.iceberg.expressions.Expressions.lessThan(ARRIVAL, f"{day.isoformat()}T00:00:00+00:00")
+    handle.newDelete().deleteFromRowFilter(dropping).set("weir.retention", day.isoformat()).commit()
+
+
+def droppable_offsets(
+    bronze: TableState, position: Position | None, topic: str, young: Mapping[int, int], ends: Mapping[int, tuple[int, int]]
+) -> dict[int, int]:
+    """Find the offset of each partition before which Kafka may drop messages: those that are old, in bronze, and in silver.
+
+    Args:
+        bronze: the table; its marks say which offsets a snapshot holds.
+        position: up to where silver holds it.
+        topic: its name.
+        young: the first offset of each partition that is young enough to stay.
+        ends: first and end offset of each partition.
+    """
+    read = wholly_read(bronze, position)
+    if read is None:
+        return {}
+    at_or_before = _from(bronze, read)
+    marked = next((one for one in at_or_before if MARK_PROPERTY in one.said), None)
+    if marked is None:
+        return {}
+    applied = Mark.from_json(marked.said[MARK_PROPERTY]).next_offsets
+    found = {p: min(young.get(p, first), applied.get((topic, p), 0)) for p, (first, _) in ends.items()}
+    return {p: offset for p, offset in found.items() if offset > ends[p][0]}
+
+
+def trim_topic(settings: Settings, domain: Domain, bronze: TableState, position: Position | None, now: datetime) -> dict[int, int]:
+    """Drop the messages that may go, by `topic_days`; give the new first offset of each partition that lost some.
+
+    Raises:
+        NoKafkaError: no broker answers.
+    """
+    topic = domain.contract.topic
+    bounds, young = offsets_at(settings.kafka_bootstrap, topic, now.astimezone(UTC) - timedelta(days=settings.topic_days))
+    found = droppable_offsets(bronze, position, topic, young, bounds)
+    if found:
+        delete_before(settings.kafka_bootstrap, topic, found)
+    return found
+
+
+def _from(table: TableState, start: Snapshot) -> list[Snapshot]:
+    chain = list(table.ancestors())
+    return chain[next(n for n, one in enumerate(chain) if one.id == start.id) :]

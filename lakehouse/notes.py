@@ -1,0 +1,48 @@
+"""What do snapshots say that must be known after they have been expired? Notes in the properties of their table.
+
+Maintenance writes them before it expires; whoever walks a table's snapshots for one of these asks the note as well.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+
+# Silver: the last offset of each partition that any snapshot of silver, gold or rejects was made of, {topic: {partition: offset}}.
+APPLIED_PROPERTY = "weir.applied"
+# Any table: when its rows were last changed, in milliseconds since 1970; joining small files changes none.
+CHANGED_PROPERTY = "weir.changed-ms"
+# Bronze: the UTC day of arrival from which on it holds everything; what arrived before was dropped by `bronze_days`.
+SINCE_PROPERTY = "weir.bronze-since"
+
+Applied = Mapping[tuple[str, int], int]
+
+
+def applied_of(properties: Mapping[str, str]) -> dict[tuple[str, int], int]:
+    """Read silver's note of what was applied; empty without one."""
+    held: Mapping[str, Mapping[str, int]] = json.loads(properties.get(APPLIED_PROPERTY, "{}"))
+    return {(topic, int(partition)): int(last) for topic, partitions in held.items() for partition, last in partitions.items()}
+
+
+def applied_note(applied: Applied) -> str:
+    """Write silver's note."""
+    topics = sorted({topic for topic, _ in applied})
+    return json.dumps({t: {str(p): last for (of, p), last in sorted(applied.items()) if of == t} for t in topics})
+
+
+def add_applied(known: dict[tuple[str, int], int], said: str | None, topic: str) -> None:
+    """Add what one snapshot says (`weir.offset-range`) of a topic to what is known; the greater offset counts."""
+    for partition, (_, last) in json.loads(said or "{}").get(topic, {}).items():
+        place = (topic, int(partition))
+        known[place] = max(known.get(place, -1), last)
+
+
+def changed_of(properties: Mapping[str, str]) -> datetime | None:
+    """Read when a table's rows were last changed by a snapshot that is gone; None without a note."""
+    millis = properties.get(CHANGED_PROPERTY)
+    return None if millis is None else datetime.fromtimestamp(int(millis) / 1000, UTC)
+
+
+def whole_since(properties: Mapping[str, str]) -> date | None:
+    """Read from which UTC day of arrival on bronze is whole; None where nothing was dropped."""
+    day = properties.get(SINCE_PROPERTY)
+    return None if day is None else date.fromisoformat(day)

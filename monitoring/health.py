@@ -1,0 +1,103 @@
+"""How healthy are the tables? From the head's summary and the metadata file; what only manifests tell, as maintenance last found it."""
+
+import json
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from pyiceberg.catalog import Catalog
+from pyiceberg.exceptions import NoSuchTableError
+from pyiceberg.table import Table
+
+from lakehouse.catalog import NoTables, ancestors, open_catalog
+from lakehouse.settings import Settings
+
+TABLE = "ops.maintenance"
+# What a round writes into its snapshot, of all tables that were ever maintained: {table: Maintained}.
+MAINTAINED_PROPERTY = "weir.maintained"
+
+
+@dataclass(frozen=True, slots=True)
+class Maintained:
+    """What is known of a table since it was last maintained.
+
+    Attributes:
+        small_files: that were left.
+        rewritten_ms: when nothing was left to rewrite, in milliseconds since 1970; 0 for never.
+        orphans_ms: when files that belong to nothing were last looked for, likewise.
+    """
+
+    small_files: int = 0
+    rewritten_ms: int = 0
+    orphans_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TableHealth:
+    """One table: its name without the catalog's; the last two are None where it was never maintained."""
+
+    name: str
+    files: int
+    delete_files: int
+    snapshots: int
+    metadata_bytes: int
+    small_files: int | None
+    rewritten_ts: datetime | None
+
+
+def maintained_json(known: Mapping[str, Maintained]) -> str:
+    """Write the snapshot property."""
+    return json.dumps({table: asdict(one) for table, one in known.items()})
+
+
+def maintained_of(text: str | None) -> dict[str, Maintained]:
+    """Read the snapshot property; empty without one."""
+    return {table: Maintained(**one) for table, one in json.loads(text or "{}").items()}
+
+
+def read_health(settings: Settings) -> list[TableHealth]:
+    """Read the health of every table.
+
+    Raises:
+        UnsupportedCatalog, UnreadableCatalog: the catalog cannot be read without Spark, or not now.
+    """
+    try:
+        with closing(open_catalog(settings)) as catalog:
+            names = sorted(".".join(name) for space in catalog.list_namespaces() for name in catalog.list_tables(space))
+            return list(_health(catalog, names))
+    except NoTables:
+        return []
+
+
+def _health(catalog: Catalog, names: Iterable[str]) -> Iterable[TableHealth]:
+    known = _maintained(catalog)
+    for name in names:
+        try:
+            table = catalog.load_table(name)
+        except NoSuchTableError:  # dropped a moment ago
+            continue
+        head = table.current_snapshot()
+        said = head.summary.additional_properties if head is not None and head.summary is not None else {}
+        last = known.get(f"lh.{name}")
+        yield TableHealth(
+            name,
+            int(said.get("total-data-files", 0)),
+            int(said.get("total-delete-files", 0)),
+            len(table.metadata.snapshots),
+            len(table.io.new_input(table.metadata_location)),
+            None if last is None else last.small_files,
+            None if last is None or not last.rewritten_ms else datetime.fromtimestamp(last.rewritten_ms / 1000, UTC),
+        )
+
+
+def _maintained(catalog: Catalog) -> dict[str, Maintained]:
+    try:
+        table: Table = catalog.load_table(TABLE)
+    except NoSuchTableError:
+        return {}
+    for snapshot in ancestors(table):
+        said = snapshot.summary.additional_properties.get(MAINTAINED_PROPERTY) if snapshot.summary else None
+        if said is not None:
+            return maintained_of(said)
+    return {}
