@@ -102,7 +102,7 @@ class Watched:
         return GaugeMetricFamily(self.name, self.about, labels=self.labels)
 
 
-# query, table: as they are named; what: kafka, checkpoint, tables, cities, proofs. None of them has a sample where it is not known.
+# query, table: as they are named; what: kafka, checkpoint, tables, cities, proofs, health. None of them has a sample where it is not known.
 PARTITION_LAG = Watched(
     "weir_partition_lag_messages", "Messages of a partition that the query has not committed", ("query", "topic", "partition")
 )
@@ -119,6 +119,14 @@ QUERY_LAG_SECONDS = Watched(
 )
 TABLE_COMMIT_AGE = Watched("weir_table_last_commit_age_seconds", "Time since the table's rows were last changed by a commit", ("table",))
 TABLE_ROWS = Watched("weir_table_rows", "Live rows of the table", ("table",))
+TABLE_FILES = Watched("weir_table_files", "Data files of the table", ("table",))
+TABLE_SMALL_FILES = Watched(
+    "weir_table_small_files", "Data files below 128 MiB that could be joined, when maintenance last looked", ("table",)
+)
+TABLE_DELETE_FILES = Watched("weir_table_delete_files", "Delete files and deletion vectors of the table", ("table",))
+TABLE_SNAPSHOTS = Watched("weir_table_snapshots", "Snapshots that the table keeps", ("table",))
+TABLE_METADATA_BYTES = Watched("weir_table_metadata_bytes", "Length of the metadata file that every commit writes anew", ("table",))
+TABLE_REWRITE_AGE = Watched("weir_table_rewrite_age_seconds", "Time since maintenance last left nothing to rewrite", ("table",))
 TABLE_FRESHNESS = Watched("weir_table_freshness_seconds", "Age of the newest measured hour or day of any city, from its start", ("table",))
 TABLE_WORST_FRESHNESS = Watched(
     "weir_table_worst_freshness_seconds", "Age of the newest measured hour or day of the city that is most behind", ("table",)

@@ -3,8 +3,8 @@
 Nothing here is told by a query: lag comes from what was committed and the broker (`lag.py`), freshness from the tables
 (`freshness.py`). Ages and lags in seconds grow between two looks, as they are taken against the clock of each answer.
 
-**What it costs is bounded.** A look is repeated no sooner than after 199 times the processor time that it took, so the five
-together take at most 2.5 % of one core, however often the page is asked for; but an answer is never older than 30 s, since an alert
+**What it costs is bounded.** A look is repeated no sooner than after 199 times the processor time that it took, so the six
+together take at most 3 % of one core, however often the page is asked for; but an answer is never older than 30 s, since an alert
 that comes minutes late is none. `weir_watch_age_seconds` says how old the look is. What cannot be read has no sample, and
 `weir_watch_known` is 0: a number that is not known is never a zero.
 """
@@ -26,10 +26,11 @@ from lakehouse.offsets import Broker
 from lakehouse.settings import Settings
 from monitoring import metrics
 from monitoring.freshness import CityHour, TableFacts, most_behind, read_cities, read_facts, read_places
+from monitoring.health import TableHealth, read_health
 from monitoring.lag import BRONZE_QUERY, SILVER_QUERY, Lag, LagUnknown, TopicLag, bronze_lag, silver_lag
 from monitoring.proofs import LastProof, last_proofs
 
-# A look that took a second of the processor is repeated after 199: half a percent of the time for each of the five.
+# A look that took a second of the processor is repeated after 199: half a percent of the time for each of the six.
 REST = 199.0
 LEAST_SECONDS, MOST_SECONDS = 1.0, 30.0
 
@@ -124,6 +125,7 @@ class Watch(Collector):
         self._tables: Look[list[TableFacts]] = Look("tables", self._facts)
         self._cities: Look[_Cities] = Look("cities", self._hours)
         self._proofs: Look[list[LastProof]] = Look("proofs", lambda: last_proofs(settings))
+        self._health: Look[list[TableHealth]] = Look("health", lambda: read_health(settings))
 
     def describe(self) -> Iterable[Metric]:
         """Name the metrics, so that registering them looks at nothing."""
@@ -133,7 +135,7 @@ class Watch(Collector):
         """Work out all of them."""
         with self._lock:
             kafka, silver, tables = self._kafka.found(), self._checkpoint.found(), self._tables.found()
-            cities, proofs = self._cities.found(), self._proofs.found()
+            cities, proofs, health = self._cities.found(), self._proofs.found(), self._health.found()
             now = self._now()
             families = {watched: watched.family() for watched in metrics.WATCHED}
             if kafka is not None:
@@ -142,6 +144,8 @@ class Watch(Collector):
                 _tell_query(families, SILVER_QUERY, silver, now)
             for table in tables or ():
                 _tell_table(families, table, now)
+            for one in health or ():
+                _tell_health(families, one, now)
             if cities is not None:
                 for name, hours in cities.hours.items():
                     _tell_cities(families, f"lh.{name}", hours, cities.places, self._settings.metrics_cities, now)
@@ -152,7 +156,7 @@ class Watch(Collector):
                         families[metrics.PROOF_DIFFERENCES].add_metric([proof.domain, table_name, against], number)
             for source, changed in self._upstream().items():
                 _add_known(families[metrics.UPSTREAM_AGE], [source], None if changed is None else _age(changed, now))
-            for look in (self._kafka, self._checkpoint, self._tables, self._cities, self._proofs):
+            for look in (self._kafka, self._checkpoint, self._tables, self._cities, self._proofs, self._health):
                 families[metrics.WATCH_KNOWN].add_metric([look.what], int(look.is_known))
                 families[metrics.WATCH_AGE].add_metric([look.what], look.age)
         yield from families.values()
@@ -198,6 +202,16 @@ def _tell_table(families: _Families, table: TableFacts, now: datetime) -> None:
     families[metrics.TABLE_ROWS].add_metric([name], table.rows)
     if table.last_commit_ts is not None:
         families[metrics.TABLE_COMMIT_AGE].add_metric([name], _age(table.last_commit_ts, now))
+
+
+def _tell_health(families: _Families, table: TableHealth, now: datetime) -> None:
+    labels = [f"lh.{table.name}"]
+    families[metrics.TABLE_FILES].add_metric(labels, table.files)
+    families[metrics.TABLE_DELETE_FILES].add_metric(labels, table.delete_files)
+    families[metrics.TABLE_SNAPSHOTS].add_metric(labels, table.snapshots)
+    families[metrics.TABLE_METADATA_BYTES].add_metric(labels, table.metadata_bytes)
+    _add_known(families[metrics.TABLE_SMALL_FILES], labels, table.small_files)
+    _add_known(families[metrics.TABLE_REWRITE_AGE], labels, None if table.rewritten_ts is None else _age(table.rewritten_ts, now))
 
 
 def _tell_cities(families: _Families, table: str, hours: list[CityHour], places: list[str], most: int, now: datetime) -> None:

@@ -29,6 +29,7 @@ from deploy.local.java import find_java
 from deploy.local.kafka_broker import EmbeddedKafka
 from deploy.local.parts import COMMANDS, DOMAIN, last_line, launch, rotate, stop_parts
 from deploy.local.processes import ProcessKey, free_ports, kill_group, port_is_free
+from deploy.local.rounds import Rounds
 from deploy.local.state import (
     MULTIPROC,
     PartName,
@@ -221,6 +222,7 @@ class Agent:
                 one = Supervised(part, self.settings, self.environment)
                 one.adopt()
                 supervised.append(one)
+        rounds = Rounds(self.settings, self.environment) if "stream" in self.parts else None
         PART_UP.labels("metrics").set(1)
         while not self.stopping.wait(LOOP_SECONDS):
             for one in supervised:
@@ -232,6 +234,11 @@ class Agent:
                 if one.name == "stream" and one.state.condition in ("restarting", "down"):
                     for query in QUERIES:  # a driver that was killed could not say so
                         QUERY_UP.labels(query).set(0)
+            if rounds is not None:
+                try:
+                    rounds.tend(any(one.name == "stream" and one.state.condition == "up" for one in supervised))
+                except OSError as error:
+                    log.error("could not tend", part="maintain", error=str(error))
 
     def _serve_metrics(self) -> str:
         from monitoring.metrics import serve

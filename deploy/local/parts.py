@@ -5,8 +5,10 @@
     metrics    the page, a thread of the agent     -                    with the agent
     stream     `weir stream air_quality`           kafka answers        second      60 s
     producer   `weir produce open-meteo`           kafka answers        first       20 s
+    maintain   `weir maintain`, ends by itself     the stream is up     before all  10 s
 
-The producer stops first, so that the stream has the last word; Kafka last, because both talk to it while they end.
+Maintenance may be cut off anywhere. The producer stops first, so that the stream has the last word; Kafka last, because both talk to
+it while they end.
 """
 
 import contextlib
@@ -21,7 +23,7 @@ from deploy.local.processes import ProcessKey, kill_group, stop_process, wait_go
 from deploy.local.state import PartName, read_state, remove_state, run_folder, strays
 from lakehouse.settings import Settings
 
-STOP_ORDER: tuple[tuple[PartName, float], ...] = (("producer", 20.0), ("stream", 60.0), ("kafka", 30.0))
+STOP_ORDER: tuple[tuple[PartName, float], ...] = (("maintain", 10.0), ("producer", 20.0), ("stream", 60.0), ("kafka", 30.0))
 DOMAIN = "air_quality"
 COMMANDS: dict[PartName, tuple[str, ...]] = {"stream": ("stream", DOMAIN), "producer": ("produce", "open-meteo")}
 # A log that grew beyond this is set aside at the next start of its part; two older ones are kept.

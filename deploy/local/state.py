@@ -17,7 +17,7 @@ import psutil
 from deploy.local.processes import ProcessKey
 from lakehouse.settings import Settings
 
-PartName = Literal["kafka", "stream", "producer", "metrics", "agent"]
+PartName = Literal["kafka", "stream", "producer", "metrics", "agent", "maintain"]
 PartCondition = Literal["starting", "up", "restarting", "down", "stale"]
 
 # A person's order: where data comes in, what moves it, what watches it.
