@@ -4,16 +4,13 @@ Each step commits by itself and may be cut off anywhere; what a commit of the st
 round, and what fails at one table stops no other. The stream is never made to wait, but for the moment in which daily tags are made.
 """
 
+import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
 
 import structlog
-from py4j.protocol import Py4JError
-from pyspark.errors import PySparkException
 from pyspark.sql import Row, SparkSession
 
 from batch.closed import Closed, closed_partitions
@@ -37,11 +34,11 @@ from batch.ledger import BACKFILLS
 from batch.maintained import MAINTENANCE, Result
 from batch.retention import drop_before, droppable_before, trim_topic
 from batch.table_state import TableState
-from batch.tags import PREFIX, make_tags, tag_name, wanted_tags
+from batch.tags import PREFIX, Tag, make_tags, tag_name, wanted_tags
 from lakehouse.catalog import NAME
 from lakehouse.conflicts import is_refused, until_accepted
 from lakehouse.domain import Domain
-from lakehouse.errors import Fatal, LakehouseError, WeirError
+from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.folders import HadoopFolder
 from lakehouse.notes import APPLIED_PROPERTY, CHANGED_PROPERTY, add_applied, applied_note, applied_of
 from lakehouse.positions import Position, committed_position
@@ -65,8 +62,6 @@ OPEN_FOR = timedelta(hours=48)
 REBUILD = "weir_rebuild"
 
 log = structlog.get_logger("weir.maintain")
-
-_T = TypeVar("_T")
 
 
 class NoSuchTable(LakehouseError, Fatal):
@@ -128,6 +123,7 @@ class Round:
         self._now, self._dry_run, self._is_stopping = now, dry_run, is_stopping
         self._needs: dict[str, Needs] = {}
         self._noted: set[str] = set()
+        self._reports: dict[str, _Report] = {}
         self._rebuilding: dict[str, str] = {}
         self.searched: list[str] = []
 
@@ -149,7 +145,7 @@ class Round:
 
     def _table(self, name: str) -> Result:
         began = time.monotonic()
-        report, held = _Report(), ""
+        report, held = self._reports.setdefault(name, _Report()), ""
         before = after = Figures()
         try:
             state = TableState.read(self._spark, name)
@@ -173,7 +169,7 @@ class Round:
             else:
                 state = TableState.read(self._spark, name)
                 after = figures(self._spark, state, Files.read(self._spark, state, closed))
-        except (PySparkException, Py4JError, WeirError, OSError) as error:
+        except Exception as error:  # whatever it is, it stops no other table; the summary and the exit code tell it
             report.failed.append(_reason(error))
             log.error("table not maintained", table=name, error=_reason(error))
         return Result(name, before, after, tuple(report.done), held, tuple(report.left), tuple(report.failed), time.monotonic() - began)
@@ -183,7 +179,7 @@ class Round:
         try:
             until_accepted(step)
             return True
-        except (PySparkException, Py4JError, WeirError, OSError) as error:
+        except Exception as error:  # as above: the next step follows
             if is_refused(error):
                 report.left.append(f"{what}: other writers came between")
                 log.warning("left for the next round", what=what, error=_reason(error))
@@ -310,29 +306,31 @@ class Round:
                 report.done.append("topic trimmed to " + ", ".join(f"[{p}]@{offset}" for p, offset in sorted(trimmed.items())))
 
     def _has_before(self, state: TableState, day: object) -> bool:
-        (by_day,) = (f.name for f in state.fields if f.transform == "day")
+        by_day = next(f.name for f in state.fields if f.transform == "day")
         return bool(self._spark.sql(f"SELECT 1 FROM {state.name}.files WHERE partition.{by_day} < DATE '{day}' LIMIT 1").collect())
 
     def _tag(self, names: Sequence[str]) -> None:
-        """Make the daily tags that are missing, for each domain whose tables are maintained."""
-        if not self._settings.tag_days or self._dry_run:
+        """Make the daily tags that are missing, for each domain whose tables are maintained; what came of it is told with its silver."""
+        if not self._settings.tag_days:
             return
         for domain in self._domains:
             tables = [name for name in (domain.silver.name, *(g.table.name for g in domain.gold)) if self._exists(name)]
-            if not set(tables) & set(names):
-                continue
-            report = _Report()
-            # A look without a turn first: nearly always there is nothing to do.
-            for is_turn in (False, True):
-                with turn(self._settings, domain.name) if is_turn else nullcontext():
-                    states = [TableState.read(self._spark, name) for name in tables]
-                    missing = wanted_tags(states, self._now, self._settings.tag_days)
-                    if is_turn:
-                        self._tried(report, "tags", lambda wanted=missing: make_tags(self._spark, wanted))  # type: ignore[misc]
-                if not missing:
-                    break
-            if report.failed or report.left:
-                log.warning("tags not made", domain=domain.name, why="; ".join([*report.failed, *report.left]))
+            if set(tables) & set(names):
+                report = self._reports.setdefault(domain.silver.name, _Report())
+                self._tried(report, "tags", functools.partial(self._tag_domain, domain, tables, report))
+
+    def _tag_domain(self, domain: Domain, tables: Sequence[str], report: _Report) -> None:
+        # A look without a turn first: nearly always there is nothing to do.
+        missing = self._missing_tags(tables)
+        if missing and not self._dry_run:
+            with turn(self._settings, domain.name):
+                missing = self._missing_tags(tables)
+                make_tags(self._spark, missing)
+        if missing:
+            report.done.append(f"{len(missing)} daily tags of silver and gold made")
+
+    def _missing_tags(self, tables: Sequence[str]) -> list[Tag]:
+        return wanted_tags([TableState.read(self._spark, name) for name in tables], self._now, self._settings.tag_days)
 
     def _closed(self, state: TableState) -> tuple[Closed, int]:
         """Find a table's closed partitions, and from how many small files on they are joined."""

@@ -101,7 +101,6 @@ def renewed(known: Mapping[str, Maintained], results: Iterable[Result], looked: 
 
 def keep(spark: SparkSession, results: Iterable[Result], known: Mapping[str, Maintained], now: datetime) -> None:
     """Append a round to `lh.ops.maintenance`."""
-    create_missing(spark, [MAINTENANCE])
     rows = [
         (
             one.table,
@@ -118,4 +117,5 @@ def keep(spark: SparkSession, results: Iterable[Result], known: Mapping[str, Mai
         for one in results
     ]
     if rows:
+        create_missing(spark, [MAINTENANCE])
         append_rows(relation(spark, MAINTENANCE, rows), MAINTENANCE, {MAINTAINED_PROPERTY: maintained_json(known)})

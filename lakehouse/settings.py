@@ -100,7 +100,7 @@ class Settings(BaseSettings):
         1, ge=0, description="hours between two rounds of `weir maintain` that `weir up` starts beside the stream; 0 for none"
     )
     snapshot_hours: float = Field(
-        6, ge=0, description="hours for which maintenance keeps every snapshot: longer than the longest query that reads the tables"
+        6, gt=0, description="hours for which maintenance keeps every snapshot: longer than the longest query that reads the tables"
     )
     tag_days: int = Field(30, ge=0, description="days for which the daily tags of silver and gold, day-YYYY-MM-DD, are kept; 0 for none")
     bronze_days: int = Field(

@@ -34,7 +34,7 @@ def maintain_beside_a_stream(stand: Stand, rounds: int) -> Beside:
     with stand.load() as load:
         driver.until(lambda: stand.rows(SILVER) > 0)
         began = time.monotonic()
-        for _ in range(rounds):
+        while found.rounds < rounds or not found.expired:
             stand.until_commit(driver, SILVER)
             known, now = known_of(session), datetime.now(UTC)
             one = Round(stand.settings, [stand.pipeline.domain], session, known, now)

@@ -13,8 +13,8 @@ ROUNDS = 100
 
 
 def test_a_hundred_rounds_beside_a_loaded_stream(new_stand: NewStand, record_property: Callable[[str, object], None]) -> None:
-    stand = new_stand(snapshot_hours="0", tag_days="2")
+    stand = new_stand(snapshot_hours="0.01", tag_days="2")
     found = maintain_beside_a_stream(stand, ROUNDS)
-    assert found.rounds == ROUNDS
+    assert found.rounds >= ROUNDS
     for name, value in asdict(found).items():
         record_property(name, round(value, 1))

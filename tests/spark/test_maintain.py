@@ -47,7 +47,8 @@ class Stand:
     def __init__(self, session: SparkSession, folder: Path) -> None:
         write_locations(folder, PLACES)
         self.home = folder
-        self.settings = Settings(home=folder, snapshot_hours=0, tag_days=0)
+        # Nobody reads meanwhile: what is not the head may go at once.
+        self.settings = Settings(home=folder, tag_days=0).model_copy(update={"snapshot_hours": 0})
         self.session = session
         self.pipe = Pipeline(self.settings, session, build_domain("air_quality", self.settings)).prepare()
         self.append = FencedAppend(BRONZE, {TOPIC: "one"})
