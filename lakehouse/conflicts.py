@@ -9,7 +9,7 @@ from typing import TypeVar
 import stamina
 import structlog
 
-from lakehouse.sinks.data_files import REFUSED
+from lakehouse.sinks.data_files import REFUSED, TableMoved
 
 ATTEMPTS = 6
 WAIT_FIRST_SECONDS, WAIT_MOST_SECONDS = 0.2, 4.0
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 def is_refused(error: Exception) -> bool:
     """Whether Iceberg refused a commit because of another one; whatever else failed is no conflict."""
-    return any(name in text for text in _texts(error) for name in REFUSED)
+    return isinstance(error, TableMoved) or any(name in text for text in _texts(error) for name in REFUSED)
 
 
 def until_accepted(work: Callable[[], _T]) -> _T:

@@ -26,6 +26,10 @@ class NotFromMemory(Exception):
     """The table, or the rows asked for, are not for writing from memory: Spark does it."""
 
 
+class TableMoved(Exception):
+    """The rows were read from a newer snapshot than the one that is written on, as another writer came between; nothing was committed."""
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """A data file that no snapshot lists yet.

@@ -20,7 +20,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from lakehouse.schema import Table
-from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory, listed
+from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory, TableMoved, listed
 from lakehouse.spark import iceberg_table
 
 FILE, POSITION = "_file", "_pos"
@@ -86,6 +86,9 @@ class DeltaWriter:
             another thread before the next use of this writer. That gives the snapshot's id, or None when another writer's commit
             came between and what is known of the table is old; it raises Py4JJavaError, with Iceberg's ValidationException where
             another writer was within the bounds, and nothing is changed then.
+
+        Raises:
+            TableMoved: the rows that go were read after another writer's commit; nothing was committed.
         """
         within = self._within(bounds, between)
         delta = self._handle.newRowDelta()
@@ -140,6 +143,9 @@ class DeltaWriter:
         """Write the deletion vectors of some files, each with what its old one held; gives Iceberg's DeleteWriteResult."""
         if not positions.keys() <= self._files.keys():
             self._plan(within)
+        if moved := positions.keys() - self._files.keys():
+            # A rewrite came between `refresh` and the reading of the rows, which therefore lie in its files.
+            raise TableMoved(f"{self._table.name} was rewritten while its rows were read: {min(moved)}")
         iceberg, jvm = self._iceberg, self._jvm
         before = jvm.java.util.HashMap()
         for path in positions:

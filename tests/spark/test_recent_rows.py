@@ -11,9 +11,10 @@ from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
 from lakehouse.catalog import open_catalog
+from lakehouse.conflicts import is_refused
 from lakehouse.schema import Column, Table
 from lakehouse.settings import Settings
-from lakehouse.sinks.data_files import NotFromMemory
+from lakehouse.sinks.data_files import NotFromMemory, TableMoved
 from lakehouse.sinks.recent import RecentRows
 from lakehouse.sinks.row_delta import runs
 from lakehouse.sinks.tables import create_missing
@@ -188,3 +189,25 @@ def test_tables_that_a_delta_must_not_write_are_refused(session: SparkSession) -
 def test_positions_become_runs() -> None:
     assert list(runs([7, 1, 2, 3, 9, 8])) == [(1, 4), (7, 10)]
     assert list(runs([])) == []
+
+
+def test_a_rewrite_between_the_look_and_the_reading_begins_anew(session: SparkSession, tmp_path: Path) -> None:
+    target = table()
+    create_missing(session, [target])
+    span = Spans.of([("hanoi", START, START + timedelta(hours=3))], timedelta(0))
+    first: dict[Key, Value] = {("hanoi", START + timedelta(hours=h)): (START.date(), float(h), h) for h in range(3)}
+    for hour in range(3):
+        one = recent(target)
+        one.begin(session)
+        one.replace(session, arrow(dict([[*first.items()][hour]])), span, {}, at_once)
+    rows = recent(target)
+    rows.begin(session)
+    session.sql("CALL lh.system.rewrite_data_files(table => 'lh.silver.recent', options => map('min-input-files', '2'))")
+    wanted: dict[Key, Value] = {key: (START.date(), 9.0, 9) for key in first}
+    with pytest.raises(TableMoved) as moved:
+        rows.replace(session, arrow(wanted), span, {}, at_once)
+    assert is_refused(moved.value) and read(session) == first
+    rows.forget()
+    rows.begin(session)
+    assert rows.replace(session, arrow(wanted), span, {}, at_once)
+    assert read(session) == wanted == by_pyiceberg(tmp_path)
