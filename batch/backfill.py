@@ -22,6 +22,7 @@ from lakehouse import failpoints
 from lakehouse.apply import Applied, apply, refresh_gold
 from lakehouse.domain import Domain
 from lakehouse.errors import ProducerError
+from lakehouse.few_rows import COMPILED, COMPILED_FROM_ROWS, session_conf
 from lakehouse.reader import Reader
 from lakehouse.settings import Settings
 from lakehouse.sinks.data_files import NotFromMemory
@@ -37,6 +38,9 @@ from producers.history import Asked, History, Lacking, SourceSpent
 MOST_ROWS_OF_A_CHUNK = MOST_ROWS
 # Gold is made of so many of silver's rows at a time: the stream waits as long as one such part takes.
 GOLD_ROWS = 200_000
+# A note in the ledger is a commit, which costs half of what a small chunk does: chunks that stand in bronze wait for each other so long.
+# Cut off meanwhile, they are found there, and applied again.
+NOTE_SECONDS = 5.0
 CHUNK_PROPERTY = "weir.chunk"
 
 log = structlog.get_logger("weir.backfill")
@@ -114,6 +118,8 @@ class Backfill:
         self._history, self._ledger, self._told, self._is_stopping = history, ledger, told, is_stopping
         self._memory = Memory(domain)
         self._silver = RecentRows(domain.silver, domain.entity, domain.event_time)
+        self._unnoted: list[Chunk] = []
+        self._noted_at = time.monotonic()
 
     def run(self) -> bool:
         """Do what is left.
@@ -127,16 +133,13 @@ class Backfill:
         ensure_tables(self._spark, self._domain)
         write_dimensions(self._spark, self._domain)
         there = self._appended()
-        for chunk in self._ledger.chunks:
-            if chunk.state != "planned":
-                continue
-            if self._is_stopping():
-                return False
-            done = self._chunk(chunk, there.get(chunk.source_run))
-            self._ledger.note(done)
-            failpoints.reach("chunk.noted")
-            self._told(done)
-        if self._is_stopping():
+        try:
+            is_whole = self._chunks(there)
+        except SourceSpent:
+            self._note()
+            raise
+        self._note()
+        if not is_whole or self._is_stopping():
             return False
         if self._ledger.gold.state == "planned":
             began = time.monotonic()
@@ -145,6 +148,28 @@ class Backfill:
             self._ledger.note(done)
             self._told(done)
         return True
+
+    def _chunks(self, there: Mapping[str, Mapping[str, object]]) -> bool:
+        """Do the chunks that are left; tell whether that were all."""
+        for chunk in self._ledger.chunks:
+            if chunk.state != "planned":
+                continue
+            if self._is_stopping():
+                return False
+            done = self._chunk(chunk, there.get(chunk.source_run))
+            self._unnoted.append(done)
+            if done.state == "failed" or not done.rows_in or time.monotonic() - self._noted_at > NOTE_SECONDS:
+                self._note()
+            self._told(done)
+        return True
+
+    def _note(self) -> None:
+        """Write down the chunks that have ended since the last time."""
+        if self._unnoted:
+            self._ledger.note(*self._unnoted)
+            self._unnoted.clear()
+            failpoints.reach("chunk.noted")
+        self._noted_at = time.monotonic()
 
     def _chunk(self, chunk: Chunk, there: Mapping[str, object] | None) -> Chunk:
         """Bring one chunk into bronze and silver; what its source refuses is noted."""
@@ -242,23 +267,20 @@ class Backfill:
     def _gold(self) -> None:
         """Make gold of all that the chunks touched, in parts that each have a turn."""
         properties = self._properties(self._ledger.gold)
-        days: dict[str, list[tuple[date, date]]] = {}
-        for chunk in self._ledger.chunks:
-            for entity in chunk.entities if chunk.rows_in else ():
-                days.setdefault(entity, []).append((chunk.since, chunk.until))
+        # Chunk by chunk, not place by place: a part lies in few months of the tables, and so of their files.
         parts: list[list[tuple[str, datetime, datetime]]] = [[]]
-        rows = 0
-        for entity, spans in days.items():
-            for since, until in spans:
-                more = self._history.rows_of_a_day * ((until - since).days + 1)
-                if rows and rows + more > GOLD_ROWS:
+        sizes = [0]
+        for chunk in self._ledger.chunks:
+            more = self._history.rows_of_a_day * ((chunk.until - chunk.since).days + 1)
+            for entity in chunk.entities if chunk.rows_in else ():
+                if sizes[-1] and sizes[-1] + more > GOLD_ROWS:
                     parts.append([])
-                    rows = 0
-                parts[-1].append((entity, _midnight(since), _midnight(until) + timedelta(days=1, microseconds=-1)))
-                rows += more
-        for part in parts:
+                    sizes.append(0)
+                parts[-1].append((entity, _midnight(chunk.since), _midnight(chunk.until) + timedelta(days=1, microseconds=-1)))
+                sizes[-1] += more
+        for part, rows in zip(parts, sizes, strict=True):
             if part:
-                with turn(self._settings, self._domain.name):
+                with turn(self._settings, self._domain.name), session_conf(self._spark, COMPILED if rows >= COMPILED_FROM_ROWS else {}):
                     refresh_gold(self._spark, self._domain, Spans.of(part), properties)
 
     def _appended(self) -> dict[str, Mapping[str, object]]:
