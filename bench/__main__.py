@@ -8,10 +8,14 @@ from collections.abc import Callable
 
 from bench.backlog_bronze import backlog_bronze
 from bench.backlog_gold import backlog_gold
+from bench.beside_stream import beside_stream
+from bench.chunk_jobs import chunk_jobs
 from bench.first_batch import first_batch
 from bench.freshness import endurance, freshness
 from bench.hourly_job import hourly_job
 from bench.listener import listener
+from bench.many_places import many_places
+from bench.proof_cost import proof_cost
 from bench.report import Stolen, hardware
 from bench.table_size import table_size
 
@@ -25,6 +29,10 @@ CASES: dict[str, Callable[[bool, int | None], None]] = {
     "B6": first_batch,
     "B8": endurance,
     "B9": listener,
+    "R1": chunk_jobs,
+    "R2": many_places,
+    "R3": beside_stream,
+    "R4": proof_cost,
 }
 OTHER_NAMES = {"B7": "B3", "freshness": "B3", "memory": "B3"}
 

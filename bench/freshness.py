@@ -14,7 +14,8 @@ Memory is the sum of the proportional set sizes of driver, its JVM and the broke
 import multiprocessing
 import time
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -29,7 +30,7 @@ from bench.endurance import print_endurance
 from bench.load import LiveLoad, Sent
 from bench.measure import MIB, Usage, median, percentile, pss_bytes, pss_of, spread, tree, wait_until
 from bench.report import goal, show
-from bench.stage import Batch, Stage, logged_batches, stage, wait_ready
+from bench.stage import Batch, Home, Stage, logged_batches, stage, wait_ready
 
 POLL_SECONDS = 0.1
 DRAIN_SECONDS = 300
@@ -92,7 +93,18 @@ def endurance(quick: bool, _: int | None = None) -> None:
     print_endurance(run.batches, measured)
 
 
-def run_load(here: Stage, warm_up: float, measured: float, look: bool = True) -> LoadRun:
+def _alone(_: Home) -> AbstractContextManager[object]:
+    """Run nothing beside the load."""
+    return nullcontext()
+
+
+def run_load(
+    here: Stage,
+    warm_up: float,
+    measured: float,
+    look: bool = True,
+    beside: Callable[[Home], AbstractContextManager[object]] = _alone,
+) -> LoadRun:
     """Run the load through a driver of its own.
 
     Args:
@@ -100,6 +112,7 @@ def run_load(here: Stage, warm_up: float, measured: float, look: bool = True) ->
         warm_up: seconds of load that are not measured.
         measured: seconds that are.
         look: whether the independent reader looks on.
+        beside: what runs beside it on its home, from the start of the warm-up to the end of what is measured.
     """
     load = LiveLoad(here.bootstrap)
     home = here.home(load.places)
@@ -110,11 +123,12 @@ def run_load(here: Stage, warm_up: float, measured: float, look: bool = True) ->
     reader = context.Process(target=_look, args=(str(home.folder / "catalog.db"), done, queue), daemon=True)
     if look:
         reader.start()
-    load.run(warm_up)
-    first, batches = len(load.sent), len(logged_batches(driver.log))
-    with Usage(driver.pid, here.broker_pid) as used:
-        load.run(measured)
-        memory = _memory(driver.pid) | {"broker": pss_bytes([here.broker_pid])}
+    with beside(home):
+        load.run(warm_up)
+        first, batches = len(load.sent), len(logged_batches(driver.log))
+        with Usage(driver.pid, here.broker_pid) as used:
+            load.run(measured)
+            memory = _memory(driver.pid) | {"broker": pss_bytes([here.broker_pid])}
     if not driver.running():
         raise RuntimeError("the driver ended under the load")
     # The micro-batches of the drain are smaller than those of the load.

@@ -81,29 +81,32 @@ class Program:
 
 @dataclass(slots=True)
 class Stage:
-    """A broker with the topic, and a folder for the homes."""
+    """A broker with the topic, where one is wanted, and a folder for the homes."""
 
     folder: Path
-    broker: EmbeddedKafka
+    broker: EmbeddedKafka | None
     exits: ExitStack
     homes: int = field(default=0)
 
     @property
     def bootstrap(self) -> str:
-        """The broker's host:port."""
-        return self.broker.bootstrap
+        """The broker's host:port; empty without one."""
+        return self.broker.bootstrap if self.broker else ""
 
     @property
     def broker_pid(self) -> int:
         """The broker's process."""
-        assert self.broker.key is not None
+        assert self.broker is not None and self.broker.key is not None
         return self.broker.key.pid
 
-    def home(self, places: int) -> Home:
-        """Make a new home with so many places."""
+    def home(self, places: int | None) -> Home:
+        """Make a new home with so many places, or without a list: it has the shipped one then."""
         self.homes += 1
         home = Home(self.folder / f"home-{self.homes}")
-        write_places(home.folder, places)
+        if places is None:
+            home.folder.mkdir()
+        else:
+            write_places(home.folder, places)
         return home
 
     def start(self, command: list[str], log: Path, environment: Mapping[str, str] | None = None) -> Program:
@@ -122,11 +125,11 @@ class Stage:
         self.exits.callback(program.kill)
         return program
 
-    def python(self, home: Home, *arguments: str, settings: Mapping[str, str] | None = None) -> Program:
-        """Start a Python program of ours on a home; `settings` are WEIR_ names without the prefix."""
+    def python(self, home: Home, *arguments: str, settings: Mapping[str, str] | None = None, log: str = "program.log") -> Program:
+        """Start a Python program of ours on a home; `settings` are WEIR_ names without the prefix, `log` is a file of the home."""
         chosen = {"HOME": str(home.folder), "KAFKA_BOOTSTRAP": self.bootstrap, "LOG_FORMAT": "json", **(settings or {})}
         environment = clean_environment() | {f"WEIR_{name}": value for name, value in chosen.items()}
-        return self.start([sys.executable, "-m", *arguments], home.folder / "program.log", environment)
+        return self.start([sys.executable, "-m", *arguments], home.folder / log, environment)
 
     def driver(self, home: Home, settings: Mapping[str, str] | None = None, available_now: bool = False) -> Program:
         """Start the production driver of air quality, with bronze, silver and gold."""
@@ -142,10 +145,13 @@ class Stage:
 
 
 @contextmanager
-def stage() -> Iterator[Stage]:
+def stage(with_broker: bool = True) -> Iterator[Stage]:
     """Set a stage up, and leave nothing of it."""
     with tempfile.TemporaryDirectory(prefix="weir-bench-", ignore_cleanup_errors=True) as name, ExitStack() as exits:
         folder = Path(name)
+        if not with_broker:
+            yield Stage(folder, None, exits)
+            return
         broker = EmbeddedKafka(folder / "kafka", folder / "kafka.log", environment=clean_environment())
         broker.start()
         exits.callback(broker.stop)

@@ -2,14 +2,14 @@
 
 For demos and tests; it listens on the loopback only.
 
-    python -m deploy.local.open_meteo_server [--port N] [--as-of 2025-09-21T00:00:00Z]
+    python -m deploy.local.open_meteo_server [--port N] [--as-of 2025-09-21T00:00:00Z] [--filled]
 
 What it answers, hour by hour:
 
 - 2024: the recorded hours of the set `responses`. 2025-09: those of the set `revised`, which holds two answers for the same days; of
   those served before `as_of` the newest wins, and without `as_of` the newest of all. `POST /_recorded?as_of=2025-09-21T00:00:00Z` turns
   the clock back at run time, `POST /_recorded` forward again: that is how a demo lets a revised answer in.
-- Hours that were not recorded: null, as the API does for hours without data.
+- Hours that were not recorded: null, as the API does for hours without data; with `--filled` as the hours after the last recorded one.
 - Hours after the last recorded one, 2025-09-23T23:00Z, forecast included: **not real**. They are the hours of the same day of the year in
   2024, so that polling the present gives something (days after 2024-12-06, where the recordings end, take the day 30 days before).
 - A place further than 0.4° from every recorded city: **not real**. It gets the nearest recorded city's hours, scaled by a factor
@@ -103,9 +103,11 @@ class OpenMeteoServer:
         packed: Path = PACKED,
         as_of: datetime | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        filled: bool = False,
     ) -> None:
         self.requests: list[dict[str, str]] = []
         self.as_of = as_of
+        self._filled = filled
         self._now = now
         self._faults: deque[Fault] = deque()
         self._always: Fault | None = None
@@ -224,7 +226,7 @@ class OpenMeteoServer:
             cell = (round(latitude, 1), round(longitude, 1))
             factor = 0.6 + 0.8 * hashlib.sha256(f"{cell}".encode()).digest()[0] / 255
         recorded = city.hours(self.as_of)
-        rows = [recorded.get(self._recorded_hour(ts), {}) for ts in hours]
+        rows = [recorded.get(ts if ts in recorded else self._recorded_hour(ts), {}) for ts in hours]
         local = [ts + offset for ts in hours]
         times = [int(ts.timestamp()) for ts in hours] if as_unixtime else [f"{ts:%Y-%m-%dT%H:%M}" for ts in local]
         answer: dict[str, object] = {
@@ -243,7 +245,7 @@ class OpenMeteoServer:
         return answer
 
     def _recorded_hour(self, ts: datetime) -> datetime:
-        if ts <= self._end_of_recordings:
+        if ts <= self._end_of_recordings and not self._filled:
             return ts
         same_day = ts.replace(year=2024)
         return same_day if same_day < datetime(2024, 12, 7, tzinfo=UTC) else same_day - timedelta(days=30)
@@ -401,8 +403,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="Open-Meteo's air quality API over recorded answers")
     arguments.add_argument("--port", type=int, default=0, help="port on the loopback (default: a free one)")
     arguments.add_argument("--as-of", type=to_as_of, default=None, help="answer as of this instant, such as 2025-09-21T00:00:00Z")
+    arguments.add_argument("--filled", action="store_true", help="make up the hours that were not recorded")
     given = arguments.parse_args()
-    with OpenMeteoServer(given.port, as_of=given.as_of) as server:
+    with OpenMeteoServer(given.port, as_of=given.as_of, filled=given.filled) as server:
         print(server.url, flush=True)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()

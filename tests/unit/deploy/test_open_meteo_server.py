@@ -95,3 +95,13 @@ def test_other_paths_are_not_found(server: OpenMeteoServer) -> None:
     for method in ("GET", "POST"):
         with requests.request(method, f"{server.url}/elsewhere", timeout=5) as answer:
             assert (answer.status_code, json.loads(answer.content)["error"]) == (404, True)
+
+
+def test_filled_makes_up_what_was_not_recorded_and_nothing_else() -> None:
+    wanted = {"latitude": 21.03, "longitude": 105.83, "hourly": "pm2_5"}
+    with OpenMeteoServer(now=lambda: NOW, filled=True) as filled:
+        recorded = ask(filled, **wanted | {"start_date": "2024-02-29", "end_date": "2024-03-01"})["hourly"]["pm2_5"]
+        made = ask(filled, **wanted | {"start_date": "2025-02-28", "end_date": "2025-03-01"})["hourly"]["pm2_5"]
+        assert ask(filled, **REVISED)["hourly"]["pm2_5"][:2] == [130.9, 77.8], "a recorded hour is as it was"
+        assert None not in ask(filled, **wanted | {"start_date": "2024-12-01", "end_date": "2024-12-31"})["hourly"]["pm2_5"]
+    assert made[24:] == recorded[24:]

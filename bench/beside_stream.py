@@ -1,0 +1,127 @@
+"""R3: how much older is a reading in gold while a backfill runs?
+
+B3's load, its driver and its independent reader (`freshness.py`), once alone and once with `weir backfill` processes beside it on the
+same home, machine and two cores: 100 places, by month, three months a backfill, one backfill after the other from the start of the
+warm-up to the end of what is measured. So the measured time has chunks in it, the gold at the end of a backfill, and the start of the
+next one.
+"""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+
+from bench.backfills import MADE_API, said, start_api, start_backfill
+from bench.freshness import HOURLY_TABLE, LoadRun, run_load
+from bench.measure import median, percentile, spread
+from bench.report import goal, show
+from bench.stage import Home, Program, Stage, stage
+
+MONTHS = 3
+# Before the hours of the load.
+LAST_DAY = date(2023, 12, 31)
+
+
+@dataclass(slots=True)
+class Beside:
+    """Backfills one after the other, further into the past each, while it is open.
+
+    Attributes:
+        chunks: done, of the backfills that came to their end.
+        hours: that these brought.
+        ended: how many came to their end, gold made.
+    """
+
+    here: Stage
+    url: str
+    chunks: int = 0
+    hours: int = 0
+    ended: int = 0
+    failed: list[BaseException] = field(default_factory=list)
+
+    @contextmanager
+    def on(self, home: Home) -> Iterator[None]:
+        """Run them on a home.
+
+        Raises:
+            RuntimeError: one failed.
+        """
+        done = threading.Event()
+        thread = threading.Thread(target=self._run, args=(home, done), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+        if self.failed:
+            raise RuntimeError("a backfill beside the load failed") from self.failed[0]
+
+    def _run(self, home: Home, done: threading.Event) -> None:
+        try:
+            until = LAST_DAY
+            while not done.is_set():
+                since = months_before(until, MONTHS)
+                program = start_backfill(self.here, home, self.url, str(since), str(until))
+                while program.running():
+                    if done.wait(0.1):
+                        program.kill()
+                        return
+                self._note(program)
+                until = since - timedelta(days=1)
+        except BaseException as error:  # the load's thread tells of it
+            self.failed.append(error)
+
+    def _note(self, program: Program) -> None:
+        chunks = said(program.log, '{"backfill_id"')["chunks"]
+        self.chunks += len(chunks)
+        self.hours += sum(one["rows_in"] for one in chunks)
+        self.ended += 1
+
+
+def beside_stream(quick: bool, repeats: int | None = None) -> None:
+    """Measure and print R3."""
+    warm_up, measured, defined = (20, 60, 1) if quick else (60, 240, 3)
+    alone: list[LoadRun] = []
+    with_backfill: list[LoadRun] = []
+    notes = []
+    for _ in range(repeats or defined):
+        with stage() as here:
+            alone.append(run_load(here, warm_up, measured))
+        with stage() as here:
+            beside = Beside(here, start_api(here, MADE_API)[1])
+            with_backfill.append(run_load(here, warm_up, measured, beside=beside.on))
+        notes.append(f"{beside.ended} backfills ended, {beside.chunks} chunks, {beside.hours:,} hours, and one was cut off")
+    _print(alone, with_backfill, measured, notes)
+
+
+def months_before(until: date, months: int) -> date:
+    """Give the first day of so many months, of which the last ends with a day."""
+    number = until.year * 12 + until.month - months
+    return date(number // 12, number % 12 + 1, 1)
+
+
+def _print(alone: list[LoadRun], with_backfill: list[LoadRun], measured: float, notes: list[str]) -> None:
+    def cut(runs: list[LoadRun], every: bool, percent: float) -> list[float]:
+        return [percentile(run.every_table if every else run.latencies[HOURLY_TABLE], percent) for run in runs]
+
+    rows = [
+        [f"{name}, {'every gold table' if every else 'hourly facts'}", *(spread(cut(runs, every, p), 2) for p in (50, 90, 99, 100))]
+        for every in (False, True)
+        for name, runs in (("alone", alone), ("beside a backfill", with_backfill))
+    ]
+
+    def ratio(every: bool) -> float:
+        return median(a / b for a, b in zip(cut(with_backfill, every, 99), cut(alone, every, 99), strict=True))
+
+    show(
+        f"R3 produce -> visible, 100 readings/s for {measured:g} s, seconds, median of {len(alone)} (least-greatest)",
+        ["", "p50", "p90", "p99", "max"],
+        rows,
+        [
+            goal("hourly facts, p99 beside a backfill / alone", ratio(False), 3),
+            goal("every gold table, p99 beside a backfill / alone", ratio(True), 3),
+            *(f"  {note}" for note in notes),
+        ],
+    )

@@ -1,0 +1,28 @@
+"""What does the independent half of `weir prove` cost by itself? `python -m bench.oracle_alone`: no Spark, no comparison, nothing kept.
+
+Reads from bronze what DuckDB needs, and recomputes gold by the domain's SQL, with the functions that `weir prove` calls.
+"""
+
+import json
+import time
+
+from batch.heads import Heads
+from batch.oracle.recompute import BRONZE_COLUMNS, recompute
+from batch.prove import dimensions_of
+from lakehouse.registry import build_domain
+from lakehouse.settings import Settings
+
+
+def main() -> None:
+    """Recompute, and print the rows of each table."""
+    settings = Settings()
+    domain = build_domain("air_quality", settings)
+    began = time.perf_counter()
+    with Heads.look(settings, domain) as heads:
+        made = recompute(domain.name, heads.bronze_files(BRONZE_COLUMNS), dimensions_of(domain), domain.edition)
+    seconds = time.perf_counter() - began
+    print(json.dumps({"rows": {name: rows.num_rows for name, rows in made.items()}, "seconds": seconds}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Where does the time of a backfill go? `python -m bench.timed_backfill backfill …` is `weir backfill …` with its parts timed.
+
+What is timed is a function of the product each, called some times a chunk, so that timing costs nothing; a part that another one calls
+is taken off that one. Two parts may run beside each other. Prints them as a line of JSON at the end.
+"""
+
+import json
+import runpy
+import threading
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import perf_counter as clock
+from typing import Any
+
+import batch.backfill
+import batch.run_backfill
+from batch.ledger import Ledger
+from producers.sources.open_meteo import OpenMeteo
+
+SECONDS: defaultdict[str, float] = defaultdict(float)
+_running = threading.local()
+
+
+@contextmanager
+def part(name: str) -> Iterator[None]:
+    """Time a part: what runs in it and is a part too counts there alone."""
+    outer: list[float] | None = getattr(_running, "inner", None)
+    inner = _running.inner = [0.0]
+    began = clock()
+    try:
+        yield
+    finally:
+        whole = clock() - began
+        SECONDS[name] += whole - inner[0]
+        _running.inner = outer
+        if outer is not None:
+            outer[0] += whole
+
+
+def timing(owner: Any, name: str, part_name: str) -> None:  # noqa: ANN401 - a module or a class
+    """Time each call of a function from now on."""
+    call: Callable[..., Any] = getattr(owner, name)
+
+    def timed(*values: Any, **named: Any) -> Any:  # noqa: ANN401 - passed on
+        with part(part_name):
+            return call(*values, **named)
+
+    setattr(owner, name, timed)
+
+
+def time_parts() -> None:
+    """Time the parts of a backfill from now on."""
+    timing(batch.run_backfill, "open_spark", "session")
+    timing(batch.backfill, "ensure_tables", "tables")
+    timing(batch.backfill, "write_dimensions", "tables")
+    timing(OpenMeteo, "_get", "waiting for the API")
+    timing(batch.backfill, "typed", "typing")
+    timing(batch.backfill, "append_chunk", "bronze")
+    timing(batch.backfill, "apply", "silver")
+    timing(batch.backfill, "refresh_gold", "gold")
+    timing(batch.backfill.Backfill, "_fetch", "decoding, checking and encoding")
+    timing(batch.backfill.Backfill, "_new_or_changed", "comparing with silver")
+    timing(Ledger, "_write", "ledger")
+
+
+def main() -> None:
+    """Run the command."""
+    time_parts()
+    began = clock()
+    try:
+        runpy.run_module("weir", run_name="__main__")
+    finally:
+        SECONDS["other"] = clock() - began - sum(SECONDS.values())
+        print(json.dumps({"parts": {name: round(seconds, 3) for name, seconds in SECONDS.items()}}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
