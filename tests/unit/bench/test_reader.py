@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 from pyiceberg.catalog.sql import SqlCatalog
 
+from bench.beside_stream import BACKFILL, QUERY, commits
 from bench.catalog_reader import OFFSETS, CatalogReader, added_files, data_bytes, offset_ranges
 from bench.freshness import TABLES, Found, _latencies, _look_at
 from bench.load import Sent
@@ -69,3 +70,14 @@ def test_latency_is_told_by_the_row_and_by_the_offset(tmp_path: Path, catalog: S
         _latencies([Sent("a", 0, 6_000, partition=0, offset=0)], found)
     with pytest.raises(RuntimeError, match="no snapshot of gold"):
         _latencies([Sent("a", 0, 5_000, partition=0, offset=1)], found)
+
+
+def test_only_commits_of_backfills_within_the_time_are_counted(tmp_path: Path, catalog: SqlCatalog) -> None:
+    reader = CatalogReader(tmp_path / "catalog.db")
+    name = TABLES[0]
+    assert commits(reader, name, (0, 1e12)) == 0
+    table = catalog.create_table(name, rows().schema)
+    table.append(rows(0), snapshot_properties={QUERY: BACKFILL})
+    table.append(rows(1), snapshot_properties={QUERY: "silver.air_quality_hourly_clean"})
+    assert commits(reader, name, (0, 1e12)) == 1
+    assert commits(reader, name, (0, 1)) == 0
