@@ -24,6 +24,7 @@ VERBS = {
     "stream": "streaming.cli:stream",
     "resume": "streaming.cli:resume",
     "backfill": "batch.cli:backfill",
+    "rebuild": "batch.cli:rebuild",
     "replay": "batch.cli:replay",
     "prove": "batch.cli:prove",
     "why": "batch.cli:why",

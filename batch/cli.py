@@ -131,6 +131,34 @@ def backfill(
         raise typer.Exit(1)
 
 
+def rebuild(
+    ctx: typer.Context,
+    domain: Annotated[str, typer.Argument(help="domain to make anew, such as air_quality")],
+    layer: Annotated[str, typer.Option(help="silver: from bronze, and gold of it; gold: from silver as it is")],
+    tables: Annotated[str, typer.Option(help="gold tables: all, facts, dims, or names separated by commas (default: what belongs)")] = "",
+    since: Annotated[str, _SINCE] = "",
+    until: Annotated[str, _UNTIL] = "",
+    in_place: Annotated[bool, typer.Option("--in-place", help="write days into the tables themselves, in turns with the stream")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="build and compare, then throw it away")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="publish without asking")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout; needs --yes or --dry-run")] = False,
+) -> None:
+    """Make silver or gold anew after a rule, a transform or a setting such as aqi_rule has changed.
+
+    It is built beside the tables and compared with them: rows, keys, which columns change how often, the first differences. Then
+    you are asked, and it takes their place in one commit a table. The stream goes on meanwhile; nothing that it writes is lost.
+
+    Examples:
+
+      weir rebuild air_quality --layer gold --dry-run
+
+      weir rebuild air_quality --layer silver --since 2025-01-01 --until 2025-01-31 --in-place
+    """
+    from batch.run_rebuild import Wanted, run_rebuild
+
+    run_rebuild(ctx.obj, Wanted(domain, layer, tables, days_of(since, until), in_place, dry_run, yes, as_json))
+
+
 def replay(
     ctx: typer.Context,
     domain: Annotated[str, typer.Argument(help="domain whose messages are published again, such as air_quality")],

@@ -1,5 +1,6 @@
 """In what do two sets of rows of one table differ? Key by key, in DuckDB."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -121,6 +122,24 @@ def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None
 
 def _counted(condition: str) -> str:
     return f"count(*) FILTER (WHERE {condition})"
+
+
+def total(parts: Sequence[Comparison]) -> Comparison:
+    """Add up comparisons of one table, of which no key lies in two."""
+    columns: Counter[str] = Counter()
+    for part in parts:
+        columns.update(part.columns)
+    return Comparison(
+        table=parts[0].table,
+        rows=sum(part.rows for part in parts),
+        expected=sum(part.expected for part in parts),
+        missing=sum(part.missing for part in parts),
+        extra=sum(part.extra for part in parts),
+        doubled=sum(part.doubled for part in parts),
+        different=sum(part.different for part in parts),
+        columns=dict(columns),
+        first=tuple(one for part in parts for one in part.first)[:FIRST],
+    )
 
 
 def _difference(row: Sequence[Any], table: Table, others: list[str]) -> Difference:

@@ -14,6 +14,7 @@ from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import Table as Stored
 
+from lakehouse.apply import OFFSETS_PROPERTY
 from lakehouse.catalog import ancestors, open_catalog
 from lakehouse.domain import Domain
 from lakehouse.errors import Fatal, LakehouseError
@@ -126,7 +127,7 @@ def _applied(domain: Domain, tables: Iterable[Stored]) -> dict[tuple[str, int], 
         for place, last in applied_of(table.properties).items():
             found[place] = max(found.get(place, -1), last)
         for snapshot in ancestors(table):
-            said = snapshot.summary.additional_properties.get("weir.offset-range") if snapshot.summary else None
+            said = snapshot.summary.additional_properties.get(OFFSETS_PROPERTY) if snapshot.summary else None
             add_applied(found, said, domain.contract.topic)
     return found
 

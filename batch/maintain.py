@@ -266,7 +266,7 @@ class Round:
             for name in tables:
                 other = silver if name == silver.name else TableState.read(self._spark, name) if self._exists(name) else None
                 for one in other.ancestors() if other is not None else ():
-                    add_applied(applied, one.said.get("weir.offset-range"), domain.contract.topic)
+                    add_applied(applied, one.said.get(OFFSETS_PROPERTY), domain.contract.topic)
             if applied and applied != applied_of(silver.properties):
                 self._set(silver.name, APPLIED_PROPERTY, applied_note(applied))
             self._noted.add(domain.name)

@@ -1,7 +1,8 @@
-"""How do the answers of prove, why and check look? As text for people, or as JSON for programs; on stdout."""
+"""How do the answers of prove, rebuild, why and check look? As text for people, or as JSON for programs; on stdout."""
 
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -53,6 +54,36 @@ def print_proofs(proofs: Sequence[Proof], sources: Mapping[int, Places], as_json
             )
 
 
+def print_rebuilt(compared: Sequence[Comparison]) -> None:
+    """Print in what tables as they are differ from what was built anew beside them."""
+    table(
+        ("table", "rows", "built", "new", "gone", "changed", "doubled", ""),
+        [
+            (_short(one.table), one.rows, one.expected, one.missing, one.extra, one.different, one.doubled, _verdict(one))
+            for one in compared
+        ],
+    )
+    for one in compared:
+        if one.differences:
+            columns = ", ".join(f"{name} in {number:,}" for name, number in one.columns.items())
+            print(f"\n{_short(one.table)}: {columns or 'whole rows'}; the first of them:")
+            for difference in one.first:
+                print(f"  {_key(difference)}" + {"missing": ": new", "extra": ": gone", "different": ""}[difference.kind])
+                if difference.kind == "different":
+                    for name, (now, built) in difference.columns.items():
+                        print(f"    {name}: {plain(now)} -> {plain(built)}")
+
+
+def comparison_json(one: Comparison, sources: Mapping[int, Places] = MappingProxyType({})) -> dict[str, Any]:
+    """Give a comparison as JSON has it; `sources` as for `print_proofs`."""
+    names = ("table", "rows", "expected", "missing", "extra", "doubled", "different")
+    return {
+        **{name: getattr(one, name) for name in names},
+        "columns": dict(one.columns),
+        "first": [_difference_json(difference, sources) for difference in one.first],
+    }
+
+
 def print_trace(levels: Sequence[Level], as_json: bool) -> None:
     """Print a row and what it is made of, level by level."""
     if as_json:
@@ -90,8 +121,7 @@ def _print_differences(way: Way, one: Comparison, sources: Mapping[int, Places])
     columns = ", ".join(f"{name} in {number:,}" for name, number in one.columns.items())
     print(f"\n{_short(one.table)} against {WAYS[way]}: {columns or 'whole rows'}; the first of them:")
     for difference in one.first:
-        key = " ".join(f"{name}={plain(value)}" for name, value in difference.key.items())
-        print(f"  {key}" + {"missing": ": missing", "extra": ": should not be there", "different": ""}[difference.kind])
+        print(f"  {_key(difference)}" + {"missing": ": missing", "extra": ": should not be there", "different": ""}[difference.kind])
         if difference.kind == "different":
             for name, (found, expected) in difference.columns.items():
                 print(f"    {name} is {plain(found)}, expected {plain(expected)}")
@@ -109,21 +139,7 @@ def _proof_json(proof: Proof, sources: Mapping[int, Places]) -> dict[str, Any]:
         "edition": proof.edition,
         "applied": json.loads(proof.applied_json()),
         "seconds": {part: round(seconds, 3) for part, seconds in proof.seconds.items()},
-        "compared": [
-            {
-                "table": one.table,
-                "against": way,
-                "rows": one.rows,
-                "expected": one.expected,
-                "missing": one.missing,
-                "extra": one.extra,
-                "doubled": one.doubled,
-                "different": one.different,
-                "columns": dict(one.columns),
-                "first": [_difference_json(difference, sources) for difference in one.first],
-            }
-            for way, one in proof.compared
-        ],
+        "compared": [{"against": way, **comparison_json(one, sources)} for way, one in proof.compared],
     }
 
 
@@ -153,6 +169,10 @@ def _places(places: Places) -> str:
         shown = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:MOST_RUNS]]
         said.append(f"{place} at {', '.join(shown)}" + (f" and {len(runs) - MOST_RUNS} more" if len(runs) > MOST_RUNS else ""))
     return "; ".join(said) or "no message"
+
+
+def _key(difference: Difference) -> str:
+    return " ".join(f"{name}={plain(value)}" for name, value in difference.key.items())
 
 
 def _verdict(one: Comparison) -> str:

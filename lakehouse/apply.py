@@ -22,7 +22,6 @@ from lakehouse.domain import Domain
 from lakehouse.few_rows import COMPILED, COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, session_conf
 from lakehouse.phases import Phases
 from lakehouse.rules import REASON, RULE, WARNINGS, with_reason, with_verdict
-from lakehouse.schema import REJECTS
 from lakehouse.sinks.data_files import NotFromMemory
 from lakehouse.sinks.merge import latest_per_key, merge_rows
 from lakehouse.sinks.stores import Memory, MergeStore, Rows, Store, Touching, aware
@@ -32,6 +31,8 @@ from lakehouse.unknown_fields import MOST_NAMES, UNKNOWN, unknown_names
 log = structlog.get_logger("weir.stream")
 
 PROPERTY_PREFIX = "spark.sql.iceberg.snapshot-property."
+# The first and last offset of what a commit was made of, by topic and partition.
+OFFSETS_PROPERTY = "weir.offset-range"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +118,7 @@ def _apply(
         judge(met)
         said = _said(properties, met)
         # Read and judged once: what follows starts from these rows.
-        with session_conf(spark, for_few | _as_properties(said)):
+        with session_conf(spark, for_few | as_properties(said)):
             _write_few(spark.createDataFrame(few).coalesce(1), met, domain, memory, said, phases, with_gold)
         return met
     with session_conf(spark, COMPILED if rows.limit(COMPILED_FROM_ROWS).count() == COMPILED_FROM_ROWS else {}):
@@ -126,7 +127,7 @@ def _apply(
             with phases.timed("judge"):
                 met = replace(_summarize(_grouped(judged, domain)), unknown=_unknown(judged))
             judge(met)
-            with session_conf(spark, _as_properties(_said(properties, met))):
+            with session_conf(spark, as_properties(_said(properties, met))):
                 _write(judged, met, MergeStore(spark, domain), phases, with_gold)
             return met
         finally:
@@ -153,7 +154,7 @@ def _write(judged: DataFrame, met: Applied, store: Store[Rows], phases: Phases, 
     domain = store.domain
     if met.rejected:
         with phases.timed("rejects"):
-            merge_rows(_to_rejects(judged, domain), REJECTS)
+            merge_rows(to_rejects(judged, domain), domain.rejects)
     if met.touched:
         with phases.timed("reach"):
             reach = _Reach.of(store, met.touched) if with_gold else None
@@ -220,7 +221,7 @@ def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, properties
         store = MergeStore(spark, domain)
         _refresh(store, _Reach.of(store, touched), Phases())
 
-    with session_conf(spark, _as_properties(properties)):
+    with session_conf(spark, as_properties(properties)):
         until_accepted(refresh)
 
 
@@ -339,17 +340,19 @@ def _said(properties: Mapping[str, str], met: Applied) -> dict[str, str]:
         "weir.rows-in": str(met.rows_in),
         "weir.rows-accepted": str(met.accepted),
         "weir.rejected": json.dumps(met.rejected),
-        "weir.offset-range": json.dumps(met.offsets),
+        OFFSETS_PROPERTY: json.dumps(met.offsets),
     }
 
 
-def _as_properties(said: Mapping[str, str]) -> dict[str, str]:
+def as_properties(said: Mapping[str, str]) -> dict[str, str]:
     """Give the settings by which Spark writes properties into the snapshots of its MERGEs."""
     return {PROPERTY_PREFIX + name: value for name, value in said.items()}
 
 
-def _to_rejects(judged: DataFrame, domain: Domain) -> DataFrame:
-    rejected = with_reason(judged.where(F.col(RULE).isNotNull()), domain.rules).select(
+def to_rejects(judged: DataFrame, domain: Domain, only_rejected: bool = True) -> DataFrame:
+    """Give the rows of the rejects table that follow from rows with their verdict, one per message; those of accepted ones too if asked."""
+    chosen = judged.where(F.col(RULE).isNotNull()) if only_rejected else judged
+    rejected = with_reason(chosen, domain.rules).select(
         F.lit(domain.name).alias("domain"),
         F.coalesce("topic", "source_run").alias("topic"),
         F.coalesce("partition", F.lit(0)).alias("partition"),

@@ -9,7 +9,7 @@ from pyspark.sql import DataFrame
 from lakehouse.contract import Contract
 from lakehouse.days import Days
 from lakehouse.rules import Rule
-from lakehouse.schema import Table
+from lakehouse.schema import REJECTS, Table
 from lakehouse.spans import Spans
 
 
@@ -31,6 +31,7 @@ class Gold:
         to_rows: the transform; the batch pass calls it with all rows of the source.
         grows: where a row can be as long as its data (an episode): how far apart a row and the span may lie and still be one.
             The span grows by such rows of the table, and rows of the span that are not made again are deleted.
+        vanishes: whether they are deleted though no row grows: after a change of what makes them, not of what they are made of.
     """
 
     table: Table
@@ -41,6 +42,7 @@ class Gold:
     reads: Callable[[Spans], Spans] = _unchanged
     ends: str = ""
     grows: timedelta | None = None
+    vanishes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ class Domain:
         watermark: how long before its arrival a row's event time may lie; what is behind it is late, which is counted and
             changes nothing else.
         checks: what must hold in its tables, beside what follows from their keys and the contract.
+        rejects: where rows go that a rule rejects; the table of all domains.
     """
 
     name: str
@@ -93,3 +96,4 @@ class Domain:
     edition: Mapping[str, str] = field(default_factory=dict)
     watermark: timedelta = timedelta(hours=48)
     checks: Callable[[Days], Sequence[Check]] = _no_checks
+    rejects: Table = REJECTS

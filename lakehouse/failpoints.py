@@ -17,6 +17,8 @@ Point = Literal[
     "chunk.appended",
     "chunk.applied",
     "chunk.noted",
+    "publishing.noted",
+    "publishing.table",
 ]
 
 _armed: dict[str, int] = {}

@@ -6,6 +6,7 @@ Columns are written as SQL text: every column function is a round trip to the JV
 from pyspark.sql import DataFrame
 
 from lakehouse.contract import Contract
+from lakehouse.schema import SOURCE_COLUMNS
 
 CORRUPT = "_corrupt"
 _TYPES = {"string": "STRING", "double": "DOUBLE", "timestamp": "BIGINT"}  # a timestamp inside costs 1.6 times as much
@@ -24,22 +25,26 @@ def to_bronze(messages: DataFrame, contract: Contract) -> DataFrame:
         One row per message: the contract's fields, date_utc of its event time, and the source columns. A message that does
         not parse, or whose fields have other types than the contract's, keeps its bytes and has null fields.
     """
+    nobody = ("CAST(NULL AS STRING) AS source_run", "CAST(NULL AS BIGINT) AS source_row")
+    return _typed(messages, contract, *nobody, "value", "topic", "partition", "offset AS kafka_offset", "timestamp AS kafka_ts")
+
+
+def retyped(rows: DataFrame, contract: Contract) -> DataFrame:
+    """Type rows of bronze anew from their bytes: a field that the contract has got since is read from old messages too. Row-wise."""
+    return _typed(rows, contract, *(column.name for column in SOURCE_COLUMNS))
+
+
+def _typed(rows: DataFrame, contract: Contract, *source: str) -> DataFrame:
     record = ", ".join(f"`{f.name}` {_TYPES[f.type]}" for f in contract.fields)
     options = f"map('mode', 'PERMISSIVE', 'columnNameOfCorruptRecord', '{CORRUPT}', 'allowNonNumericNumbers', 'false')"
-    parsed = messages.selectExpr("*", f"from_json(CAST(value AS STRING), '{record}, {CORRUPT} STRING', {options}) AS parsed")
+    parsed = rows.selectExpr(*source, f"from_json(CAST(value AS STRING), '{record}, {CORRUPT} STRING', {options}) AS parsed")
     typed = parsed.selectExpr("*", f"CASE WHEN parsed.{CORRUPT} IS NULL THEN parsed END AS record")
     columns = {f.name: _instant(f.name) if f.type == "timestamp" else f"record.`{f.name}`" for f in contract.fields}
     event_time = next(f.name for f in contract.fields if f.type == "timestamp")
     return typed.selectExpr(
         *[f"{column} AS `{name}`" for name, column in columns.items()],
         f"to_date({columns[event_time]}) AS date_utc",
-        "CAST(NULL AS STRING) AS source_run",
-        "CAST(NULL AS BIGINT) AS source_row",
-        "value",
-        "topic",
-        "partition",
-        "offset AS kafka_offset",
-        "timestamp AS kafka_ts",
+        *(column.name for column in SOURCE_COLUMNS),
     )
 
 

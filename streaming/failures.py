@@ -9,6 +9,7 @@ from pyspark.errors import AnalysisException
 
 from lakehouse.errors import Fatal, Retryable, WeirError
 from lakehouse.lease import LeaseLost
+from lakehouse.sinks.publishing import OtherEdition
 
 # retry: it will pass. stop: somebody has to act. loss: Kafka no longer has the offsets. driver: this process cannot go on.
 # unknown: tried again a few times, then stopped.
@@ -52,7 +53,8 @@ def classify(error: BaseException) -> Verdict:
     Args:
         error: what the query's body raised where that was kept, else Spark's exception.
     """
-    if isinstance(error, LeaseLost | Py4JNetworkError | ConnectionError):
+    # Gold of another edition came from a rebuild by other settings, and a new process reads those.
+    if isinstance(error, LeaseLost | OtherEdition | Py4JNetworkError | ConnectionError):
         return "driver"
     if isinstance(error, WeirError):
         return "retry" if isinstance(error, Retryable) else "stop" if isinstance(error, Fatal) else "unknown"

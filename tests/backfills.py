@@ -5,10 +5,18 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta
 from types import TracebackType
 
+from pyspark.sql import SparkSession
+
+from batch.backfill import Backfill, plan
+from batch.ledger import Ledger
+from batch.periods import Period
 from lakehouse.contract import Value
+from lakehouse.registry import build_domain
+from lakehouse.settings import Settings
 from producers.history import Asked, History, Lacking, Records, SourceSpent
 from producers.sources.open_meteo import UnavailableError
 
+SINCE, UNTIL = date(2024, 2, 20), date(2024, 3, 9)
 RETRIEVED = datetime(2024, 6, 1, tzinfo=UTC)
 
 
@@ -80,3 +88,25 @@ class MadeHistory(History):
                     "retrieved_ts": RETRIEVED + timedelta(minutes=self.version),
                 }
             hour += timedelta(hours=1)
+
+
+def fill(
+    session: SparkSession,
+    home: Settings,
+    history: History,
+    period: Period = "week",
+    since: date = SINCE,
+    until: date = UNTIL,
+    override: bool = False,
+) -> Ledger:
+    """Plan a backfill of a home, and run it to its end."""
+    planned = plan(history, dict.fromkeys(history.entities, since), until, period)
+    parts = [(part, asked.calls, asked.weight) for part, asked in planned.parts]
+    ledger = Ledger.plan(session, "air_quality", parts, override, datetime.now(UTC))
+    assert go_on(session, home, history, ledger)
+    return ledger
+
+
+def go_on(session: SparkSession, home: Settings, history: History, ledger: Ledger) -> bool:
+    """Run what is left of a backfill; tell whether it came to its end."""
+    return Backfill(home, build_domain("air_quality", home), session, history, ledger).run()

@@ -55,17 +55,34 @@ def merge_rows(rows: DataFrame, table: Table, bounds: str = "") -> None:
 
 def merge_whole(rows: DataFrame, gold: Gold, entity: str, span: Spans) -> None:
     """MERGE the recomputed rows of a span into a gold table; rows of the span that were not made again are deleted if they can vanish."""
-    table = gold.table
-    if gold.grows is None:
-        merge_rows(rows, table, _bounds(span, entity, gold.starts))
-        return
-    present = only_in(rows.sparkSession.table(table.name), span, entity, gold.starts, gold.ends)
+    if gold.grows is None and not gold.vanishes:
+        merge_rows(rows, gold.table, _bounds(span, entity, gold.starts))
+    else:
+        replace_span(rows, gold.table, entity, span, gold.starts, gold.ends)
+
+
+def replace_span(rows: DataFrame, table: Table, entity: str, span: Spans, starts: str, ends: str = "") -> None:
+    """Bring the rows of a span to those given, one per key and all within it, in one MERGE: what is not among them is deleted."""
+    present = only_in(rows.sparkSession.table(table.name), span, entity, starts, ends)
+    # A row that is as long as its data may begin before the span that it overlaps.
+    replace_rows(rows, table, present, "" if ends else _bounds(span, entity, starts))
+
+
+def replace_rows(rows: DataFrame, table: Table, present: DataFrame, bounds: str = "") -> None:
+    """Bring some rows of a table to those given, one per key, in one MERGE: what is not among them is deleted.
+
+    Args:
+        rows: as they should be.
+        table: whose.
+        present: the rows of the table that are to be replaced.
+        bounds: what rows are looked for within, as SQL.
+    """
     gone = present.join(rows.select(*table.key), on=list(table.key), how="left_anti").withColumn(GONE, F.lit(True))
-    source = rows.withColumn(GONE, F.lit(False)).unionByName(gone)
+    source = rows.withColumn(GONE, F.lit(False)).unionByName(gone.select(*table.names, GONE))
     _merge(
         source,
         table,
-        "",
+        bounds,
         [f"WHEN MATCHED AND s.{GONE} THEN DELETE", f"WHEN MATCHED AND NOT ({_same(table)}) THEN {_update(table)}"],
         unless=f"s.{GONE}",
     )

@@ -7,6 +7,7 @@ A commit of another writer is seen by the snapshot's id, and everything is read 
 
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -112,6 +113,12 @@ class RecentRows:
             self.forget()
         self._snapshot = snapshot
         self._waits = False
+
+    @property
+    def properties(self) -> Any:  # noqa: ANN401 - the JVM's map
+        """The table's properties, as `begin` saw them."""
+        assert self._writer is not None  # `begin` has been here
+        return self._writer.properties
 
     def forget(self) -> None:
         """Keep no rows."""

@@ -69,6 +69,11 @@ class DeltaWriter:
         self._keep_files(self._current())
         return self._snapshot
 
+    @property
+    def properties(self) -> Any:  # noqa: ANN401 - the JVM's map
+        """The table's properties, as of the last `refresh`."""
+        return self._handle.properties()
+
     def prepare(
         self, come: pa.Table, gone: pa.Table, bounds: Iterable[tuple[datetime, datetime]], between: tuple[str, str], said: Mapping[str, str]
     ) -> tuple[pa.Table, Callable[[], int | None]]:

@@ -16,6 +16,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.domain import Domain, Gold
 from lakehouse.sinks.merge import latest_per_key, merge_newer, merge_whole, only_in
+from lakehouse.sinks.publishing import look_before_writing
 from lakehouse.sinks.recent import RecentRows, fetch, rows_in
 from lakehouse.spans import Spans
 
@@ -82,10 +83,14 @@ class MergeStore(Store[DataFrame]):
         spark: the session; the properties of the snapshots are set in it.
         domain: whose tables.
         one_task: whether few rows are expected, so that a second task would cost more than it works.
+
+    Raises:
+        OtherEdition: gold was made by other rules.
     """
 
     def __init__(self, spark: SparkSession, domain: Domain, one_task: bool = False) -> None:
         super().__init__(spark, domain)
+        look_before_writing(spark, domain)
         self._one_task = one_task
         self._held: list[DataFrame] = []
 
@@ -155,10 +160,12 @@ class Memory:
 
         Raises:
             NotFromMemory: one of the tables, or so many rows, must be written by MERGE; also raised out of the block.
+            OtherEdition: gold was made by other rules.
         """
         try:
-            for rows in self.tables.values():
-                rows.begin(spark)
+            self._begin(spark)
+            if look_before_writing(spark, domain, lambda name: self.tables[name].properties):
+                self._begin(spark)
             store = MemoryStore(spark, domain, self.tables, said, self._committer)
             try:
                 yield store
@@ -169,6 +176,10 @@ class Memory:
             for rows in self.tables.values():
                 rows.forget()
             raise
+
+    def _begin(self, spark: SparkSession) -> None:
+        for rows in self.tables.values():
+            rows.begin(spark)
 
 
 class MemoryStore(Store[pa.Table]):
@@ -229,7 +240,7 @@ class MemoryStore(Store[pa.Table]):
         table.have(self.spark, span)  # a job of Spark's, if any, is the micro-batch's own thread's
 
         def write() -> None:
-            table.replace(self.spark, rows, span, self._said, lambda commit: commit(), vanishing=gold.grows is not None)
+            table.replace(self.spark, rows, span, self._said, lambda commit: commit(), vanishing=gold.grows is not None or gold.vanishes)
 
         self.then(write)
 

@@ -12,7 +12,6 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.types import StructType
 
 from lakehouse.domain import Domain
-from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.evolution import (
     CONTRACT_PROPERTY,
     NarrowedSchema,
@@ -24,19 +23,10 @@ from lakehouse.evolution import (
 )
 from lakehouse.schema import REJECTS, Column, Table
 from lakehouse.sinks.merge import merge_rows
+from lakehouse.sinks.publishing import check_edition, edition_properties
 from lakehouse.spark import iceberg_table
 
 log = structlog.get_logger("weir.tables")
-
-
-class OtherEdition(LakehouseError, Fatal):
-    """Gold was computed by other rules than those of the settings."""
-
-    def __init__(self, table: str, what: str, found: str, expected: str) -> None:
-        super().__init__(
-            f"{table} was made with {what} {found}, the settings say {expected}. Set it back to {found}, or use another WEIR_HOME: "
-            "rows of two editions in one table would not compare."
-        )
 
 
 def ensure_tables(spark: SparkSession, domain: Domain) -> None:
@@ -47,8 +37,7 @@ def ensure_tables(spark: SparkSession, domain: Domain) -> None:
         NarrowedSchema: the specification or the contract holds less than a table does. Nothing was written.
     """
     contract = {CONTRACT_PROPERTY: contract_property(domain.contract)}
-    edition = {f"weir.{what}": value for what, value in domain.edition.items()}
-    gold = [_with_properties(g.table, edition) for g in domain.gold]
+    gold = [_with_properties(g.table, edition_properties(domain)) for g in domain.gold]
     tables = [
         _with_properties(domain.bronze, contract),
         domain.silver,
@@ -57,11 +46,7 @@ def ensure_tables(spark: SparkSession, domain: Domain) -> None:
         *(table for table, _ in domain.dimensions),
     ]
     present = look(spark, tables)
-    for table in gold:
-        for what, expected in domain.edition.items():
-            found = present[table.name].properties.get(f"weir.{what}", expected) if table.name in present else expected
-            if found != expected:
-                raise OtherEdition(table.name, what, found, expected)
+    check_edition(domain, lambda name: present[name].properties if name in present else {})
     bronze = present.get(domain.bronze.name)
     narrowed = compare_contract(bronze.properties.get(CONTRACT_PROPERTY), domain.contract, domain.bronze.name) if bronze else []
     _bring(spark, tables, present, narrowed)

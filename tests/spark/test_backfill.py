@@ -6,19 +6,16 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from batch.backfill import Backfill, plan
 from batch.ledger import Ledger, NothingToResume
 from batch.lineage import CannotExplain, explain, offsets, sources_of
-from batch.periods import Period
 from batch.prove import prove
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from producers.history import History, SourceSpent
-from tests.backfills import MadeHistory
+from producers.history import SourceSpent
+from tests.backfills import SINCE, UNTIL, MadeHistory, fill, go_on
 from tests.pipeline import Pipeline, write_locations
 
 PLACES = ("a", "b", "c")
-SINCE, UNTIL = date(2024, 2, 20), date(2024, 3, 9)
 BRONZE = "lh.bronze.open_meteo_hourly"
 
 
@@ -26,26 +23,6 @@ BRONZE = "lh.bronze.open_meteo_hourly"
 def home(tmp_path: Path) -> Settings:
     write_locations(tmp_path, PLACES)
     return Settings(home=tmp_path)
-
-
-def fill(
-    session: SparkSession,
-    home: Settings,
-    history: History,
-    period: Period = "week",
-    since: date = SINCE,
-    until: date = UNTIL,
-    override: bool = False,
-) -> Ledger:
-    planned = plan(history, dict.fromkeys(history.entities, since), until, period)
-    parts = [(part, asked.calls, asked.weight) for part, asked in planned.parts]
-    ledger = Ledger.plan(session, "air_quality", parts, override, datetime.now(UTC))
-    assert go_on(session, home, history, ledger)
-    return ledger
-
-
-def go_on(session: SparkSession, home: Settings, history: History, ledger: Ledger) -> bool:
-    return Backfill(home, build_domain("air_quality", home), session, history, ledger).run()
 
 
 def pipeline(session: SparkSession, home: Settings) -> Pipeline:

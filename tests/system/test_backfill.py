@@ -1,11 +1,8 @@
 """Does a backfill leave the tables of one pass, wherever it is killed, and beside a stream that writes the same tables? Real processes."""
 
 import json
-import os
 import random
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from datetime import date
@@ -18,57 +15,12 @@ from pyspark.sql import SparkSession
 
 from deploy.local.open_meteo_server import OpenMeteoServer
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.registry import build_domain
-from lakehouse.settings import Settings
-from tests.faults import LIMIT_SECONDS, ROOT, Broker, StreamProcess
-from tests.pipeline import Pipeline, reading, session_of
+from tests.faults import LIMIT_SECONDS, Broker, StreamProcess
+from tests.homes import Home
+from tests.pipeline import Pipeline, reading
 
 pytestmark = pytest.mark.timeout(900)
 PLACES = ("danang", "hanoi", "hcmc")
-
-
-@pytest.fixture
-def api() -> Iterator[OpenMeteoServer]:
-    with OpenMeteoServer() as server:
-        yield server
-
-
-class Home:
-    """A home, and `weir` in processes of their own on it."""
-
-    def __init__(self, spark: SparkSession, folder: Path, api: OpenMeteoServer, bootstrap: str = "") -> None:
-        self.environment = {
-            "WEIR_HOME": str(folder),
-            "WEIR_OPEN_METEO_URL": api.url,
-            "WEIR_BUDGET_PATH": str(folder.with_suffix(".budget")),
-            **({"WEIR_KAFKA_BOOTSTRAP": bootstrap} if bootstrap else {}),
-        }
-        self.settings = Settings(home=folder, kafka_bootstrap=bootstrap)
-        self.pipeline = Pipeline(self.settings, session_of(spark, self.settings), build_domain("air_quality", self.settings))
-
-    def weir(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-        """Run a verb to its end, whichever that is."""
-        command = [sys.executable, "-m", "weir", *arguments]
-        process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=os.environ | self.environment | more,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        try:
-            out, err = process.communicate(timeout=2 * LIMIT_SECONDS)
-            return subprocess.CompletedProcess(command, process.returncode, out, err)
-        finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-
-    def bronze_lane(self) -> list[tuple[str, int]]:
-        """Name the backfilled rows of bronze."""
-        rows = self.pipeline.table("bronze.open_meteo_hourly").select(["source_run", "source_row"]).to_pylist()
-        return [(row["source_run"], row["source_row"]) for row in rows if row["source_run"] is not None]
 
 
 def test_sigkill_at_every_point_and_then_on_is_one_pass(spark: SparkSession, tmp_path: Path, api: OpenMeteoServer) -> None:

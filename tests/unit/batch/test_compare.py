@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from batch.compare import FIRST, compare
+from batch.compare import FIRST, compare, total
 from lakehouse.schema import Column, Table
 
 TABLE = Table(
@@ -60,6 +60,15 @@ def test_rows_that_lack_are_too_many_or_twice() -> None:
     told = compare(TABLE, table(row(), row(), row("c")), table(row(), row("b")))
     assert (told.missing, told.extra, told.doubled, told.different) == (1, 1, 1, 0)
     assert [(one.kind, one.key["place"]) for one in told.first] == [("missing", "b"), ("extra", "c")]
+
+
+def test_where_nothing_is_nothing_differs_and_parts_add_up() -> None:
+    nothing = compare(TABLE, table(), table())
+    assert (nothing.rows, nothing.expected, nothing.missing, nothing.extra, nothing.doubled, nothing.different) == (0,) * 6
+    some = compare(TABLE, table(row(), row(hour=1, mean=2.0)), table(row(hour=1), row(hour=2)))
+    both = total([nothing, some, compare(TABLE, table(row(hour=5, mean=3.0)), table(row(hour=5)))])
+    assert (both.rows, both.expected, both.missing, both.extra, both.different, dict(both.columns)) == (3, 3, 1, 1, 2, {"mean": 2})
+    assert len(both.first) == 4
 
 
 def test_only_the_days_asked_for_and_only_the_first_differences() -> None:

@@ -1,0 +1,43 @@
+"""In what do two sets of rows differ that Spark reads? As `compare.py`, a range of days after the other where they are many."""
+
+from datetime import date
+
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from batch.compare import Comparison, compare, total
+from lakehouse.schema import Table
+
+# Of one table at a time, in memory.
+MOST_ROWS = 1_000_000
+
+
+def compare_frames(table: Table, found: DataFrame, expected: DataFrame, starts: str = "") -> Comparison:
+    """Compare rows by key.
+
+    Args:
+        table: whose rows.
+        found: as they are.
+        expected: as they should be, one per key.
+        starts: the column by whose days they are cut where they are many; rows of one key have the same. Never cut without.
+    """
+    parts = [(found, expected)]
+    if starts:
+        day = F.to_date(starts)
+        ranges = _ranges(found.select(day.alias("day")).unionAll(expected.select(day.alias("day"))))
+        if len(ranges) > 1:
+            parts = [tuple(rows.where(day.between(*(F.lit(edge) for edge in edges))) for rows in (found, expected)) for edges in ranges]  # type: ignore[misc]
+    return total([compare(table, *(rows.select(*table.names).toArrow() for rows in pair)) for pair in parts])
+
+
+def _ranges(days: DataFrame) -> list[tuple[date, date]]:
+    """Cut the days there are into ranges with at most `MOST_ROWS` rows of both sides each, or of one day."""
+    ranges: list[tuple[date, date]] = []
+    rows = 0
+    for row in days.where("day IS NOT NULL").groupBy("day").agg(F.count(F.lit(1)).alias("rows")).orderBy("day").collect():
+        if not ranges or rows + row["rows"] > MOST_ROWS:
+            ranges.append((row["day"], row["day"]))
+            rows = 0
+        ranges[-1] = (ranges[-1][0], row["day"])
+        rows += row["rows"]
+    return ranges

@@ -1,0 +1,83 @@
+"""What is made anew in the tables themselves? Days of silver and gold, a piece at a time in turns with the stream; and dimensions."""
+
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import date, timedelta
+
+from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
+
+from batch.compare import Comparison
+from batch.compare_frames import compare_frames
+from batch.silver_anew import silver_anew, spans_of
+from lakehouse.apply import refresh_gold
+from lakehouse.domain import Domain
+from lakehouse.few_rows import COMPILED, session_conf
+from lakehouse.settings import Settings
+from lakehouse.sinks.publishing import look_before_writing
+from lakehouse.sinks.tables import batch_properties, relation
+from lakehouse.turns import turn
+
+# A piece holds about so many rows of silver: the stream waits as long as one takes.
+PIECE_ROWS = 200_000
+
+
+def rebuild_in_place(
+    settings: Settings, domain: Domain, spark: SparkSession, is_silver: bool, days: tuple[date, date], told: Callable[[date], None]
+) -> None:
+    """Make what some days reach anew. Safe to repeat, also after it was cut off.
+
+    Until it has come to the end, the days before are by today's rules and those after by older ones.
+
+    Args:
+        settings: name the catalog.
+        domain: whose.
+        spark: the session.
+        is_silver: silver too, from bronze; otherwise gold only.
+        days: UTC days of event time, both included.
+        told: is told of the last day of each piece that is done.
+
+    Raises:
+        OtherEdition: gold was made by another edition, and must be made anew as a whole.
+    """
+    properties = batch_properties(f"rebuild {domain.name}", 0)
+    vanishing = replace(domain, gold=[replace(gold, vanishes=True) for gold in domain.gold])
+    for since, until in _pieces(spark, domain, days):
+        with turn(settings, domain.name), session_conf(spark, COMPILED):
+            look_before_writing(spark, domain)
+            spans = spans_of(spark, domain, (since, until))
+            if is_silver:
+                silver_anew(spark, vanishing, spans, properties)
+            elif spans:
+                refresh_gold(spark, vanishing, spans, properties)
+        told(until)
+
+
+def rebuild_dimensions(settings: Settings, domain: Domain, spark: SparkSession, names: Collection[str], writing: bool) -> list[Comparison]:
+    """Bring dimensions to the rows of the configuration, each in one commit, also where that means that rows go.
+
+    Args:
+        settings: name the catalog.
+        domain: whose.
+        spark: the session.
+        names: of the tables.
+        writing: False only compares.
+    """
+    compared = []
+    for table, rows in domain.dimensions:
+        if table.name in names:
+            wanted = relation(spark, table, rows)
+            with turn(settings, domain.name):
+                compared.append(compare_frames(table, spark.table(table.name), wanted))
+                if writing and compared[-1].differences:
+                    wanted.writeTo(table.name).overwrite(F.lit(True))
+    return compared
+
+
+def _pieces(spark: SparkSession, domain: Domain, days: tuple[date, date]) -> list[tuple[date, date]]:
+    """Cut days so that a piece has a bounded number of silver's rows, or is one day."""
+    first, last = days
+    rows = spark.table(domain.silver.name).where(F.to_date(domain.event_time).between(F.lit(first), F.lit(last))).count()
+    whole = (last - first).days + 1
+    step = max(1, whole * PIECE_ROWS // max(rows, PIECE_ROWS))
+    return [(first + timedelta(days=n), min(last, first + timedelta(days=n + step - 1))) for n in range(0, whole, step)]

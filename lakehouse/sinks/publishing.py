@@ -1,0 +1,171 @@
+"""How do tables that were built on a branch take the place of those that everybody reads? One commit a table, and all of them or none.
+
+Each table has one commit, which sets `main` to the branch's snapshot, the table's properties, and removes the branch: a reader sees the
+rows from before or those from after. That all tables of a domain change together is seen to by a note, the property `weir.publishing` of
+silver, that is written first and names every table's new snapshot: whoever writes a domain's tables looks for it, and ends what a crash
+has cut off, before it writes.
+
+Commits are conditional on the metadata that was looked at, which every kind of catalog checks; so nothing that another writer has
+committed meanwhile is passed over, with turns (`lakehouse/turns.py`) or without.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import structlog
+from pyspark.sql import SparkSession
+
+from lakehouse import failpoints
+from lakehouse.conflicts import until_accepted
+from lakehouse.domain import Domain
+from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.spark import iceberg_table
+
+NOTE_PROPERTY = "weir.publishing"
+MAIN = "main"
+
+# A table's properties, by the table's name: Python's or Java's map.
+PropertiesOf = Callable[[str], Any]
+
+log = structlog.get_logger("weir.tables")
+
+
+class OtherEdition(LakehouseError, Fatal):
+    """Gold was computed by other rules than those of the settings."""
+
+    def __init__(self, domain: str, table: str, what: str, found: str, expected: str) -> None:
+        super().__init__(
+            f"{table} was made with {what} {found}, the settings say {expected}; rows of two editions in one table would not compare. "
+            f"Set it back to {found}, or make gold anew by the settings: weir rebuild {domain} --layer gold."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What is being published.
+
+    Attributes:
+        branch: its name, the same in every table.
+        before: silver's snapshot that all was built upon.
+        snapshots: each table's snapshot that becomes its main one, by name; in the order in which they are set, silver first.
+        properties: what is set with it, by table and name.
+    """
+
+    branch: str
+    before: int | None
+    snapshots: Mapping[str, int]
+    properties: Mapping[str, Mapping[str, str]]
+
+
+def edition_properties(domain: Domain) -> dict[str, str]:
+    """Give what a gold table's properties say of the edition of its rules."""
+    return {f"weir.{what}": value for what, value in domain.edition.items()}
+
+
+def check_edition(domain: Domain, properties_of: PropertiesOf) -> None:
+    """See that gold was made by the domain's edition; a table that says nothing of it was not made yet.
+
+    Raises:
+        OtherEdition: it was not.
+    """
+    for gold in domain.gold if domain.edition else ():
+        properties = properties_of(gold.table.name)
+        for what, expected in domain.edition.items():
+            found = properties.get(f"weir.{what}")
+            if found is not None and found != expected:
+                raise OtherEdition(domain.name, gold.table.name, what, found, expected)
+
+
+def look_before_writing(spark: SparkSession, domain: Domain, properties_of: PropertiesOf | None = None) -> bool:
+    """End a publishing that was cut off, and see that gold is of the domain's edition; belongs before every write, in its turn.
+
+    Args:
+        spark: the session.
+        domain: whose tables will be written.
+        properties_of: gives a table's properties as they are now; loads the table when left out.
+
+    Returns:
+        Whether tables were changed: what is known of them is old then.
+
+    Raises:
+        OtherEdition: gold was made by other rules; nothing was written.
+    """
+    look = properties_of or (lambda name: iceberg_table(spark, name).properties())
+    said = look(domain.silver.name).get(NOTE_PROPERTY)
+    if said is None:
+        check_edition(domain, look)
+        return False
+    log.warning("publishing was cut off, and is ended now", domain=domain.name)
+    until_accepted(lambda: _carry_out(spark, domain.silver.name, Note(**json.loads(said))))
+    check_edition(domain, lambda name: iceberg_table(spark, name).properties())
+    return True
+
+
+def publish(spark: SparkSession, silver: str, note: Note) -> bool:
+    """Set every table of a note; in a turn.
+
+    Args:
+        spark: the session.
+        silver: the domain's silver table, which carries the note meanwhile.
+        note: what is to be set.
+
+    Returns:
+        Whether it was done; False when silver has another snapshot than all was built upon, and nothing was changed.
+    """
+    noted = {NOTE_PROPERTY: json.dumps(asdict(note))}
+    if not until_accepted(lambda: _commit(spark, silver, lambda new: new.setProperties(noted), note.before)):
+        return False
+    failpoints.reach("publishing.noted")
+    return until_accepted(lambda: _carry_out(spark, silver, note))
+
+
+def branch_head(spark: SparkSession, name: str, branch: str = MAIN) -> int | None:
+    """Give the snapshot that a branch of a table ends with; None for an empty one."""
+    ref = iceberg_table(spark, name).refs().get(branch)
+    return None if ref is None else int(ref.snapshotId())
+
+
+def _carry_out(spark: SparkSession, silver: str, note: Note) -> bool:
+    """Do what a note says, or what of it is left; False, with nothing changed, where another machine wrote silver before it was set."""
+    for name, snapshot in note.snapshots.items():
+        if branch_head(spark, name, note.branch) != snapshot:
+            continue  # set already; what was written to it since came after
+
+        def change(new: Any, name: str = name, snapshot: int = snapshot) -> None:  # noqa: ANN401 - the JVM's builder
+            new.setBranchSnapshot(snapshot, MAIN)
+            new.setProperties(dict(note.properties.get(name, {})))
+            new.removeRef(note.branch)
+
+        if not _commit(spark, name, change, *([note.before] if name == silver else [])):
+            _commit(spark, silver, _without_note(spark))
+            log.warning("not published: another machine wrote meanwhile", table=silver)
+            return False
+        failpoints.reach("publishing.table")
+    _commit(spark, silver, _without_note(spark))
+    return True
+
+
+def _without_note(spark: SparkSession) -> Callable[[Any], Any]:
+    names = spark._jvm.java.util.HashSet()  # type: ignore[union-attr]  # a session that runs has one
+    names.add(NOTE_PROPERTY)
+    return lambda new: new.removeProperties(names)
+
+
+def _commit(spark: SparkSession, name: str, change: Callable[[Any], Any], *expected: int | None) -> bool:
+    """Commit a change of a table's metadata, if its main snapshot is the one expected, where one is named.
+
+    Raises:
+        Py4JJavaError: Iceberg refused the commit, because another one came between.
+    """
+    operations = iceberg_table(spark, name).operations()
+    base = operations.current()
+    snapshot = base.currentSnapshot()
+    if expected and (None if snapshot is None else int(snapshot.snapshotId())) != expected[0]:
+        return False
+    jvm: Any = spark._jvm
+    new = jvm.org.apache.iceberg.TableMetadata.buildFrom(base)
+    change(new)
+    operations.commit(base, new.build())
+    return True
