@@ -61,7 +61,7 @@ class Reader(threading.Thread):
 
 
 def test_twenty_rounds_beside_a_loaded_stream(stand: Stand) -> None:
-    settings, pipeline = stand.settings, stand.pipeline
+    settings, pipeline = stand.settings, stand.pipeline.prepare()
     driver = stand.start()
     driver.until_ready()
     reader = Reader(stand)
