@@ -22,7 +22,7 @@ from lakehouse import failpoints
 from lakehouse.apply import Applied, apply, refresh_gold
 from lakehouse.domain import Domain
 from lakehouse.errors import ProducerError
-from lakehouse.few_rows import COMPILED, COMPILED_FROM_ROWS, session_conf
+from lakehouse.few_rows import conf_for_many, session_conf
 from lakehouse.reader import Reader
 from lakehouse.settings import Settings
 from lakehouse.sinks.data_files import NotFromMemory
@@ -280,7 +280,7 @@ class Backfill:
                 sizes[-1] += more
         for part, rows in zip(parts, sizes, strict=True):
             if part:
-                with turn(self._settings, self._domain.name), session_conf(self._spark, COMPILED if rows >= COMPILED_FROM_ROWS else {}):
+                with turn(self._settings, self._domain.name), session_conf(self._spark, conf_for_many(rows)):
                     refresh_gold(self._spark, self._domain, Spans.of(part), properties)
 
     def _appended(self) -> dict[str, Mapping[str, object]]:

@@ -80,6 +80,11 @@ class Heads:
         snapshot = self.tables[name].current_snapshot()
         return 0 if snapshot is None else snapshot.snapshot_id
 
+    def row_count(self, name: str) -> int:
+        """Tell how many rows a table's snapshot has, those that are marked as deleted among them."""
+        snapshot = self.tables[name].current_snapshot()
+        return 0 if snapshot is None or snapshot.summary is None else int(snapshot.summary.additional_properties.get("total-records", 0))
+
     def rows(self, name: str, where: BooleanExpression = AlwaysTrue(), columns: Iterable[str] = ("*",)) -> pa.Table:  # noqa: B008 - a constant
         """Read rows of a table."""
         return self.tables[name].scan(where, selected_fields=tuple(columns)).to_arrow()

@@ -12,7 +12,7 @@ from batch.compare_frames import compare_frames
 from batch.silver_anew import silver_anew, spans_of
 from lakehouse.apply import refresh_gold
 from lakehouse.domain import Domain
-from lakehouse.few_rows import COMPILED, session_conf
+from lakehouse.few_rows import conf_for_many, session_conf
 from lakehouse.settings import Settings
 from lakehouse.sinks.publishing import look_before_writing
 from lakehouse.sinks.tables import batch_properties, relation
@@ -42,8 +42,9 @@ def rebuild_in_place(
     """
     properties = batch_properties(f"rebuild {domain.name}", 0)
     vanishing = replace(domain, gold=[replace(gold, vanishes=True) for gold in domain.gold])
-    for since, until in _pieces(spark, domain, days):
-        with turn(settings, domain.name), session_conf(spark, COMPILED):
+    pieces, rows = _pieces(spark, domain, days)
+    for since, until in pieces:
+        with turn(settings, domain.name), session_conf(spark, conf_for_many(rows // len(pieces))):
             look_before_writing(spark, domain)
             spans = spans_of(spark, domain, (since, until))
             if is_silver:
@@ -74,10 +75,10 @@ def rebuild_dimensions(settings: Settings, domain: Domain, spark: SparkSession, 
     return compared
 
 
-def _pieces(spark: SparkSession, domain: Domain, days: tuple[date, date]) -> list[tuple[date, date]]:
-    """Cut days so that a piece has a bounded number of silver's rows, or is one day."""
+def _pieces(spark: SparkSession, domain: Domain, days: tuple[date, date]) -> tuple[list[tuple[date, date]], int]:
+    """Cut days so that a piece has a bounded number of silver's rows, or is one day; tell how many rows there are."""
     first, last = days
     rows = spark.table(domain.silver.name).where(F.to_date(domain.event_time).between(F.lit(first), F.lit(last))).count()
     whole = (last - first).days + 1
     step = max(1, whole * PIECE_ROWS // max(rows, PIECE_ROWS))
-    return [(first + timedelta(days=n), min(last, first + timedelta(days=n + step - 1))) for n in range(0, whole, step)]
+    return [(first + timedelta(days=n), min(last, first + timedelta(days=n + step - 1))) for n in range(0, whole, step)], rows

@@ -28,8 +28,8 @@ from lakehouse.apply import to_gold, to_silver
 from lakehouse.days import Days
 from lakehouse.domain import Domain
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.few_rows import COMPILED, session_conf
 from lakehouse.notes import whole_since
+from lakehouse.few_rows import conf_for_many, session_conf
 from lakehouse.parse import retyped
 from lakehouse.phases import Phases
 from lakehouse.settings import Settings
@@ -116,7 +116,7 @@ def _batch_pass(heads: Heads, spark: SparkSession, warehouse_uri: str) -> Mappin
     """Compute gold in one pass, each table once: the next is made of the files of the one before."""
     domain = heads.domain
     bronze = f"SELECT * FROM {domain.bronze.name} VERSION AS OF {heads.snapshot_id(domain.bronze.name)} WHERE {heads.is_applied()}"
-    conf = COMPILED | {"spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS"}
+    conf = {**conf_for_many(heads.row_count(domain.bronze.name)), "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS"}
     with session_conf(spark, conf), _scratch(spark, warehouse_uri) as folder:
 
         def keep(name: str, rows: DataFrame) -> DataFrame:

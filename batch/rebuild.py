@@ -25,7 +25,7 @@ from lakehouse.apply import OFFSETS_PROPERTY, apply, refresh_gold, to_gold, to_s
 from lakehouse.days import Days
 from lakehouse.domain import Domain, Gold
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.few_rows import COMPILED, session_conf
+from lakehouse.few_rows import conf_for_many, session_conf
 from lakehouse.parse import retyped
 from lakehouse.schema import REJECTS, Table
 from lakehouse.settings import Settings
@@ -100,7 +100,8 @@ class Rebuild:
     def build(self) -> None:
         """Fill the branches."""
         began = time.monotonic()
-        with session_conf(self._spark, COMPILED):
+        rows = int(iceberg_table(self._spark, self._domain.silver.name).snapshot(self._silver).summary().get("total-records") or 0)
+        with session_conf(self._spark, conf_for_many(rows)):
             if self._days is None:
                 self._build_all()
             elif self._is_silver:

@@ -19,7 +19,7 @@ from pyspark.sql import functions as F
 from lakehouse import failpoints
 from lakehouse.conflicts import until_accepted
 from lakehouse.domain import Domain
-from lakehouse.few_rows import COMPILED, COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, session_conf
+from lakehouse.few_rows import COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, conf_for_many, session_conf
 from lakehouse.phases import Phases
 from lakehouse.rules import REASON, RULE, WARNINGS, with_reason, with_verdict
 from lakehouse.sinks.data_files import NotFromMemory
@@ -121,7 +121,7 @@ def _apply(
         with session_conf(spark, for_few | as_properties(said)):
             _write_few(spark.createDataFrame(few).coalesce(1), met, domain, memory, said, phases, with_gold)
         return met
-    with session_conf(spark, COMPILED if rows.limit(COMPILED_FROM_ROWS).count() == COMPILED_FROM_ROWS else {}):
+    with session_conf(spark, conf_for_many(rows.limit(COMPILED_FROM_ROWS).count())):
         judged.persist()
         try:
             with phases.timed("judge"):

@@ -84,7 +84,8 @@ class Contract:
 
         The producer's own check: a record that fails here is a fault of the producer or of its source.
         """
-        found = [f"unknown field {name!r}" for name in record if name not in self.names]
+        known = self.names
+        found = [f"unknown field {name!r}" for name in record if name not in known]
         for f in self.fields:
             value = record.get(f.name)
             if value is None:

@@ -24,6 +24,11 @@ COMPILED_FROM_ROWS = 100_000
 WARM_CALLS = 10
 
 
+def conf_for_many(rows: int) -> Mapping[str, str]:
+    """Give the settings for one pass over so many rows: below the bound compiling its plans takes longer than interpreting them."""
+    return COMPILED if rows >= COMPILED_FROM_ROWS else {}
+
+
 def conf_for_few(calls: int) -> dict[str, str]:
     """Give the settings for a few rows to whoever has handled some so many times before."""
     return ONE_TASK | (COMPILED if calls >= WARM_CALLS else {})

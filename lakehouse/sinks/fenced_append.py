@@ -21,7 +21,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.few_rows import COMPILED, COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, session_conf
+from lakehouse.few_rows import SMALL_ROWS, conf_for_few, conf_for_many, session_conf
 from lakehouse.schema import Table, quote
 from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory
 from lakehouse.sinks.tables import append_rows
@@ -163,7 +163,7 @@ class FencedAppend:
             if few.num_rows <= SMALL_ROWS:
                 self._calls += 1
                 return self._append_few(spark, _not_held(few, mark), mark, properties)
-        with session_conf(spark, COMPILED if ends is not None and mark.missing(ends) >= COMPILED_FROM_ROWS else {}):
+        with session_conf(spark, conf_for_many(0 if ends is None else mark.missing(ends))):
             many = rows.where(" AND ".join(f"NOT ({held})" for held in _held(mark)) or "true")
             if ends is None:
                 counted = many.groupBy("topic", "partition").agg(F.max("kafka_offset") + 1).collect()
