@@ -10,6 +10,7 @@ from pyspark.sql import functions as F
 from batch.compare import Comparison
 from batch.compare_frames import compare_frames
 from batch.silver_anew import silver_anew, spans_of
+from batch.whole import check_whole
 from lakehouse.apply import refresh_gold
 from lakehouse.domain import Domain
 from lakehouse.few_rows import conf_for_many, session_conf
@@ -39,9 +40,12 @@ def rebuild_in_place(
 
     Raises:
         OtherEdition: gold was made by another edition, and must be made anew as a whole.
+        NotWhole: bronze no longer holds what silver is made of.
     """
     properties = batch_properties(f"rebuild {domain.name}", 0)
     vanishing = replace(domain, gold=[replace(gold, vanishes=True) for gold in domain.gold])
+    if is_silver:
+        check_whole(spark, domain, days)
     pieces, rows = _pieces(spark, domain, days)
     for since, until in pieces:
         with turn(settings, domain.name), session_conf(spark, conf_for_many(rows // len(pieces))):

@@ -35,6 +35,7 @@ from batch.maintained import MAINTENANCE, Result
 from batch.retention import drop_before, droppable_before, trim_topic
 from batch.table_state import TableState
 from batch.tags import PREFIX, Tag, make_tags, tag_name, wanted_tags
+from lakehouse.apply import OFFSETS_PROPERTY
 from lakehouse.catalog import NAME
 from lakehouse.conflicts import is_refused, until_accepted
 from lakehouse.domain import Domain

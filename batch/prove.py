@@ -9,7 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,29 +24,15 @@ from batch.compare import Comparison, compare
 from batch.heads import Heads
 from batch.oracle.recompute import BRONZE_COLUMNS, recompute
 from batch.proofs import Proof, Way, keep
+from batch.whole import whole_from
 from lakehouse.apply import to_gold, to_silver
 from lakehouse.days import Days
 from lakehouse.domain import Domain
-from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.notes import whole_since
 from lakehouse.few_rows import conf_for_many, session_conf
 from lakehouse.parse import retyped
 from lakehouse.phases import Phases
 from lakehouse.settings import Settings
 from lakehouse.sinks.tables import in_arrow
-
-# An AQI looks back a day, and a measured hour arrives after it began: what is two days younger than the first arrival is whole.
-REACH = timedelta(days=2)
-
-
-class NotWhole(LakehouseError, Fatal):
-    """Bronze has dropped what the range that was asked for is made of."""
-
-    def __init__(self, bronze: str, since: date, provable: date) -> None:
-        super().__init__(
-            f"{bronze} was told to keep WEIR_BRONZE_DAYS, and holds what arrived from {since} on: gold can be computed again for "
-            f"{provable} and later, not before. `--since {provable}` proves these days."
-        )
 
 
 def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = None) -> Proof:
@@ -66,7 +52,7 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
     phases = Phases()
     with Heads.look(settings, domain) as heads:
         proved_ts = datetime.now(UTC)
-        provable = _provable(heads, days)
+        provable = whole_from(domain.bronze.name, heads.tables[domain.bronze.name].properties, days)
         if provable is not None:
             days = days or (provable, max(provable, proved_ts.date()))
         with phases.timed("read"):
@@ -88,18 +74,6 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
         proof = Proof(domain.name, proved_ts, days, tuple(compared), dict(heads.applied), snapshots, dict(domain.edition), phases.seconds)
     keep(spark, proof, domain.bronze.name, version("weir"))
     return proof
-
-
-def _provable(heads: Heads, days: Days) -> date | None:
-    """Find the first day that bronze can tell of, where it has dropped older arrivals; refuse days before it."""
-    bronze = heads.domain.bronze.name
-    since = whole_since(heads.tables[bronze].properties)
-    if since is None:
-        return None
-    provable = since + REACH
-    if days is not None and days[0] < provable:
-        raise NotWhole(bronze, since, provable)
-    return provable
 
 
 def _begun(rows: pa.Table, starts: str, provable: date | None) -> pa.Table:

@@ -21,6 +21,7 @@ from batch.compare_frames import compare_frames
 from batch.heads import NoGold
 from batch.silver_anew import rejected, silver_anew, spans_of
 from batch.snapshots import added_rows, applied_ranges, applied_through, changed_spans
+from batch.whole import check_whole
 from lakehouse.apply import OFFSETS_PROPERTY, apply, refresh_gold, to_gold, to_silver
 from lakehouse.days import Days
 from lakehouse.domain import Domain, Gold
@@ -62,6 +63,7 @@ class Rebuild:
     Raises:
         NoGold: there is nothing yet.
         NotPublished: gold's edition has changed, and only some of its tables were named.
+        NotWhole: bronze no longer holds what silver is made of.
     """
 
     def __init__(
@@ -86,6 +88,8 @@ class Rebuild:
             bronze = applied_through(spark, domain)
             if silver is None or bronze is None:
                 raise NoGold(domain.name)
+            if self._is_silver:
+                check_whole(spark, domain, self._days)
             self._silver, self._bronze = silver, bronze
             self._drop_branches()
             for table in self._branched:

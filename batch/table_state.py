@@ -8,11 +8,10 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from lakehouse.sinks.publishing import MAIN
 from lakehouse.spark import iceberg_table
 
 REPLACE = "replace"
-# Iceberg's main branch.
-MAIN = "main"
 
 
 @dataclass(frozen=True, slots=True)

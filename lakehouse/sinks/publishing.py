@@ -24,6 +24,7 @@ from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.spark import iceberg_table
 
 NOTE_PROPERTY = "weir.publishing"
+# Iceberg's name of the branch that everybody reads.
 MAIN = "main"
 
 # A table's properties, by the table's name: Python's or Java's map.

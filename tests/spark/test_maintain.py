@@ -16,9 +16,11 @@ from batch.heads import Heads
 from batch.ledger import Ledger
 from batch.maintain import NoSuchTable, Round, all_tables, chosen_tables
 from batch.maintained import MAINTENANCE, Result, keep, known_of, renewed
-from batch.prove import NotWhole, prove
+from batch.prove import prove
+from batch.rebuild import Rebuild
 from batch.table_state import TableState
 from batch.tags import tag_name
+from batch.whole import NotWhole
 from lakehouse.catalog import open_catalog
 from lakehouse.domains.air_quality.contract import HOURLY, TOPIC
 from lakehouse.domains.air_quality.tables import BRONZE, SILVER
@@ -285,6 +287,8 @@ def test_old_days_leave_bronze_only_when_silver_holds_them(stand: Stand) -> None
     assert proof.days is not None and proof.days[0] == day(5).date() and hourly.rows == 48 * len(PLACES)
     with pytest.raises(NotWhole, match="--since 2024-03-06"):
         prove(stand.settings, stand.pipe.domain, stand.session, (day(4).date(), day(6).date()))
+    with pytest.raises(NotWhole), Rebuild(stand.settings, stand.pipe.domain, stand.session, is_silver=True):
+        pytest.fail("silver of the first days could not be made again")
     assert stand.maintain(name, now=day(8), bronze_days=0)[name].failed == ()
     assert stand.pipe.table(name).num_rows == (5 * 24 + 8) * len(PLACES)
 
