@@ -39,6 +39,9 @@ from lakehouse.turns import turn
 # How often publishing is begun anew where another machine writes in between, on catalogs without turns between machines.
 ATTEMPTS = 10
 
+# What a stream writes in so long costs as much to catch up with as what it writes in a moment: the commits, not the rows.
+LITTLE_SECONDS = 30.0
+
 log = structlog.get_logger("weir.rebuild")
 
 
@@ -77,6 +80,7 @@ class Rebuild:
         self._beside = _on_branch(domain, self._branch, is_silver, _with_sources(domain, self._gold))
         self._properties = batch_properties(f"rebuild {domain.name}", 0)
         self._bronze = self._silver = 0
+        self._caught_at = time.monotonic()
         self._rejects: int | None = None
 
     def __enter__(self) -> "Rebuild":
@@ -94,6 +98,7 @@ class Rebuild:
             self._drop_branches()
             for table in self._branched:
                 spark.sql(f"ALTER TABLE {table.name} CREATE BRANCH {self._branch}")
+            self._caught_at = time.monotonic()
         self._rejects = branch_head(spark, REJECTS.name)
         return self
 
@@ -109,7 +114,7 @@ class Rebuild:
             if self._days is None:
                 self._build_all()
             elif self._is_silver:
-                silver_anew(self._spark, self._beside, spans_of(self._spark, self._domain, self._days), self._properties)
+                silver_anew(self._spark, self._beside, spans_of(self._spark, self._domain, self._days), self._properties, self._bronze)
             else:
                 refresh_gold(self._spark, self._beside, spans_of(self._spark, self._domain, self._days), self._properties)
         log.info("built beside", domain=self._domain.name, seconds=round(time.monotonic() - began, 1))
@@ -117,7 +122,7 @@ class Rebuild:
     def compare(self) -> list[Comparison]:
         """Compare the tables as they are with what was built, both as far as the stream has come."""
         spark, domain = self._spark, self._domain
-        self._catch_up()
+        self._catch_up_before_a_turn()
         with turn(self._settings, domain.name):
             self._catch_up()
             heads = {table.name: (branch_head(spark, table.name), branch_head(spark, table.name, self._branch)) for table in self._branched}
@@ -143,7 +148,7 @@ class Rebuild:
         """
         spark, domain = self._spark, self._domain
         for _ in range(ATTEMPTS):
-            self._catch_up(to_the_end=True)
+            self._catch_up_before_a_turn()
             began = time.monotonic()
             with turn(self._settings, domain.name):
                 check()
@@ -216,13 +221,19 @@ class Rebuild:
             writer = writer.option(f"snapshot-property.{key}", value)
         writer.overwrite(F.lit(True))
 
+    def _catch_up_before_a_turn(self) -> None:
+        """Leave little for the turn, in which the stream waits."""
+        if time.monotonic() - self._caught_at > LITTLE_SECONDS:
+            self._catch_up()
+
     def _catch_up(self, to_the_end: bool = False) -> None:
         """Do on the branches what has come since; as far as the stream has come, or also what it has not applied yet."""
         spark, domain = self._spark, self._domain
+        self._caught_at = time.monotonic()
         if self._is_silver and self._days is None:
             head = branch_head(spark, domain.bronze.name) if to_the_end else applied_through(spark, domain)
-            if head is not None and head != self._bronze:
-                apply(added_rows(spark, domain.bronze.name, self._bronze, head), self._beside, self._properties)
+            if head is not None and (rows := added_rows(spark, domain.bronze.name, self._bronze, head)) is not None:
+                apply(rows, self._beside, self._properties)
                 self._bronze = head
             return
         head = branch_head(spark, domain.silver.name)
@@ -231,7 +242,9 @@ class Rebuild:
         spans = changed_spans(spark, domain, self._silver)
         if spans and self._is_silver:
             # The commits that said it on the main branch will not be among the ancestors any more.
-            silver_anew(spark, self._beside, spans, {**self._properties, OFFSETS_PROPERTY: applied_ranges(spark, domain)})
+            said = {**self._properties, OFFSETS_PROPERTY: applied_ranges(spark, domain)}
+            # No further than the stream: what it has not applied yet it will.
+            silver_anew(spark, self._beside, spans, said, applied_through(spark, domain))
         elif spans:
             refresh_gold(spark, self._beside, spans, self._properties)
         self._silver = head

@@ -26,7 +26,7 @@ def spans_of(spark: SparkSession, domain: Domain, days: tuple[date, date]) -> Sp
     return Spans.of((entity, since, until + timedelta(days=1, microseconds=-1)) for entity in found)
 
 
-def silver_anew(spark: SparkSession, domain: Domain, spans: Spans, properties: Mapping[str, str]) -> None:
+def silver_anew(spark: SparkSession, domain: Domain, spans: Spans, properties: Mapping[str, str], bronze: int | None = None) -> None:
     """Bring silver, rejects and gold of some spans to what the domain's rules make of bronze. Safe to repeat.
 
     Args:
@@ -34,12 +34,15 @@ def silver_anew(spark: SparkSession, domain: Domain, spans: Spans, properties: M
         domain: whose; the event time is part of silver's key, so that a span's rows follow from bronze's rows of the same span.
         spans: entities and times.
         properties: go into the snapshot of every commit.
+        bronze: the snapshot of bronze that is read; the newest when left out.
     """
+    version = f" VERSION AS OF {bronze}" if bronze else ""
     if not spans:
         return
 
     def replace() -> None:
-        rows = retyped(only_in(spark.table(domain.bronze.name), spans, domain.entity, domain.event_time), domain.contract)
+        rows = spark.sql(f"SELECT * FROM {domain.bronze.name}{version}")
+        rows = retyped(only_in(rows, spans, domain.entity, domain.event_time), domain.contract)
         replace_span(to_silver(rows, domain), domain.silver, domain.entity, spans, domain.event_time)
         judged = with_verdict(rows, domain.rules)
         messages = to_rejects(judged, domain, only_rejected=False).select(*domain.rejects.key)

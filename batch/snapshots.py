@@ -60,14 +60,17 @@ def applied_through(spark: SparkSession, domain: Domain) -> int | None:
     return bronze.head
 
 
-def added_rows(spark: SparkSession, name: str, since: int, until: int) -> DataFrame:
-    """Read the rows that were appended to a table after one snapshot up to another.
+def added_rows(spark: SparkSession, name: str, since: int, until: int) -> DataFrame | None:
+    """Read the rows that were appended to a table after one snapshot up to another; None where that is not a newer one.
 
     Raises:
         SnapshotGone: the first is no longer among those that the table's rows come from.
     """
-    if since not in [one.id for one in TableState.read(spark, name).ancestors()]:
+    newest_first = [one.id for one in TableState.read(spark, name).ancestors()]
+    if since not in newest_first:
         raise SnapshotGone(name)
+    if until not in newest_first[: newest_first.index(since)]:
+        return None
     return spark.read.format("iceberg").option("start-snapshot-id", since).option("end-snapshot-id", until).load(name)
 
 
