@@ -7,14 +7,15 @@ rows stand in bronze is not fetched again, `apply` may be repeated, and gold is 
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
 import duckdb
 import pyarrow as pa
 import structlog
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from batch.ledger import Chunk, Ledger
 from batch.periods import Part, Period, cut
@@ -36,8 +37,10 @@ from producers.history import Asked, History, Lacking, SourceSpent
 
 # What silver is compared with, chunk by chunk, is kept in memory.
 MOST_ROWS_OF_A_CHUNK = MOST_ROWS
-# Gold is made of so many of silver's rows at a time: the stream waits as long as one such part takes.
-GOLD_ROWS = 200_000
+# Silver and gold are made of so many rows at a time where nobody else writes them; and where the last turn had to be waited for of so many,
+# since whoever holds it up (a live stream) waits as long as this takes.
+TURN_ROWS, TURN_ROWS_IN_COMPANY = 200_000, 25_000
+COMPANY_SECONDS = 0.05
 # A note in the ledger is a commit, which costs half of what a small chunk does: chunks that stand in bronze wait for each other so long.
 # Cut off meanwhile, they are found there, and applied again.
 NOTE_SECONDS = 5.0
@@ -59,6 +62,10 @@ class Plan:
     parts: Sequence[tuple[Part, Asked]]
     asked: Asked
     least_time: timedelta
+
+    def rows(self, rows_of_a_day: int) -> int:
+        """Tell how many records the source has of it, about."""
+        return sum(rows_of_a_day * len(part.entities) * ((part.until - part.since).days + 1) for part, _ in self.parts)
 
 
 def plan(history: History, since: Mapping[str, date], until: date, period: Period) -> Plan:
@@ -118,6 +125,7 @@ class Backfill:
         self._history, self._ledger, self._told, self._is_stopping = history, ledger, told, is_stopping
         self._memory = Memory(domain)
         self._silver = RecentRows(domain.silver, domain.entity, domain.event_time)
+        self._turn_rows = TURN_ROWS
         self._unnoted: list[Chunk] = []
         self._noted_at = time.monotonic()
 
@@ -176,7 +184,7 @@ class Backfill:
         began = time.monotonic()
         if there is not None:
             fetched, lacking = int(str(there["fetched"])), dict(there["lacking"])  # type: ignore[call-overload]  # as it was written below
-            rows: DataFrame | None = chunk_rows(self._spark, self._domain.bronze, chunk.source_run)
+            rows: pa.Table | None = chunk_rows(self._spark, self._domain.bronze, chunk.source_run).toArrow()
         else:
             try:
                 values, lacking = self._fetch(chunk)
@@ -187,24 +195,42 @@ class Backfill:
                 return replace(chunk, state="failed", error=str(error), seconds=time.monotonic() - began, ended_ts=datetime.now(UTC))
             fetched = len(values)
             rows = self._append(chunk, values, lacking)
-        met = Applied()
+        met: list[Applied] = []
         if rows is not None:
             failpoints.reach("chunk.appended")
-            with turn(self._settings, self._domain.name):
-                met = apply(rows, self._domain, self._properties(chunk), memory=self._memory, with_gold=False)
+            met = self._apply(rows, self._properties(chunk))
             failpoints.reach("chunk.applied")
         return replace(
             chunk,
             state="failed" if lacking else "done",
             # An earlier attempt may have had some of the entities.
             rows_fetched=chunk.rows_fetched + fetched,
-            rows_in=chunk.rows_in + met.rows_in,
-            rows_out=chunk.rows_out + met.accepted,
-            rejected=chunk.rejected + sum(met.rejected.values()),
+            rows_in=chunk.rows_in + sum(one.rows_in for one in met),
+            rows_out=chunk.rows_out + sum(one.accepted for one in met),
+            rejected=chunk.rejected + sum(one.rows_in - one.accepted for one in met),
             lacking=lacking or None,
             seconds=time.monotonic() - began,
             ended_ts=datetime.now(UTC),
         )
+
+    def _apply(self, rows: pa.Table, properties: Mapping[str, str]) -> list[Applied]:
+        """Bring a chunk's rows into silver, in one turn or in some; tell what they were."""
+        met: list[Applied] = []
+        at = 0
+        while at < rows.num_rows:
+            with self._turn():
+                part = rows.slice(at, self._turn_rows)
+                frame = self._spark.createDataFrame(part)
+                met.append(apply(frame, self._domain, properties, memory=self._memory, with_gold=False))
+            at += part.num_rows
+        return met
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Have a turn, and see whether others want theirs."""
+        with turn(self._settings, self._domain.name) as waited:
+            self._turn_rows = TURN_ROWS if waited < COMPANY_SECONDS else TURN_ROWS_IN_COMPANY
+            yield
 
     def _fetch(self, chunk: Chunk) -> tuple[list[bytes], dict[str, str]]:
         """Fetch a chunk's records as their bytes; an entity comes whole, or is lacking."""
@@ -225,7 +251,7 @@ class Backfill:
             log.error("entity failed", chunk=chunk.chunk, entity=entity, reason=reason)
         return [value for entity, values in found.items() if entity not in lacking for value in values], lacking
 
-    def _append(self, chunk: Chunk, values: list[bytes], lacking: Mapping[str, str]) -> DataFrame | None:
+    def _append(self, chunk: Chunk, values: list[bytes], lacking: Mapping[str, str]) -> pa.Table | None:
         """Append those records that silver does not have with the same values; give them, or None where there is none."""
         if not values:
             return None
@@ -236,7 +262,7 @@ class Backfill:
             return None
         said = {"source_run": chunk.source_run, "fetched": len(values), "lacking": dict(lacking)}
         append_chunk(self._spark, self._domain.bronze, rows, {**self._properties(chunk), CHUNK_PROPERTY: json.dumps(said)})
-        return self._spark.createDataFrame(rows)
+        return rows
 
     def _new_or_changed(self, rows: pa.Table) -> pa.Table:
         """Leave out the rows whose values silver has already, in all but the time of their retrieval."""
@@ -268,19 +294,17 @@ class Backfill:
         """Make gold of all that the chunks touched, in parts that each have a turn."""
         properties = self._properties(self._ledger.gold)
         # Chunk by chunk, not place by place: a part lies in few months of the tables, and so of their files.
-        parts: list[list[tuple[str, datetime, datetime]]] = [[]]
-        sizes = [0]
-        for chunk in self._ledger.chunks:
-            more = self._history.rows_of_a_day * ((chunk.until - chunk.since).days + 1)
-            for entity in chunk.entities if chunk.rows_in else ():
-                if sizes[-1] and sizes[-1] + more > GOLD_ROWS:
-                    parts.append([])
-                    sizes.append(0)
-                parts[-1].append((entity, _midnight(chunk.since), _midnight(chunk.until) + timedelta(days=1, microseconds=-1)))
-                sizes[-1] += more
-        for part, rows in zip(parts, sizes, strict=True):
-            if part:
-                with turn(self._settings, self._domain.name), session_conf(self._spark, conf_for_many(rows)):
+        spans = [(entity, chunk.since, chunk.until) for chunk in self._ledger.chunks if chunk.rows_in for entity in chunk.entities]
+        at = 0
+        while at < len(spans):
+            with self._turn():
+                part, rows = [], 0
+                while at < len(spans) and rows < self._turn_rows:
+                    entity, since, until = spans[at]
+                    part.append((entity, _midnight(since), _midnight(until) + timedelta(days=1, microseconds=-1)))
+                    rows += self._history.rows_of_a_day * ((until - since).days + 1)
+                    at += 1
+                with session_conf(self._spark, conf_for_many(rows)):
                     refresh_gold(self._spark, self._domain, Spans.of(part), properties)
 
     def _appended(self) -> dict[str, Mapping[str, object]]:

@@ -23,6 +23,8 @@ from producers.history import HISTORIES, History, SourceSpent
 from producers.stopping import Stop
 
 LATEST = "latest"
+# Fewer rows are done within a minute or two.
+SHORT_ROWS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
             _say_plan(planned, wanted)
             if wanted.dry_run:
                 return True
-        spark = open_spark(settings, f"weir backfill {wanted.domain}")
+        is_short = planned is not None and planned.rows(history.rows_of_a_day) < SHORT_ROWS
+        spark = open_spark(settings, f"weir backfill {wanted.domain}", is_short)
         try:
             failpoints.arm(settings.failpoint, [jvm_pid(spark)])
             if planned is not None:

@@ -13,6 +13,7 @@ from lakehouse.class_archive import archive_options
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.settings import Settings
 
+SHORT = "-XX:TieredStopAtLevel=1"
 LOG4J = Path(__file__).parent.resolve() / "log4j2.properties"
 
 
@@ -80,8 +81,16 @@ def spark_conf(settings: Settings) -> dict[str, str]:
     return conf | spark_catalog_conf(settings)
 
 
-def open_spark(settings: Settings, app_name: str) -> SparkSession:
-    """Start, or return, the session of this process."""
+def open_spark(settings: Settings, app_name: str, is_short: bool = False) -> SparkSession:
+    """Start, or return, the session of this process.
+
+    Args:
+        settings: all of them.
+        app_name: as Spark shows it.
+        is_short: the JVM will live for a minute or two, and never earn its optimising compiler; `spark_java_options` say otherwise.
+    """
+    if is_short and not settings.spark_java_options:
+        settings = settings.model_copy(update={"spark_java_options": SHORT})
     if (file := catalog_file(settings)) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)  # SQLite makes no folder
     builder = SparkSession.builder.appName(app_name).master(settings.spark_master)

@@ -24,8 +24,8 @@ ASK_SECONDS = (0.05, 0.2)
 
 
 @contextmanager
-def turn(settings: Settings, domain: str) -> Iterator[None]:
-    """Have a turn at a domain's tables while the block runs; waits for it.
+def turn(settings: Settings, domain: str) -> Iterator[float]:
+    """Have a turn at a domain's tables while the block runs; waits for it, and gives the seconds that this took.
 
     Args:
         settings: name the catalog.
@@ -34,8 +34,9 @@ def turn(settings: Settings, domain: str) -> Iterator[None]:
     Raises:
         UnreadableCatalog: the catalog's database does not answer.
     """
+    began = time.monotonic()
     with _on_this_machine(settings, domain), _between_machines(settings, domain):
-        yield
+        yield time.monotonic() - began
 
 
 @contextmanager

@@ -46,7 +46,7 @@ def refine_body(
     judge: Callable[[int, Applied], None] = lambda _, __: None,
     compact_after: int = 0,
     note: Callable[[Applied], Mapping[str, int]] = lambda _: {},
-    turn: Callable[[], AbstractContextManager[None]] = nullcontext,
+    turn: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Body:
     """Give the body of the query.
 

@@ -29,8 +29,9 @@ def test_one_at_a_time_and_who_waits_is_next(tmp_path: Path) -> None:
         time.sleep(0.2)  # it stands at the door
         assert order == []
         order.append("first")
-    with turn(settings, "air_quality"):  # asks again at once, and is behind the one that waited
+    with turn(settings, "air_quality") as waited:  # asks again at once, and is behind the one that waited
         order.append("again")
+    assert waited > 0
     thread.join()
     assert order == ["first", "other", "again"]
 
