@@ -16,7 +16,7 @@ from lakehouse.domain import Domain
 from lakehouse.few_rows import conf_for_many, session_conf
 from lakehouse.settings import Settings
 from lakehouse.sinks.publishing import look_before_writing
-from lakehouse.sinks.tables import batch_properties, relation
+from lakehouse.sinks.tables import batch_properties, overwrite_rows, relation
 from lakehouse.turns import turn
 
 # A piece holds about so many rows of silver: the stream waits as long as one takes.
@@ -75,7 +75,7 @@ def rebuild_dimensions(settings: Settings, domain: Domain, spark: SparkSession, 
             with turn(settings, domain.name):
                 compared.append(compare_frames(table, spark.table(table.name), wanted))
                 if writing and compared[-1].differences:
-                    wanted.writeTo(table.name).overwrite(F.lit(True))
+                    overwrite_rows(wanted, table, {})
     return compared
 
 

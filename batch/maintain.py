@@ -46,6 +46,7 @@ from lakehouse.positions import Position, committed_position
 from lakehouse.schema import REJECTS, quote
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import MARK_PROPERTY
+from lakehouse.sinks.publishing import REBUILD_BRANCH
 from lakehouse.turns import turn
 from monitoring.health import MAINTAINED_PROPERTY, Maintained
 from monitoring.proofs import PROOF_PROPERTY, LastProof
@@ -59,8 +60,6 @@ MANY_MANIFESTS, MANIFEST_BYTES = 32, 8 << 20
 PARTS_FROM_BYTES = 2 << 30
 # A table that no domain knows: as the domains' own.
 OPEN_FOR = timedelta(hours=48)
-# A rebuild works on such a branch, and reads bronze as it was: its tables are left alone.
-REBUILD = "weir_rebuild"
 
 log = structlog.get_logger("weir.maintain")
 
@@ -234,7 +233,7 @@ class Round:
         return until.why, len(gone), freed
 
     def _holds(self, state: TableState) -> Iterable[Hold]:
-        if any(branch.startswith(REBUILD) for branch in state.branches):
+        if any(branch.startswith(REBUILD_BRANCH) for branch in state.branches):
             yield Hold(NOTHING, "a rebuild works on a branch of it")
         if (domain := self._by_bronze().get(state.name)) is not None:
             if (table := self._rebuilt(domain)) is not None:
@@ -366,10 +365,10 @@ class Round:
         return found if found is None else found.astimezone(UTC)
 
     def _rebuilt(self, domain: Domain) -> str | None:
-        """Name a table of the domain that a rebuild works on; None where there is none."""
+        """Name a table of the domain that a rebuild works on, which reads bronze as it was; None where there is none."""
         if domain.name not in self._rebuilding:
             tables = [name for name in (domain.silver.name, *(g.table.name for g in domain.gold)) if self._exists(name)]
-            found = [n for n in tables if any(b.startswith(REBUILD) for b in TableState.read(self._spark, n).branches)]
+            found = [n for n in tables if any(b.startswith(REBUILD_BRANCH) for b in TableState.read(self._spark, n).branches)]
             self._rebuilding[domain.name] = found[0] if found else ""
         return self._rebuilding[domain.name] or None
 

@@ -10,6 +10,7 @@ from pyspark.sql import SparkSession
 
 from batch.compare import Comparison
 from lakehouse.days import Days
+from lakehouse.notes import applied_note
 from lakehouse.schema import Column, Table
 from lakehouse.sinks.tables import append_rows, create_missing, relation
 from monitoring.proofs import PROOF_PROPERTY, LastProof
@@ -77,8 +78,7 @@ class Proof:
 
     def applied_json(self) -> str:
         """Write `applied` as the table and --json have it."""
-        topics = sorted({topic for topic, _ in self.applied})
-        return json.dumps({t: {str(p): last for (of, p), last in sorted(self.applied.items()) if of == t} for t in topics})
+        return applied_note(self.applied)
 
 
 def keep(spark: SparkSession, proof: Proof, bronze: str, code_version: str) -> None:

@@ -31,8 +31,8 @@ from lakehouse.parse import retyped
 from lakehouse.schema import REJECTS, Table
 from lakehouse.settings import Settings
 from lakehouse.sinks.merge import replace_rows
-from lakehouse.sinks.publishing import Note, branch_head, check_edition, edition_properties, look_before_writing, publish
-from lakehouse.sinks.tables import batch_properties
+from lakehouse.sinks.publishing import REBUILD_BRANCH, Note, branch_head, check_edition, edition_properties, look_before_writing, publish
+from lakehouse.sinks.tables import batch_properties, overwrite_rows
 from lakehouse.spark import iceberg_table
 from lakehouse.turns import turn
 
@@ -73,7 +73,7 @@ class Rebuild:
         self, settings: Settings, domain: Domain, spark: SparkSession, is_silver: bool, days: Days = None, tables: Collection[str] = ()
     ) -> None:
         self._settings, self._domain, self._spark, self._is_silver, self._days = settings, domain, spark, is_silver, days
-        self._branch = f"weir_rebuild_{domain.name}"
+        self._branch = f"{REBUILD_BRANCH}_{domain.name}"
         self._gold = [gold for gold in domain.gold if not tables or gold.table.name in tables]
         if len(self._gold) < len(domain.gold):
             self._check_same_edition()
@@ -203,23 +203,19 @@ class Rebuild:
         spark, beside = self._spark, self._beside
         if self._is_silver:
             rows = retyped(spark.sql(f"SELECT * FROM {beside.bronze.name} VERSION AS OF {self._bronze}"), beside.contract)
-            self._overwrite(to_silver(rows, beside), beside.silver.name, {OFFSETS_PROPERTY: _offsets(rows)})
+            overwrite_rows(to_silver(rows, beside), beside.silver, {**self._properties, OFFSETS_PROPERTY: _offsets(rows)})
             replace_rows(rejected(rows, beside), beside.rejects, spark.table(beside.rejects.name).where(F.col("domain") == beside.name))
             silver = spark.table(beside.silver.name)
         else:
             silver = spark.sql(f"SELECT * FROM {beside.silver.name} VERSION AS OF {self._silver}")
 
+        tables = {gold.table.name: gold.table for gold in beside.gold}
+
         def keep(name: str, rows: DataFrame) -> DataFrame:
-            self._overwrite(rows, name)
+            overwrite_rows(rows, tables[name], self._properties)
             return spark.table(name)
 
         to_gold(beside, silver, keep)
-
-    def _overwrite(self, rows: DataFrame, name: str, said: Mapping[str, str] | None = None) -> None:
-        writer = rows.writeTo(name)
-        for key, value in (self._properties | dict(said or {})).items():
-            writer = writer.option(f"snapshot-property.{key}", value)
-        writer.overwrite(F.lit(True))
 
     def _catch_up_before_a_turn(self) -> None:
         """Leave little for the turn, in which the stream waits."""

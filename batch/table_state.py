@@ -74,12 +74,13 @@ class TableState:
     def read(cls, spark: SparkSession, name: str) -> "TableState":
         """Read it as it is now."""
         jvm: Any = spark._jvm
-        current = iceberg_table(spark, name).operations().current()
+        table = iceberg_table(spark, name)
+        current = table.operations().current()
         # One text: asking the JVM for each snapshot is some thousand calls.
         held = json.loads(jvm.org.apache.iceberg.TableMetadataParser.toJson(current))
         length = 0
         if (location := current.metadataFileLocation()) is not None:
-            length = iceberg_table(spark, name).io().newInputFile(location).getLength()
+            length = table.io().newInputFile(location).getLength()
         return cls._of(name, held, int(length))
 
     @classmethod

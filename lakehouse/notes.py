@@ -24,7 +24,7 @@ def applied_of(properties: Mapping[str, str]) -> dict[tuple[str, int], int]:
 
 
 def applied_note(applied: Applied) -> str:
-    """Write silver's note."""
+    """Write offsets as silver's note, and a proof, have them."""
     topics = sorted({topic for topic, _ in applied})
     return json.dumps({t: {str(p): last for (of, p), last in sorted(applied.items()) if of == t} for t in topics})
 

@@ -26,6 +26,8 @@ from lakehouse.spark import iceberg_table
 NOTE_PROPERTY = "weir.publishing"
 # Iceberg's name of the branch that everybody reads.
 MAIN = "main"
+# A rebuild's branches begin with it; the domain's name follows.
+REBUILD_BRANCH = "weir_rebuild"
 
 # A table's properties, by the table's name: Python's or Java's map.
 PropertiesOf = Callable[[str], Any]

@@ -9,6 +9,8 @@ from typing import Any
 import pyarrow as pa
 import structlog
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.readwriter import DataFrameWriterV2
 from pyspark.sql.types import StructType
 
 from lakehouse.domain import Domain
@@ -122,10 +124,19 @@ def batch_properties(query: str, batch_id: int) -> dict[str, str]:
 
 def append_rows(rows: DataFrame, table: Table, said: Mapping[str, str]) -> None:
     """Append rows by Spark in one commit, whose snapshot says what is given."""
+    _writer(rows, table, said).append()
+
+
+def overwrite_rows(rows: DataFrame, table: Table, said: Mapping[str, str]) -> None:
+    """Bring a table, or its branch, to these rows alone, by Spark in one commit, whose snapshot says what is given."""
+    _writer(rows, table, said).overwrite(F.lit(True))
+
+
+def _writer(rows: DataFrame, table: Table, said: Mapping[str, str]) -> DataFrameWriterV2:
     writer = rows.writeTo(table.name)
     for name, value in said.items():
         writer = writer.option(f"snapshot-property.{name}", value)
-    writer.append()
+    return writer
 
 
 def in_arrow(table: Table, rows: Iterable[tuple[object, ...]]) -> pa.Table:
