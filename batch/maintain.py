@@ -33,15 +33,15 @@ from batch.figures import (
 from batch.ledger import BACKFILLS
 from batch.maintained import MAINTENANCE, Result
 from batch.retention import drop_before, droppable_before, trim_topic
+from batch.snapshots import applied
 from batch.table_state import TableState
 from batch.tags import PREFIX, Tag, make_tags, tag_name, wanted_tags
-from lakehouse.apply import OFFSETS_PROPERTY
 from lakehouse.catalog import NAME
 from lakehouse.conflicts import is_refused, until_accepted
 from lakehouse.domain import Domain
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.folders import HadoopFolder
-from lakehouse.notes import APPLIED_PROPERTY, CHANGED_PROPERTY, add_applied, applied_note, applied_of
+from lakehouse.notes import APPLIED_PROPERTY, CHANGED_PROPERTY, applied_note, applied_of
 from lakehouse.positions import Position, committed_position
 from lakehouse.schema import REJECTS, quote
 from lakehouse.settings import Settings
@@ -261,14 +261,9 @@ class Round:
             tables = [domain.silver.name, *(gold.table.name for gold in domain.gold), REJECTS.name]
             if state.name not in tables or domain.name in self._noted:
                 continue
-            silver = TableState.read(self._spark, domain.silver.name)
-            applied = applied_of(silver.properties)
-            for name in tables:
-                other = silver if name == silver.name else TableState.read(self._spark, name) if self._exists(name) else None
-                for one in other.ancestors() if other is not None else ():
-                    add_applied(applied, one.said.get(OFFSETS_PROPERTY), domain.contract.topic)
-            if applied and applied != applied_of(silver.properties):
-                self._set(silver.name, APPLIED_PROPERTY, applied_note(applied))
+            held = applied(self._spark, domain)
+            if held and held != applied_of(TableState.read(self._spark, domain.silver.name).properties):
+                self._set(domain.silver.name, APPLIED_PROPERTY, applied_note(held))
             self._noted.add(domain.name)
 
     def _set(self, table: str, name: str, value: str) -> None:

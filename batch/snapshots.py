@@ -32,6 +32,8 @@ def applied(spark: SparkSession, domain: Domain) -> Applied:
     """Find the last offset of each partition that silver, gold or rejects were made of."""
     found: dict[tuple[str, int], int] = {}
     for table in (domain.silver, *(gold.table for gold in domain.gold), domain.rejects):
+        if not spark.catalog.tableExists(table.name):
+            continue
         state = TableState.read(spark, table.name)
         for place, last in applied_of(state.properties).items():
             found[place] = max(found.get(place, -1), last)
