@@ -1,13 +1,15 @@
 """How does the past get into the tables? Chunk by chunk from the source into bronze and silver, gold once at the end, all in a ledger.
 
 The rows take the stream's own way: the contract's bytes, the same parsing, the same `apply`. They have a lane of their own in bronze, so
-the stream leaves them alone, and every chunk has its turn at the tables beside it. Wherever this is cut off, it goes on: a chunk whose
-rows stand in bronze is not fetched again, `apply` may be repeated, and gold is made of silver as it then is.
+the stream leaves them alone, and every chunk has its turn at the tables beside it. While one chunk goes into silver, the next is fetched
+and appended to bronze. Wherever this is cut off, it goes on: a chunk whose rows stand in bronze is not fetched again, `apply` may be
+repeated, and gold is made of silver as it then is.
 """
 
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -32,6 +34,7 @@ from lakehouse.sinks.recent import MOST_ROWS, RecentRows
 from lakehouse.sinks.stores import Memory
 from lakehouse.sinks.tables import batch_properties, ensure_tables, write_dimensions
 from lakehouse.spans import Spans
+from lakehouse.spark import session_beside
 from lakehouse.turns import turn
 from producers.history import Asked, History, Lacking, SourceSpent
 
@@ -98,6 +101,19 @@ def latest_days(settings: Settings, domain: Domain) -> dict[str, date]:
         return dict(reader.query(newest).rows)
 
 
+@dataclass(frozen=True, slots=True)
+class _Landed:
+    """A chunk after the first half of its way.
+
+    Attributes:
+        chunk: as it is noted once silver has the rows.
+        rows: what stands in bronze of it, and is owed to silver; None where that is nothing.
+    """
+
+    chunk: Chunk
+    rows: pa.Table | None = None
+
+
 class Backfill:
     """One backfill, from its ledger.
 
@@ -109,6 +125,7 @@ class Backfill:
         ledger: what is to be done.
         told: is told of each chunk that has ended, and of gold.
         is_stopping: asked between chunks.
+        give_up: is called when something failed for good; ends what the source waits for.
     """
 
     def __init__(
@@ -120,9 +137,13 @@ class Backfill:
         ledger: Ledger,
         told: Callable[[Chunk], None] = lambda _: None,
         is_stopping: Callable[[], bool] = lambda: False,
+        give_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings, self._domain, self._spark = settings, domain, spark
-        self._history, self._ledger, self._told, self._is_stopping = history, ledger, told, is_stopping
+        # Beside `apply`, whose settings are the session's while it runs.
+        self._landing_spark = session_beside(spark)
+        self._history, self._ledger, self._told = history, ledger, told
+        self._is_stopping, self._give_up = is_stopping, give_up
         self._memory = Memory(domain)
         self._silver = RecentRows(domain.silver, domain.entity, domain.event_time)
         self._turn_rows = TURN_ROWS
@@ -140,14 +161,14 @@ class Backfill:
         """
         ensure_tables(self._spark, self._domain)
         write_dimensions(self._spark, self._domain)
-        there = self._appended()
         try:
-            is_whole = self._chunks(there)
+            self._chunks(self._landings(self._appended()))
         except SourceSpent:
-            self._note()
-            raise
+            if not self._is_stopping():
+                self._note()
+                raise
         self._note()
-        if not is_whole or self._is_stopping():
+        if self._is_stopping() or any(chunk.state == "planned" for chunk in self._ledger.chunks):
             return False
         if self._ledger.gold.state == "planned":
             began = time.monotonic()
@@ -157,19 +178,29 @@ class Backfill:
             self._told(done)
         return True
 
-    def _chunks(self, there: Mapping[str, Mapping[str, object]]) -> bool:
-        """Do the chunks that are left; tell whether that were all."""
-        for chunk in self._ledger.chunks:
-            if chunk.state != "planned":
-                continue
-            if self._is_stopping():
-                return False
-            done = self._chunk(chunk, there.get(chunk.source_run))
-            self._unnoted.append(done)
-            if done.state == "failed" or not done.rows_in or time.monotonic() - self._noted_at > NOTE_SECONDS:
-                self._note()
-            self._told(done)
-        return True
+    def _chunks(self, landings: Iterator[_Landed]) -> None:
+        """Bring chunks into silver, each while the next one lands."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weir-landing") as beside:
+            coming = beside.submit(next, landings, None)
+            try:
+                while True:
+                    # What waits for the source may wait for long.
+                    if not wait([coming], NOTE_SECONDS).done:
+                        self._note()
+                    landed = coming.result()
+                    if landed is None:
+                        return
+                    coming = beside.submit(next, landings, None)
+                    done = self._applied(landed)
+                    self._unnoted.append(done)
+                    if done.state == "failed" or not done.rows_in or time.monotonic() - self._noted_at > NOTE_SECONDS:
+                        self._note()
+                    self._told(done)
+            except SourceSpent:
+                raise
+            except BaseException:
+                self._give_up()
+                raise
 
     def _note(self) -> None:
         """Write down the chunks that have ended since the last time."""
@@ -179,12 +210,24 @@ class Backfill:
             failpoints.reach("chunk.noted")
         self._noted_at = time.monotonic()
 
-    def _chunk(self, chunk: Chunk, there: Mapping[str, object] | None) -> Chunk:
-        """Bring one chunk into bronze and silver; what its source refuses is noted."""
+    def _landings(self, there: Mapping[str, Mapping[str, object]]) -> Iterator[_Landed]:
+        """Land the chunks that are left, one at a time, until told to stop."""
+        for chunk in self._ledger.chunks:
+            if chunk.state == "planned":
+                if self._is_stopping():
+                    return
+                yield self._landed(chunk, there.get(chunk.source_run))
+
+    def _landed(self, chunk: Chunk, there: Mapping[str, object] | None) -> _Landed:
+        """Bring one chunk into bronze; what its source refuses is noted.
+
+        Raises:
+            SourceSpent: the source takes no more calls for now.
+        """
         began = time.monotonic()
         if there is not None:
             fetched, lacking = int(str(there["fetched"])), dict(there["lacking"])  # type: ignore[call-overload]  # as it was written below
-            rows: pa.Table | None = chunk_rows(self._spark, self._domain.bronze, chunk.source_run).toArrow()
+            rows: pa.Table | None = chunk_rows(self._landing_spark, self._domain.bronze, chunk.source_run).toArrow()
         else:
             try:
                 values, lacking = self._fetch(chunk)
@@ -192,24 +235,37 @@ class Backfill:
                 raise
             except ProducerError as error:
                 log.error("chunk failed", chunk=chunk.chunk, since=str(chunk.since), until=str(chunk.until), reason=str(error))
-                return replace(chunk, state="failed", error=str(error), seconds=time.monotonic() - began, ended_ts=datetime.now(UTC))
+                failed = replace(chunk, state="failed", error=str(error), seconds=time.monotonic() - began, ended_ts=datetime.now(UTC))
+                return _Landed(failed)
             fetched = len(values)
             rows = self._append(chunk, values, lacking)
-        met: list[Applied] = []
         if rows is not None:
             failpoints.reach("chunk.appended")
-            met = self._apply(rows, self._properties(chunk))
-            failpoints.reach("chunk.applied")
-        return replace(
+        landed = replace(
             chunk,
             state="failed" if lacking else "done",
             # An earlier attempt may have had some of the entities.
             rows_fetched=chunk.rows_fetched + fetched,
+            lacking=lacking or None,
+            seconds=time.monotonic() - began,
+            ended_ts=datetime.now(UTC),
+        )
+        return _Landed(landed, rows)
+
+    def _applied(self, landed: _Landed) -> Chunk:
+        """Bring what landed into silver; tell how the chunk is to be noted."""
+        chunk = landed.chunk
+        if landed.rows is None:
+            return chunk
+        began = time.monotonic()
+        met = self._apply(landed.rows, self._properties(chunk))
+        failpoints.reach("chunk.applied")
+        return replace(
+            chunk,
             rows_in=chunk.rows_in + sum(one.rows_in for one in met),
             rows_out=chunk.rows_out + sum(one.accepted for one in met),
             rejected=chunk.rejected + sum(one.rows_in - one.accepted for one in met),
-            lacking=lacking or None,
-            seconds=time.monotonic() - began,
+            seconds=chunk.seconds + time.monotonic() - began,
             ended_ts=datetime.now(UTC),
         )
 
@@ -255,13 +311,14 @@ class Backfill:
         """Append those records that silver does not have with the same values; give them, or None where there is none."""
         if not values:
             return None
-        rows = typed(self._spark, values, self._domain.contract, chunk.source_run)
+        with session_conf(self._landing_spark, conf_for_many(len(values))):
+            rows = typed(self._landing_spark, values, self._domain.contract, chunk.source_run)
         if not chunk.override:
             rows = self._new_or_changed(rows)
         if not rows.num_rows:
             return None
         said = {"source_run": chunk.source_run, "fetched": len(values), "lacking": dict(lacking)}
-        append_chunk(self._spark, self._domain.bronze, rows, {**self._properties(chunk), CHUNK_PROPERTY: json.dumps(said)})
+        append_chunk(self._landing_spark, self._domain.bronze, rows, {**self._properties(chunk), CHUNK_PROPERTY: json.dumps(said)})
         return rows
 
     def _new_or_changed(self, rows: pa.Table) -> pa.Table:
@@ -273,8 +330,8 @@ class Backfill:
         if not span:
             return rows
         try:
-            self._silver.begin(self._spark)
-            present = self._silver.read(self._spark, span)
+            self._silver.begin(self._landing_spark)
+            present = self._silver.read(self._landing_spark, span)
         except NotFromMemory as reason:
             log.info("chunk not compared with silver: all of it is written", why=str(reason))
             return rows

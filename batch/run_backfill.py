@@ -72,7 +72,7 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
             left = [one for one in (*ledger.chunks, ledger.gold) if one.state == "planned"]
             # Whoever has lost the lease was held up for its whole time: a second one would append a chunk twice.
             with held_lease(settings, f"backfill {ledger.name}", lambda _: stop.set()), progress("chunks", len(left)) as step:
-                running = Backfill(settings, domain, spark, history, ledger, lambda one: step(_where(one)), stop.is_set)
+                running = Backfill(settings, domain, spark, history, ledger, lambda one: step(_where(one)), stop.is_set, stop.set)
                 try:
                     is_whole = running.run()
                 finally:

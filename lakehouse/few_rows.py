@@ -17,7 +17,12 @@ ONE_TASK = {
 
 # A stream's small micro-batches have the same plans again and again, whose generated code is compiled once: a third off their time.
 # A plan with literals of its own (spans, offsets), and a driver that ends soon, never earn the compiling back (`lakehouse/spark.py`).
-COMPILED = {"spark.sql.codegen.wholeStage": "true", "spark.sql.codegen.factoryMode": "FALLBACK"}
+COMPILED = {
+    "spark.sql.codegen.wholeStage": "true",
+    "spark.sql.codegen.factoryMode": "FALLBACK",
+    # Java interprets a method that is longer than this for ever; Spark runs such a stage by its parts, whose methods are short.
+    "spark.sql.codegen.hugeMethodLimit": "8000",
+}
 # From so many rows on, one pass earns it back.
 COMPILED_FROM_ROWS = 100_000
 # After so many calls many more are to be expected.

@@ -100,6 +100,12 @@ def open_spark(settings: Settings, app_name: str, is_short: bool = False) -> Spa
     return builder.getOrCreate()
 
 
+def session_beside(spark: SparkSession) -> SparkSession:
+    """Open a session as this one is now, for work beside it: what is set in one from then on is not set in the other."""
+    # As Spark itself does for every micro-batch; `newSession` knows only what the application was started with.
+    return SparkSession(spark.sparkContext, spark._jsparkSession.cloneSession())
+
+
 def jvm_pid(spark: SparkSession) -> int:
     """Process id of the JVM that this session drives."""
     gateway = spark.sparkContext._gateway
