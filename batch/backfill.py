@@ -25,7 +25,7 @@ from lakehouse import failpoints
 from lakehouse.apply import Applied, apply, refresh_gold
 from lakehouse.domain import Domain
 from lakehouse.errors import ProducerError
-from lakehouse.few_rows import conf_for_many, session_conf
+from lakehouse.few_rows import COMPILED, SMALL_ROWS, conf_for_many, session_conf
 from lakehouse.reader import Reader
 from lakehouse.settings import Settings
 from lakehouse.sinks.data_files import NotFromMemory
@@ -40,10 +40,12 @@ from producers.history import Asked, History, Lacking, SourceSpent
 
 # What silver is compared with, chunk by chunk, is kept in memory.
 MOST_ROWS_OF_A_CHUNK = MOST_ROWS
-# Silver and gold are made of so many rows at a time where nobody else writes them; and where the last turn had to be waited for of so many,
-# since whoever holds it up (a live stream) waits as long as this takes.
-TURN_ROWS, TURN_ROWS_IN_COMPANY = 200_000, 25_000
+# Silver and gold are made of so many rows at a time at most. Where a turn had to be waited for, it is of so few rows that they are written
+# from memory: whoever held it up (a live stream) waits as long as it takes. Each turn that was free is followed by one of twice the rows.
+TURN_ROWS, TURN_ROWS_IN_COMPANY = 200_000, SMALL_ROWS
 COMPANY_SECONDS = 0.05
+# Gold is made from memory, with what it looks back to.
+GOLD_ROWS = MOST_ROWS // 2
 # A note in the ledger is a commit, which costs half of what a small chunk does: chunks that stand in bronze wait for each other so long.
 # Cut off meanwhile, they are found there, and applied again.
 NOTE_SECONDS = 5.0
@@ -146,7 +148,7 @@ class Backfill:
         self._is_stopping, self._give_up = is_stopping, give_up
         self._memory = Memory(domain)
         self._silver = RecentRows(domain.silver, domain.entity, domain.event_time)
-        self._turn_rows = TURN_ROWS
+        self._turn_rows = TURN_ROWS_IN_COMPANY
         self._unnoted: list[Chunk] = []
         self._noted_at = time.monotonic()
 
@@ -285,8 +287,10 @@ class Backfill:
     def _turn(self) -> Iterator[None]:
         """Have a turn, and see whether others want theirs."""
         with turn(self._settings, self._domain.name) as waited:
-            self._turn_rows = TURN_ROWS if waited < COMPANY_SECONDS else TURN_ROWS_IN_COMPANY
+            if waited >= COMPANY_SECONDS:
+                self._turn_rows = TURN_ROWS_IN_COMPANY
             yield
+        self._turn_rows = min(TURN_ROWS, 2 * self._turn_rows)
 
     def _fetch(self, chunk: Chunk) -> tuple[list[bytes], dict[str, str]]:
         """Fetch a chunk's records as their bytes; an entity comes whole, or is lacking."""
@@ -352,17 +356,19 @@ class Backfill:
         properties = self._properties(self._ledger.gold)
         # Chunk by chunk, not place by place: a part lies in few months of the tables, and so of their files.
         spans = [(entity, chunk.since, chunk.until) for chunk in self._ledger.chunks if chunk.rows_in for entity in chunk.entities]
+        memory = Memory(self._domain, looks_ahead=False)
         at = 0
         while at < len(spans):
             with self._turn():
                 part, rows = [], 0
-                while at < len(spans) and rows < self._turn_rows:
+                while at < len(spans) and rows < min(self._turn_rows, GOLD_ROWS):
                     entity, since, until = spans[at]
                     part.append((entity, _midnight(since), _midnight(until) + timedelta(days=1, microseconds=-1)))
                     rows += self._history.rows_of_a_day * ((until - since).days + 1)
                     at += 1
-                with session_conf(self._spark, conf_for_many(rows)):
-                    refresh_gold(self._spark, self._domain, Spans.of(part), properties)
+                # All parts have the same plans, as they are made from memory.
+                with session_conf(self._spark, COMPILED):
+                    refresh_gold(self._spark, self._domain, Spans.of(part), properties, memory)
 
     def _appended(self) -> dict[str, Mapping[str, object]]:
         """Find the chunks of this backfill that stand in bronze, by their names, with what their snapshots say of them."""

@@ -28,6 +28,7 @@ def prove(
 
     Example: weir prove air_quality --since 2025-01-01 --until 2025-01-31
     """
+    from batch.give_way import give_way
     from batch.lineage import sources_of
     from batch.prove import prove as prove_domain
     from batch.report import print_proofs
@@ -36,6 +37,7 @@ def prove(
 
     settings: Settings = ctx.obj
     configure_logs(settings.log_format, settings.log_level)
+    give_way()
     days = days_of(since, until)
     chosen = _domains(settings, domain)
     spark = open_spark(settings, "weir prove")

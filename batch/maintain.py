@@ -7,6 +7,7 @@ round, and what fails at one table stops no other. The stream is never made to w
 import functools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -32,6 +33,7 @@ from batch.figures import (
 )
 from batch.ledger import BACKFILLS
 from batch.maintained import MAINTENANCE, Result
+from batch.rebuild import end_what_was_killed, rebuild_lease
 from batch.retention import drop_before, droppable_before, trim_topic
 from batch.snapshots import applied
 from batch.table_state import TableState
@@ -41,6 +43,7 @@ from lakehouse.conflicts import is_refused, until_accepted
 from lakehouse.domain import Domain
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.folders import HadoopFolder
+from lakehouse.lease import LeaseHeld, has_leases, held_lease
 from lakehouse.notes import APPLIED_PROPERTY, CHANGED_PROPERTY, applied_note, applied_of
 from lakehouse.positions import Position, committed_position
 from lakehouse.schema import REJECTS, quote
@@ -135,6 +138,7 @@ class Round:
             told: is told of each table that is done.
         """
         results = []
+        self._end_killed_rebuilds(names)
         self._tag(names)
         for name in names:
             if self._is_stopping():
@@ -303,6 +307,17 @@ class Round:
     def _has_before(self, state: TableState, day: object) -> bool:
         by_day = next(f.name for f in state.fields if f.transform == "day")
         return bool(self._spark.sql(f"SELECT 1 FROM {state.name}.files WHERE partition.{by_day} < DATE '{day}' LIMIT 1").collect())
+
+    def _end_killed_rebuilds(self, names: Sequence[str]) -> None:
+        """Remove the branches of rebuilds that were killed, for which tables would keep all snapshots; told with the domain's silver."""
+        for domain in self._domains:
+            if self._dry_run or domain.silver.name not in names or self._rebuilt(domain) is None or not has_leases(self._settings):
+                continue
+            report = self._reports.setdefault(domain.silver.name, _Report())
+            with suppress(LeaseHeld), held_lease(self._settings, rebuild_lease(domain), lambda _: None):
+                if self._tried(report, "branches", functools.partial(end_what_was_killed, self._settings, domain, self._spark)):
+                    report.done.append("branches of a rebuild that was killed removed")
+                    del self._rebuilding[domain.name]
 
     def _tag(self, names: Sequence[str]) -> None:
         """Make the daily tags that are missing, for each domain whose tables are maintained; what came of it is told with its silver."""

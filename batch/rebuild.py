@@ -73,7 +73,7 @@ class Rebuild:
         self, settings: Settings, domain: Domain, spark: SparkSession, is_silver: bool, days: Days = None, tables: Collection[str] = ()
     ) -> None:
         self._settings, self._domain, self._spark, self._is_silver, self._days = settings, domain, spark, is_silver, days
-        self._branch = f"{REBUILD_BRANCH}_{domain.name}"
+        self._branch = _branch_of(domain)
         self._gold = [gold for gold in domain.gold if not tables or gold.table.name in tables]
         if len(self._gold) < len(domain.gold):
             self._check_same_edition()
@@ -172,9 +172,7 @@ class Rebuild:
 
     def _drop_branches(self) -> None:
         """Also those that one left behind which was killed."""
-        for table in (self._domain.silver, REJECTS, *(gold.table for gold in self._domain.gold)):
-            if branch_head(self._spark, table.name, self._branch) is not None:
-                self._spark.sql(f"ALTER TABLE {table.name} DROP BRANCH {self._branch}")
+        _drop_branches(self._spark, self._domain)
 
     @property
     def _branched(self) -> list[Table]:
@@ -253,6 +251,29 @@ class Rebuild:
             self._spark.table(table.name).where(F.col("domain") == self._domain.name) for table in (self._beside.rejects, REJECTS)
         )
         replace_rows(wanted, REJECTS, present)
+
+
+def rebuild_lease(domain: Domain) -> str:
+    """Name the lease that a rebuild of a domain has, so that there is one at a time."""
+    return f"rebuild {domain.name}"
+
+
+def end_what_was_killed(settings: Settings, domain: Domain, spark: SparkSession) -> None:
+    """Publish what a killed rebuild was about to publish, and remove its branches; for whoever has `rebuild_lease`."""
+    with turn(settings, domain.name):
+        look_before_writing(spark, replace(domain, edition={}))
+        _drop_branches(spark, domain)
+
+
+def _branch_of(domain: Domain) -> str:
+    return f"{REBUILD_BRANCH}_{domain.name}"
+
+
+def _drop_branches(spark: SparkSession, domain: Domain) -> None:
+    branch = _branch_of(domain)
+    for table in (domain.silver, REJECTS, *(gold.table for gold in domain.gold)):
+        if branch_head(spark, table.name, branch) is not None:
+            spark.sql(f"ALTER TABLE {table.name} DROP BRANCH {branch}")
 
 
 def _on_branch(domain: Domain, branch: str, is_silver: bool, golds: Sequence[Gold]) -> Domain:

@@ -7,6 +7,7 @@ from datetime import UTC, date, datetime, timedelta
 import typer
 
 from batch.backfill import Backfill, Plan, latest_days, plan
+from batch.give_way import give_way
 from batch.ledger import GOLD, Chunk, Ledger
 from batch.periods import PERIODS, Period
 from lakehouse import failpoints
@@ -51,6 +52,7 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
         NothingToResume, LeaseHeld, and what else keeps it from beginning.
     """
     configure_logs(settings.log_format, settings.log_level)
+    give_way()
     _check(wanted)
     domain = build_domain(wanted.domain, settings)
     with Stop() as stop, HISTORIES[wanted.domain](settings, stop) as history:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from batch.give_way import give_way
 from batch.maintain import Round, chosen_tables
 from batch.maintained import Result, keep, known_of, renewed
 from lakehouse.lease import held_lease
@@ -36,6 +37,7 @@ def run_maintain(settings: Settings, wanted: Wanted) -> bool:
         LeaseHeld: maintenance runs already.
     """
     configure_logs(settings.log_format, settings.log_level)
+    give_way()
     domains = [build_domain(name, settings) for name in BUILDERS]
     with Stop() as stop, held_lease(settings, "maintain", lambda _: stop.set()):
         spark = open_spark(settings, "weir maintain")

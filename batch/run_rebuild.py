@@ -9,8 +9,9 @@ import typer
 from pyspark.sql import SparkSession
 
 from batch.compare import Comparison
+from batch.give_way import give_way
 from batch.in_place import rebuild_dimensions, rebuild_in_place
-from batch.rebuild import NotPublished, Rebuild
+from batch.rebuild import NotPublished, Rebuild, rebuild_lease
 from batch.report import comparison_json, print_rebuilt
 from lakehouse import failpoints
 from lakehouse.catalog import NAME
@@ -58,6 +59,7 @@ def run_rebuild(settings: Settings, wanted: Wanted) -> None:
         LeaseHeld: the domain is being rebuilt already.
     """
     configure_logs(settings.log_format, settings.log_level)
+    give_way()
     domain = build_domain(wanted.domain, settings)
     # Dimensions have no days, and are not made of silver.
     chosen = choose(domain, wanted.tables or (FACTS if wanted.days or wanted.layer == "silver" else ALL))
@@ -66,7 +68,7 @@ def run_rebuild(settings: Settings, wanted: Wanted) -> None:
     try:
         failpoints.arm(settings.failpoint, [jvm_pid(spark)])
         compared: list[Comparison] = []
-        with held_lease(settings, f"rebuild {domain.name}", lambda _: None) as check:
+        with held_lease(settings, rebuild_lease(domain), lambda _: None) as check:
             # New columns; an edition of its own is what gold may get here.
             ensure_tables(spark, replace(domain, edition={}))
             if wanted.in_place:

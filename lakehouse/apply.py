@@ -207,17 +207,25 @@ class _Reach:
         return cls(touching, written, computed, silver)
 
 
-def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, properties: Mapping[str, str]) -> None:
-    """Recompute what a touched span of silver reaches in every gold table, whole, and MERGE it. Safe to repeat.
+def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, properties: Mapping[str, str], memory: Memory | None = None) -> None:
+    """Recompute what a touched span of silver reaches in every gold table, whole, and bring the tables to it. Safe to repeat.
 
     Args:
         spark: the session.
         domain: whose gold.
         touched: the spans of silver that have changed.
         properties: go into the snapshot of every commit.
+        memory: for who calls again and again; what fits there is written from there, the rest by MERGE.
     """
 
     def refresh() -> None:
+        if memory is not None:
+            try:
+                with session_conf(spark, conf_for_few(memory.calls)), memory.store(spark, domain, properties) as held:
+                    _refresh(held, _Reach.of(held, touched), Phases())
+                return
+            except NotFromMemory as reason:
+                log.debug("merged", why=str(reason))
         store = MergeStore(spark, domain)
         _refresh(store, _Reach.of(store, touched), Phases())
 

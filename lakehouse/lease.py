@@ -232,6 +232,11 @@ def held_lease(settings: Settings, name: str, lost: Callable[[BaseException], No
             lease.release()
 
 
+def has_leases(settings: Settings) -> bool:
+    """Whether the catalog's database has leases, so that who gets one knows that nobody has it."""
+    return _lease(settings, "") is not None
+
+
 def _keep(lease: Lease, ending: threading.Event, lost: Callable[[BaseException], None]) -> None:
     while not ending.wait(RENEW_SECONDS):
         with _told_only("lease not renewed; tried again"):

@@ -1,11 +1,10 @@
 """When are the tables maintained? Every `maintain_hours` beside the stream, by a process of its own that ends when it is done.
 
-It runs with a low priority and a small heap. What it may lack is done by the next one; what it logs stands in `logs/maintain.log`.
+It runs with a small heap, and gives way to the stream as every batch program does. What it may lack is done by the next one; what it logs
+stands in `logs/maintain.log`.
 """
 
-import contextlib
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -19,7 +18,6 @@ from lakehouse.files import replace_file
 from lakehouse.settings import Settings
 
 PART: PartName = "maintain"
-NICENESS = 10
 # After a start of the stack the stream comes first, however late a round is.
 LEAST_SECONDS = 300.0
 SMALL = {"WEIR_SPARK_DRIVER_MEMORY": "1g", "WEIR_SPARK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1"}
@@ -65,8 +63,6 @@ class Rounds:
         own = {name: value for name, value in SMALL.items() if name not in self._environment}
         written = log_file(self._settings, PART)
         self._process = launch(("-m", "weir", PART), written, {**self._environment, **own})
-        with contextlib.suppress(OSError):  # it has ended already
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
         key = ProcessKey.of(self._process.pid)
         write_state(run_folder(self._settings), PartState(PART, "up", key.pid, key.created, log=str(written)))
         log.info("started", part=PART, pid=key.pid)

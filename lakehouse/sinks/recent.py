@@ -89,11 +89,13 @@ class RecentRows:
         entity: the column by which spans are kept.
         starts: the column with a row's first time.
         ends: the column with its last.
+        looks_ahead: whether to read a little further than asked for.
     """
 
-    def __init__(self, table: Table, entity: str, starts: str, ends: str = "") -> None:
+    def __init__(self, table: Table, entity: str, starts: str, ends: str = "", looks_ahead: bool = True) -> None:
         self.table = table
         self._entity, self._starts, self._ends = entity, starts, ends or starts
+        self._looks_ahead = looks_ahead
         self._writer: DeltaWriter | None = None
         self._snapshot: int | None = None
         self._rows: pa.Table | None = None
@@ -143,8 +145,10 @@ class RecentRows:
             if self._waits:
                 raise NotFromMemory(f"{self.table.name} would be read beside a commit")
             try:
-                self._fetch(spark, _with_margin(missing))
+                self._fetch(spark, _with_margin(missing) if self._looks_ahead else missing)
             except NotFromMemory:
+                if not self._looks_ahead:
+                    raise
                 self._fetch(spark, missing)
         return self._rows
 

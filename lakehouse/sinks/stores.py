@@ -132,14 +132,19 @@ class MergeStore(Store[DataFrame]):
 
 
 class Memory:
-    """What a stream remembers of its domain's tables from one micro-batch to the next; one micro-batch at a time uses it."""
+    """What a stream remembers of its domain's tables from one micro-batch to the next; one micro-batch at a time uses it.
 
-    def __init__(self, domain: Domain) -> None:
+    Args:
+        domain: whose tables.
+        looks_ahead: whether the next calls will reach a little further than the last: more is read at once then.
+    """
+
+    def __init__(self, domain: Domain, looks_ahead: bool = True) -> None:
         # Commits one after the other, while the next table is computed: most of a commit is waiting for files and the catalog.
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weir-commit")
         self._calls = 0
         tables = [(gold.table, gold.starts, gold.ends) for gold in domain.gold] + [(domain.silver, domain.event_time, "")]
-        self.tables = {table.name: RecentRows(table, domain.entity, starts, ends) for table, starts, ends in tables}
+        self.tables = {table.name: RecentRows(table, domain.entity, starts, ends, looks_ahead) for table, starts, ends in tables}
 
     @property
     def calls(self) -> int:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, date, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pyspark.sql import SparkSession
@@ -9,6 +10,8 @@ from pyspark.sql import SparkSession
 from batch.ledger import Ledger, NothingToResume
 from batch.lineage import CannotExplain, explain, offsets, sources_of
 from batch.prove import prove
+from lakehouse.apply import to_silver
+from lakehouse.parse import retyped
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from producers.history import SourceSpent
@@ -121,6 +124,16 @@ def test_a_proof_finds_what_is_wrong_and_where_it_comes_from(session: SparkSessi
     assert prove(home, domain, session, (date(2024, 3, 5), date(2024, 3, 9))).is_equal
     kept = session.table("lh.ops.proofs").groupBy("proof_id").count().collect()
     assert [row["count"] for row in kept] == [6] * 4
+
+
+def test_a_message_is_parsed_once_whatever_the_rules_ask_of_it(session: SparkSession, home: Settings) -> None:
+    fill(session, home, MadeHistory(PLACES))
+    domain = build_domain("air_quality", home)
+    silver = to_silver(retyped(session.table(BRONZE), domain.contract), domain)
+    plan_of: Any = silver._jdf
+    optimized = plan_of.queryExecution().optimizedPlan().toString()
+    assert optimized.count("from_json(StructField(location_key") == 1
+    assert silver.count() == rows(session, domain.silver.name)
 
 
 def test_a_row_is_followed_down_to_its_messages(session: SparkSession, home: Settings) -> None:

@@ -17,13 +17,14 @@ from batch.ledger import Ledger
 from batch.maintain import NoSuchTable, Round, all_tables, chosen_tables
 from batch.maintained import MAINTENANCE, Result, keep, known_of, renewed
 from batch.prove import prove
-from batch.rebuild import Rebuild
+from batch.rebuild import Rebuild, rebuild_lease
 from batch.table_state import TableState
 from batch.tags import tag_name
 from batch.whole import NotWhole
 from lakehouse.catalog import open_catalog
 from lakehouse.domains.air_quality.contract import HOURLY, TOPIC
 from lakehouse.domains.air_quality.tables import BRONZE, SILVER
+from lakehouse.lease import held_lease
 from lakehouse.parse import to_bronze
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
@@ -235,6 +236,27 @@ def test_an_unfinished_backfill_finds_its_chunks(stand: Stand) -> None:
     found = stand.maintain(TABLES[0], now=datetime.now(UTC) + timedelta(days=30))
     assert found["bronze.open_meteo_hourly"].after.small_files == 0, "its rows have no day of arrival, and are joined now"
     stand.pipe.assert_gold_is_right()
+
+
+def test_a_rebuild_keeps_snapshots_while_it_lives_and_no_longer(stand: Stand) -> None:
+    for hours in (range(0, 4), range(4, 8)):
+        stand.arrive(hours)
+        stand.refine()
+    silver, bronze = TABLES[1], TABLES[0]
+    with held_lease(stand.settings, rebuild_lease(stand.pipe.domain), lambda _: None):
+        Rebuild(stand.settings, stand.pipe.domain, stand.session, is_silver=True).__enter__()
+        found = stand.maintain()
+        assert "a rebuild works on a branch of it" in found[silver].held and "a rebuild of" in found[bronze].held
+        assert found[silver].after.snapshots >= found[silver].before.snapshots
+    # Killed: its lease is nobody's, its branches stay.
+    then = stand.rows()
+    tried = stand.maintain(dry_run=True)
+    assert tried[silver].held, "a dry run removes nothing"
+    found = stand.maintain()
+    assert any("rebuild that was killed" in one for one in found[silver].done)
+    assert not any("rebuild" in found[name].held for name in TABLES)
+    assert found[silver].after.snapshots == 1 and stand.state(SILVER.name).branches == frozenset()
+    assert stand.rows() == then
 
 
 def test_daily_tags_agree_and_stay_and_named_ones_too(stand: Stand) -> None:
