@@ -1,7 +1,8 @@
 """Where does the time of a backfill go? `python -m bench.timed_backfill backfill …` is `weir backfill …` with its parts timed.
 
 What is timed is a function of the product each, called some times a chunk, so that timing costs nothing; a part that another one calls
-is taken off that one. Two parts may run beside each other. Prints them as a line of JSON at the end.
+is taken off that one. A chunk lands beside the one that goes into silver, so the parts add up to more than the whole; `other` is what the
+main thread did, or waited for, beside its own. Prints them as a line of JSON at the end.
 """
 
 import json
@@ -19,6 +20,7 @@ from batch.ledger import Ledger
 from producers.sources.open_meteo import OpenMeteo
 
 SECONDS: defaultdict[str, float] = defaultdict(float)
+_of_main: list[float] = []
 _running = threading.local()
 
 
@@ -33,6 +35,8 @@ def part(name: str) -> Iterator[None]:
     finally:
         whole = clock() - began
         SECONDS[name] += whole - inner[0]
+        if threading.current_thread() is threading.main_thread():
+            _of_main.append(whole - inner[0])
         _running.inner = outer
         if outer is not None:
             outer[0] += whole
@@ -71,7 +75,7 @@ def main() -> None:
     try:
         runpy.run_module("weir", run_name="__main__")
     finally:
-        SECONDS["other"] = clock() - began - sum(SECONDS.values())
+        SECONDS["other"] = clock() - began - sum(_of_main)
         print(json.dumps({"parts": {name: round(seconds, 3) for name, seconds in SECONDS.items()}}), flush=True)
 
 
