@@ -25,7 +25,7 @@ from lakehouse import failpoints
 from lakehouse.apply import Applied, apply, refresh_gold
 from lakehouse.domain import Domain
 from lakehouse.errors import ProducerError
-from lakehouse.few_rows import COMPILED, SMALL_ROWS, conf_for_many, session_conf
+from lakehouse.few_rows import COMPILED, SMALL_ROWS, session_conf
 from lakehouse.reader import Reader
 from lakehouse.settings import Settings
 from lakehouse.sinks.data_files import NotFromMemory
@@ -315,8 +315,7 @@ class Backfill:
         """Append those records that silver does not have with the same values; give them, or None where there is none."""
         if not values:
             return None
-        with session_conf(self._landing_spark, conf_for_many(len(values))):
-            rows = typed(self._landing_spark, values, self._domain.contract, chunk.source_run)
+        rows = typed(self._landing_spark, values, self._domain.contract, chunk.source_run)
         if not chunk.override:
             rows = self._new_or_changed(rows)
         if not rows.num_rows:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.contract import Contract
+from lakehouse.few_rows import conf_for_many, session_conf
 from lakehouse.parse import to_bronze
 from lakehouse.schema import Table, quote
 from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory
@@ -38,7 +39,8 @@ def typed(spark: SparkSession, values: list[bytes], contract: Contract, source_r
     messages = pa.table(
         {name: values if name == "value" else pa.nulls(len(values), MESSAGES.field(name).type) for name in MESSAGES.names}, MESSAGES
     )
-    rows = to_bronze(spark.createDataFrame(messages).coalesce(1), contract).toArrow()
+    with session_conf(spark, conf_for_many(len(values))):
+        rows = to_bronze(spark.createDataFrame(messages).coalesce(1), contract).toArrow()
     run = pa.array([source_run] * rows.num_rows, pa.string())
     return rows.set_column(rows.column_names.index("source_run"), "source_run", run).set_column(
         rows.column_names.index("source_row"), "source_row", pa.array(range(rows.num_rows), pa.int64())

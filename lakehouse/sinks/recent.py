@@ -6,6 +6,7 @@ A commit of another writer is seen by the snapshot's id, and everything is read 
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -144,12 +145,11 @@ class RecentRows:
         if missing or self._rows is None:
             if self._waits:
                 raise NotFromMemory(f"{self.table.name} would be read beside a commit")
-            try:
-                self._fetch(spark, _with_margin(missing) if self._looks_ahead else missing)
-            except NotFromMemory:
-                if not self._looks_ahead:
-                    raise
-                self._fetch(spark, missing)
+            if self._looks_ahead:
+                with suppress(NotFromMemory):
+                    self._fetch(spark, _with_margin(missing))
+                    return self._rows
+            self._fetch(spark, missing)
         return self._rows
 
     def replace(
