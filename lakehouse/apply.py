@@ -172,12 +172,14 @@ class _Reach:
     """How far a touched span of silver reaches, by gold table.
 
     Attributes:
+        touched: the span of silver.
         touching: rows of the table that touch the span and make it grow.
         written: the span that is recomputed and written.
         computed: the span that must be computed: `written`, and what the tables made of it read.
         silver: the span of silver that all is made of.
     """
 
+    touched: Spans
     touching: Mapping[str, Touching]
     written: Mapping[str, Spans]
     computed: Mapping[str, Spans]
@@ -204,7 +206,7 @@ class _Reach:
                 computed[gold.source.name] = computed[gold.source.name].joined(read)
             else:
                 silver = silver.joined(read)
-        return cls(touching, written, computed, silver)
+        return cls(touched, touching, written, computed, silver)
 
 
 def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, properties: Mapping[str, str], memory: Memory | None = None) -> None:
@@ -234,24 +236,39 @@ def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, properties
 
 
 def _refresh(store: Store[Rows], reach: _Reach, phases: Phases) -> None:
-    made: dict[str, Rows] = {}
+    """Bring gold to silver as far as it reaches, and farther where gold was behind silver (a backfill owes it) and a row goes on."""
     try:
-        for number, gold in enumerate(store.domain.gold):
-            name, source = gold.table.name, gold.source.name
-            with phases.timed(name.removeprefix("lh.")):
-                rows = made[source] if source in made else store.silver(gold.reads(reach.computed[name]))
-                # What lies outside the span was computed without its look-back: it is nobody's.
-                made[name] = store.make(gold, rows, reach.computed[name])
-                # Most micro-batches meet no episode: nothing to make and none to delete needs no commit.
-                if gold.grows is None or reach.touching[name] or not store.is_empty(made[name]):
-                    store.replace(gold, made[name], reach.written[name])
-            if number == 0:
-                store.then(lambda: failpoints.reach("gold.first_table"))
-        with phases.timed("commit"):
-            store.settle()
+        while leaving := _refresh_once(store, reach, phases):
+            with phases.timed("reach"):
+                # Twice its length more on either side each time: a run of months is not followed day by day.
+                wider = [(entity, start - 2 * (end - start), end + 2 * (end - start)) for entity, start, end in leaving]
+                reach = _Reach.of(store, reach.touched.joined(wider))
     finally:
         store.close()
     failpoints.reach("gold.merged")
+
+
+def _refresh_once(store: Store[Rows], reach: _Reach, phases: Phases) -> Touching:
+    """Bring gold to silver; give the rows that leave their table's span, whose table, and those after it, are then left as they were."""
+    made: dict[str, Rows] = {}
+    leaving: Touching = []
+    for number, gold in enumerate(store.domain.gold):
+        name, source = gold.table.name, gold.source.name
+        with phases.timed(name.removeprefix("lh.")):
+            rows = made[source] if source in made else store.silver(gold.reads(reach.computed[name]))
+            # What lies outside the span was computed without its look-back: it is nobody's.
+            made[name] = store.make(gold, rows, reach.computed[name])
+            extents = [] if gold.grows is None else store.extents(gold, made[name])
+            if leaving := reach.written[name].crossed_by(extents):
+                break
+            # Most micro-batches meet no episode: nothing to make and none to delete needs no commit.
+            if gold.grows is None or reach.touching[name] or extents:
+                store.replace(gold, made[name], reach.written[name])
+        if number == 0:
+            store.then(lambda: failpoints.reach("gold.first_table"))
+    with phases.timed("commit"):
+        store.settle()
+    return leaving
 
 
 def to_gold(domain: Domain, silver: DataFrame, keep: Callable[[str, DataFrame], DataFrame] = lambda _, rows: rows) -> dict[str, DataFrame]:

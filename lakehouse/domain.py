@@ -30,7 +30,9 @@ class Gold:
         reads: which span of the source the rows of a span are made of.
         to_rows: the transform; the batch pass calls it with all rows of the source.
         grows: where a row can be as long as its data (an episode): how far apart a row and the span may lie and still be one.
-            The span grows by such rows of the table, and rows of the span that are not made again are deleted.
+            The span grows by such rows of the table, and rows of the span that are not made again are deleted. `reach` holds what
+            is too short to be a row and may become part of one; a row that leaves the span all the same says that the table was
+            behind its source, and the span grows by it too. `reads` goes at least so far out of the span.
         vanishes: whether they are deleted though no row grows: after a change of what makes them, not of what they are made of.
     """
 

@@ -48,6 +48,11 @@ class Spans:
             held.setdefault(entity, []).append((start, end))
         return Spans(tuple(row for row in wanted.rows if not any(start <= row[1] and row[2] <= end for start, end in held.get(row[0], ()))))
 
+    def crossed_by(self, rows: Iterable[tuple[str, datetime, datetime]]) -> list[tuple[str, datetime, datetime]]:
+        """Give those of some times by entity that lie partly in a span of these, and in none whole."""
+        out = self.missing(Spans(tuple(rows))).rows
+        return [row for row in out if any(entity == row[0] and start <= row[2] and row[1] <= end for entity, start, end in self.rows)]
+
     @cached_property
     def entities(self) -> tuple[str, ...]:
         """The entities, sorted."""

@@ -188,6 +188,10 @@ class RecentRows:
         later(settle)
         return True
 
+    def settled(self) -> None:
+        """Take note that what `replace` handed out has been called: the table may be read again, unless another writer came between."""
+        self._waits = self._waits and self._snapshot is None
+
     def _fetch(self, spark: SparkSession, missing: Spans) -> None:
         columns = [*self.table.names, FILE, POSITION]
         found = fetch(only_in(spark.table(self.table.name), missing, self._entity, self._starts, self._ends).select(*columns))

@@ -58,8 +58,8 @@ class Store(ABC, Generic[Rows]):
         """Compute a gold table's rows in a span from rows of its source, once."""
 
     @abstractmethod
-    def is_empty(self, rows: Rows) -> bool:
-        """Tell whether there are none."""
+    def extents(self, gold: Gold, rows: Rows) -> Touching:
+        """Give entity, first and last time of each of a gold table's rows."""
 
     @abstractmethod
     def replace(self, gold: Gold, made: Rows, span: Spans) -> None:
@@ -101,8 +101,7 @@ class MergeStore(Store[DataFrame]):
 
     def touching(self, gold: Gold, near: Spans) -> Touching:
         """Collect them."""
-        rows = only_in(self.spark.table(gold.table.name), near, self.domain.entity, gold.starts, gold.ends)
-        return [(row[0], aware(row[1]), aware(row[2])) for row in rows.select(self.domain.entity, gold.starts, gold.ends).collect()]
+        return self.extents(gold, only_in(self.spark.table(gold.table.name), near, self.domain.entity, gold.starts, gold.ends))
 
     def silver(self, span: Spans) -> DataFrame:
         """Plan a scan of them."""
@@ -114,9 +113,9 @@ class MergeStore(Store[DataFrame]):
         self._held.append(made)
         return made
 
-    def is_empty(self, rows: DataFrame) -> bool:
-        """Compute the first."""
-        return rows.isEmpty()
+    def extents(self, gold: Gold, rows: DataFrame) -> Touching:
+        """Compute the rows, and collect them."""
+        return [(row[0], aware(row[1]), aware(row[2])) for row in rows.select(self.domain.entity, gold.starts, gold.ends).collect()]
 
     def replace(self, gold: Gold, made: DataFrame, span: Spans) -> None:
         """MERGE them."""
@@ -223,8 +222,7 @@ class MemoryStore(Store[pa.Table]):
 
     def touching(self, gold: Gold, near: Spans) -> Touching:
         """Look them up."""
-        rows = self._tables[gold.table.name].read(self.spark, near).select([self.domain.entity, gold.starts, gold.ends])
-        return [(entity, start, end) for entity, start, end in zip(*(column.to_pylist() for column in rows.columns), strict=True)]
+        return self.extents(gold, self._tables[gold.table.name].read(self.spark, near))
 
     def silver(self, span: Spans) -> pa.Table:
         """Look them up."""
@@ -235,9 +233,10 @@ class MemoryStore(Store[pa.Table]):
         made = fetch(gold.to_rows(self._frame(rows.select(list(gold.source.names)))))
         return self._within(gold, made, span)
 
-    def is_empty(self, rows: pa.Table) -> bool:
-        """Count them."""
-        return not rows.num_rows
+    def extents(self, gold: Gold, rows: pa.Table) -> Touching:
+        """Look at the rows."""
+        columns = rows.select([self.domain.entity, gold.starts, gold.ends]).columns
+        return [(entity, start, end) for entity, start, end in zip(*(column.to_pylist() for column in columns), strict=True)]
 
     def replace(self, gold: Gold, made: pa.Table, span: Spans) -> None:
         """Have those that differ written while the next table is computed: nobody reads them again in this call."""
@@ -257,6 +256,8 @@ class MemoryStore(Store[pa.Table]):
         """Wait for all; raises what one of them raised."""
         for one in self._waiting:
             one.result()
+        for rows in self._tables.values():
+            rows.settled()
 
     def close(self) -> None:
         """Let what runs end, and what has not begun be."""

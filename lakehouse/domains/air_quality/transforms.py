@@ -172,14 +172,15 @@ def to_city_days(hourly_facts: DataFrame) -> DataFrame:
     )
 
 
-def episode_reads(span: Spans, rules: GoldRules) -> Spans:
-    """The hourly facts that the episodes of a span are made of.
-
-    The span already holds every longer episode that touches it (see `Gold.grows`), so what reaches out of it is a run
-    shorter than an episode.
-    """
+def episode_reach(changed: Spans, rules: GoldRules) -> Spans:
+    """Changed hourly facts may make an episode of runs beside them, each an hour too short to be one."""
     edge = (rules.episode_hours - 1) * HOUR
-    return span.widened(before=edge, after=edge)
+    return changed.widened(before=edge, after=edge)
+
+
+def episode_reads(span: Spans) -> Spans:
+    """The hourly facts that the episodes of a span are made of: the hour beside it tells whether a run ends there."""
+    return span.widened(before=HOUR, after=HOUR)
 
 
 def to_episodes(hourly_facts: DataFrame, rules: GoldRules) -> DataFrame:

@@ -51,6 +51,15 @@ def test_joined_covers_both(some: list[Row], others: list[Row]) -> None:
     assert all(covers(both, row) for row in (*some, *others))
 
 
+@given(rows, rows)
+def test_crossed_by_gives_what_lies_partly_within_and_never_whole(some: list[Row], others: list[Row]) -> None:
+    spans = Spans.of(some)
+    found = spans.crossed_by(others)
+    for row in others:
+        overlaps = any(entity == row[0] and start <= row[2] and row[1] <= end for entity, start, end in spans.rows)
+        assert (row in found) == (overlaps and not covers(spans, row))
+
+
 @given(rows)
 def test_whole_days_begin_at_midnight_and_end_with_the_last_microsecond(rows: list[Row]) -> None:
     days = Spans.of(rows).whole_days()
