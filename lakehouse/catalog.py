@@ -66,13 +66,14 @@ def spark_catalog_conf(settings: Settings) -> dict[str, str]:
         f"{prefix}.cache-enabled": "false",
         f"{prefix}.warehouse": settings.warehouse_uri,
     }
-    scheme = urlsplit(settings.catalog_uri).scheme
+    scheme = _scheme(settings)
     if scheme == "sqlite":
         # WAL lets readers go on while one writes; the timeout queues writers instead of failing with "database is locked".
         uri = f"jdbc:{settings.catalog_uri.replace('sqlite:///', 'sqlite:')}?busy_timeout=30000&journal_mode=WAL"
         return conf | {f"{prefix}.type": "jdbc", f"{prefix}.uri": uri, f"{prefix}.jdbc.schema-version": "V1"}
     if scheme == "postgresql":
-        return conf | {f"{prefix}.type": "jdbc", f"{prefix}.uri": f"jdbc:{settings.catalog_uri}", f"{prefix}.jdbc.schema-version": "V1"}
+        named = {f"{prefix}.{name}": value for name, value in _by_jdbc(settings.catalog_uri).items()}
+        return conf | {f"{prefix}.type": "jdbc", f"{prefix}.jdbc.schema-version": "V1", **named}
     if scheme in ("http", "https"):
         return conf | {f"{prefix}.type": "rest", f"{prefix}.uri": settings.catalog_uri}
     if scheme == "glue":
@@ -84,13 +85,28 @@ def spark_catalog_conf(settings: Settings) -> dict[str, str]:
     raise UnsupportedCatalog(settings.catalog_uri, f"unknown kind {scheme!r}")
 
 
+def _scheme(settings: Settings) -> str:
+    """Give the catalog's kind; SQLAlchemy's URIs may name a driver after it, as in `postgresql+psycopg2`."""
+    return urlsplit(settings.catalog_uri).scheme.partition("+")[0]
+
+
+def _by_jdbc(uri: str) -> dict[str, str]:
+    """Give Iceberg's properties of a database: Java's driver takes no user within the URI, nor a password."""
+    from sqlalchemy import URL, make_url
+
+    url = make_url(uri)
+    bare = URL.create(f"jdbc:{url.get_backend_name()}", host=url.host, port=url.port, database=url.database, query=url.query)
+    who = {"jdbc.user": url.username, "jdbc.password": url.password}
+    return {"uri": str(bare), **{name: value for name, value in who.items() if value is not None}}
+
+
 def pyiceberg_properties(settings: Settings) -> dict[str, str]:
     """Give PyIceberg's configuration of the same catalog: what `pyiceberg.catalog.load_catalog` takes.
 
     Raises:
         UnsupportedCatalog: PyIceberg has no hadoop catalog; such tables are read through Spark.
     """
-    scheme = urlsplit(settings.catalog_uri).scheme
+    scheme = _scheme(settings)
     common = {"warehouse": settings.warehouse_uri}
     if scheme in ("sqlite", "postgresql"):
         return {"type": "sql", "uri": settings.catalog_uri, "init_catalog_tables": "false", **common}

@@ -101,12 +101,14 @@ class Lease:
 
     def __init__(self, url: str, name: str, ttl_seconds: float = TTL_SECONDS, holder: Holder | None = None) -> None:
         from sqlalchemy import create_engine, event
+        from sqlalchemy.pool import NullPool
 
         self.name, self._ttl, self._url = name, ttl_seconds, url
         self._holder = holder or Holder.me()
         self._token = uuid.uuid4().hex
         sqlite = url.startswith("sqlite")
-        self._engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {})
+        # No pool: who is refused leaves no connection behind, and a database that was started anew is met by a new one.
+        self._engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {}, poolclass=NullPool)
         self._now = _NOW[self._engine.dialect.name]
         if sqlite:
             Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
@@ -171,7 +173,6 @@ class Lease:
     def release(self) -> None:
         """Give the lease back."""
         self._run("DELETE FROM weir_leases WHERE name = :name AND token = :token")
-        self._engine.dispose()
 
     def _run(self, statement: str, **more: object) -> int:
         from sqlalchemy import text

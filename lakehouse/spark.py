@@ -95,9 +95,13 @@ def open_spark(settings: Settings, app_name: str, is_short: bool = False) -> Spa
         file.parent.mkdir(parents=True, exist_ok=True)  # SQLite makes no folder
     builder = SparkSession.builder.appName(app_name).master(settings.spark_master)
     conf = spark_conf(settings) | {"spark.local.dir": tempfile.gettempdir()}
+    secrets = {key: conf.pop(key) for key in [key for key in conf if key.endswith(".password")]}
     for key, value in conf.items():
         builder = builder.config(key, value)
-    return builder.getOrCreate()
+    session = builder.getOrCreate()
+    for key, value in secrets.items():
+        session.conf.set(key, value)  # what the builder has stands on the JVM's command line, for whoever lists processes
+    return session
 
 
 def session_beside(spark: SparkSession) -> SparkSession:

@@ -11,7 +11,7 @@ import hypothesis
 import pytest
 
 from lakehouse.settings import OLDER_NAMES
-from tests.services import Kafka
+from tests.services import Kafka, Postgres
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -42,6 +42,17 @@ def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
         yield Kafka(broker.bootstrap)
     finally:
         broker.stop()
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """Give a real PostgreSQL, on a free port; one for the whole test run."""
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
 
 
 @pytest.fixture(scope="session")

@@ -18,14 +18,15 @@ from tests.pipeline import Pipeline, session_of
 class Home:
     """A home, and `weir` in processes of their own on it."""
 
-    def __init__(self, spark: SparkSession, folder: Path, api: OpenMeteoServer, bootstrap: str = "") -> None:
+    def __init__(self, spark: SparkSession, folder: Path, api: OpenMeteoServer, bootstrap: str = "", catalog_uri: str = "") -> None:
         self.environment = {
             "WEIR_HOME": str(folder),
             "WEIR_OPEN_METEO_URL": api.url,
             "WEIR_BUDGET_PATH": str(folder.with_suffix(".budget")),
             **({"WEIR_KAFKA_BOOTSTRAP": bootstrap} if bootstrap else {}),
+            **({"WEIR_CATALOG_URI": catalog_uri} if catalog_uri else {}),
         }
-        self.settings = Settings(home=folder, kafka_bootstrap=bootstrap)
+        self.settings = Settings(home=folder, kafka_bootstrap=bootstrap, catalog_uri=catalog_uri)
         self.pipeline = Pipeline(self.settings, session_of(spark, self.settings), build_domain("air_quality", self.settings))
 
     def weir(self, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from lakehouse.registry import build_domain
 from tests.faults import LIMIT_SECONDS, Stand
 from tests.homes import Home
 from tests.rebuilds import KINDS, rebuild_beside_a_stream
+from tests.services import Postgres
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -46,8 +47,9 @@ def test_each_kind_beside_a_loaded_stream_and_then_another_edition(stand: Stand)
     stand.assert_right([*delivered, *more.delivered])
 
 
-def test_the_command_killed_while_it_publishes(spark: SparkSession, tmp_path: Path, api: OpenMeteoServer) -> None:
-    home = Home(spark, tmp_path / "home", api)
+def test_the_command_killed_while_it_publishes(spark: SparkSession, tmp_path: Path, api: OpenMeteoServer, postgres: Postgres) -> None:
+    """On a catalog in PostgreSQL: its lease, its turns and its commits; the other tests have SQLite's."""
+    home = Home(spark, tmp_path / "home", api, catalog_uri=postgres.database())
     assert home.weir("backfill", "air_quality", "--since", "2024-01-10", "--until", "2024-01-25").returncode == 0
     tried = home.weir("rebuild", "air_quality", "--layer", "silver", "--dry-run", "--json")
     assert tried.returncode == 0, tried.stderr

@@ -10,18 +10,23 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
 
 from lakehouse.catalog import UnreadableCatalog
 from lakehouse.errors import Retryable
 from lakehouse.lease import Holder, Lease, LeaseHeld, LeaseLost, held_lease
 from lakehouse.settings import Settings
+from tests.services import Postgres
 
 NAME = "stream air_quality"
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'home' / 'catalog.db'}"
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'home' / 'catalog.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()
 
 
 @pytest.fixture
@@ -70,7 +75,7 @@ def test_lease_of_another_machine_is_taken_over_after_its_time_alone(url: str, e
     Lease(url, NAME, ttl_seconds=3600, holder=elsewhere).acquire()
     with pytest.raises(LeaseHeld, match="process 1 on other"):
         Lease(url, NAME).acquire()
-    with create_engine(url).begin() as connection:
+    with create_engine(url, poolclass=NullPool).begin() as connection:
         connection.execute(text("UPDATE weir_leases SET expires_at = 1"))
     Lease(url, NAME).acquire()
 

@@ -121,6 +121,7 @@ def test_settings_cannot_be_changed_once_read(load: Load) -> None:
     [
         ("sqlite:////srv/catalog.db", "jdbc"),
         ("postgresql://db/lh", "jdbc"),
+        ("postgresql+psycopg2://db/lh", "jdbc"),
         ("https://catalog.example/v1", "rest"),
         ("glue:", "glue"),
         ("hdfs://name:8020/warehouse", "hadoop"),
@@ -128,6 +129,14 @@ def test_settings_cannot_be_changed_once_read(load: Load) -> None:
 )
 def test_uri_names_the_kind_of_catalog(uri: str, kind: str) -> None:
     assert spark_catalog_conf(Settings(catalog_uri=uri))["spark.sql.catalog.lh.type"] == kind
+
+
+def test_user_and_password_of_a_database_are_not_in_the_uri_that_java_gets() -> None:
+    conf = spark_catalog_conf(Settings(catalog_uri="postgresql+psycopg2://weir:s3%40cret@db:5433/lh?sslmode=require"))
+    ours = {name.removeprefix("spark.sql.catalog.lh."): value for name, value in conf.items()}
+    assert ours["uri"] == "jdbc:postgresql://db:5433/lh?sslmode=require"
+    assert (ours["jdbc.user"], ours["jdbc.password"]) == ("weir", "s3@cret")
+    assert not [name for name in spark_catalog_conf(Settings(catalog_uri="postgresql://db/lh")) if "jdbc." in name and "schema" not in name]
 
 
 @pytest.mark.parametrize(
