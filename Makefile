@@ -22,8 +22,10 @@ setup: ## install everything into .venv and .jars, checked against hashes (Java 
 demo: setup ## from recorded answers of Open-Meteo to gold in minutes, with a crash and a revision on the way
 	@.venv/bin/weir demo
 
-test: setup check ## everything: check, then the tests with Spark, and those with real Kafka
-	$(PYTEST) tests/spark tests/system --timeout=$(TIMEOUT) --durations=12
+test: setup ## everything: check beside the tests with Spark, then those with real Kafka
+	@echo "check and the tests with Spark run beside each other, some ten minutes; each says what it found when it ends"
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check spark
+	$(PYTEST) tests/system --timeout=$(TIMEOUT) --durations=12
 
 test-long: setup ## the fault tests that take minutes each: kills under load, Kafka, disks, bad data, the catalog; prints their figures
 	$(PYTEST) tests/long --timeout=$(LONG_TIMEOUT) --durations=0
@@ -38,7 +40,7 @@ unit: setup ## the unit tests: seconds
 	$(PYTEST) tests/unit --timeout=$(TIMEOUT)
 
 spark: setup ## the tests on local Spark and Iceberg: minutes
-	$(PYTEST) tests/spark --timeout=$(TIMEOUT)
+	$(PYTEST) tests/spark --timeout=$(TIMEOUT) --durations=12
 
 system: setup ## the tests with real Kafka, processes, kills and restarts
 	$(PYTEST) tests/system --timeout=$(TIMEOUT)

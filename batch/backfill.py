@@ -10,7 +10,6 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 
@@ -19,13 +18,14 @@ import pyarrow as pa
 import structlog
 from pyspark.sql import SparkSession
 
+from batch.give_way import ShortTurns
 from batch.ledger import Chunk, Ledger
 from batch.periods import Part, Period, cut
 from lakehouse import failpoints
 from lakehouse.apply import Applied, apply, refresh_gold
 from lakehouse.domain import Domain
 from lakehouse.errors import ProducerError
-from lakehouse.few_rows import COMPILED, SMALL_ROWS, session_conf
+from lakehouse.few_rows import COMPILED, session_conf
 from lakehouse.reader import Reader
 from lakehouse.settings import Settings
 from lakehouse.sinks.data_files import NotFromMemory
@@ -35,15 +35,10 @@ from lakehouse.sinks.stores import Memory
 from lakehouse.sinks.tables import batch_properties, ensure_tables, write_dimensions
 from lakehouse.spans import Spans
 from lakehouse.spark import session_beside
-from lakehouse.turns import turn
 from producers.history import Asked, History, Lacking, SourceSpent
 
 # What silver is compared with, chunk by chunk, is kept in memory.
 MOST_ROWS_OF_A_CHUNK = MOST_ROWS
-# Silver and gold are made of so many rows at a time at most. Where a turn had to be waited for, it is of so few rows that they are written
-# from memory: whoever held it up (a live stream) waits as long as it takes. Each turn that was free is followed by one of twice the rows.
-TURN_ROWS, TURN_ROWS_IN_COMPANY = 200_000, SMALL_ROWS
-COMPANY_SECONDS = 0.05
 # Gold is made from memory, with what it looks back to.
 GOLD_ROWS = MOST_ROWS // 2
 # A note in the ledger is a commit, which costs half of what a small chunk does: chunks that stand in bronze wait for each other so long.
@@ -148,7 +143,7 @@ class Backfill:
         self._is_stopping, self._give_up = is_stopping, give_up
         self._memory = Memory(domain)
         self._silver = RecentRows(domain.silver, domain.entity, domain.event_time)
-        self._turn_rows = TURN_ROWS_IN_COMPANY
+        self._turns = ShortTurns(settings, domain.name)
         self._unnoted: list[Chunk] = []
         self._noted_at = time.monotonic()
 
@@ -276,21 +271,12 @@ class Backfill:
         met: list[Applied] = []
         at = 0
         while at < rows.num_rows:
-            with self._turn():
-                part = rows.slice(at, self._turn_rows)
+            with self._turns.next() as most:
+                part = rows.slice(at, most)
                 frame = self._spark.createDataFrame(part)
                 met.append(apply(frame, self._domain, properties, memory=self._memory, with_gold=False))
             at += part.num_rows
         return met
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """Have a turn, and see whether others want theirs."""
-        with turn(self._settings, self._domain.name) as waited:
-            if waited >= COMPANY_SECONDS:
-                self._turn_rows = TURN_ROWS_IN_COMPANY
-            yield
-        self._turn_rows = min(TURN_ROWS, 2 * self._turn_rows)
 
     def _fetch(self, chunk: Chunk) -> tuple[list[bytes], dict[str, str]]:
         """Fetch a chunk's records as their bytes; an entity comes whole, or is lacking."""
@@ -358,9 +344,9 @@ class Backfill:
         memory = Memory(self._domain, looks_ahead=False)
         at = 0
         while at < len(spans):
-            with self._turn():
+            with self._turns.next() as most:
                 part, rows = [], 0
-                while at < len(spans) and rows < min(self._turn_rows, GOLD_ROWS):
+                while at < len(spans) and rows < min(most, GOLD_ROWS):
                     entity, since, until = spans[at]
                     part.append((entity, _midnight(since), _midnight(until) + timedelta(days=1, microseconds=-1)))
                     rows += self._history.rows_of_a_day * ((until - since).days + 1)

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -119,7 +120,10 @@ def _apply(
         said = _said(properties, met)
         # Read and judged once: what follows starts from these rows.
         with session_conf(spark, for_few | as_properties(said)):
-            _write_few(spark.createDataFrame(few).coalesce(1), met, domain, memory, said, phases, with_gold)
+            rows_judged = spark.createDataFrame(few).coalesce(1)
+            _from_memory_or_by_merge(
+                spark, domain, memory, said, lambda store: _write(rows_judged, met, store, phases, with_gold), one_task=True
+            )
         return met
     with session_conf(spark, conf_for_many(rows.limit(COMPILED_FROM_ROWS).count())):
         judged.persist()
@@ -134,19 +138,24 @@ def _apply(
             judged.unpersist()
 
 
-def _write_few(
-    judged: DataFrame, met: Applied, domain: Domain, memory: Memory | None, said: Mapping[str, str], phases: Phases, with_gold: bool
+def _from_memory_or_by_merge(
+    spark: SparkSession,
+    domain: Domain,
+    memory: Memory | None,
+    said: Mapping[str, str],
+    work: Callable[[Store[Any]], None],
+    conf: Mapping[str, str] = MappingProxyType({}),
+    one_task: bool = False,
 ) -> None:
-    """Write from memory where there is one and the tables allow it; by MERGE otherwise."""
-    spark = judged.sparkSession
+    """Write from memory where there is one and the tables allow it, by settings for that alone; by MERGE otherwise."""
     if memory is not None:
         try:
-            with memory.store(spark, domain, said) as store:
-                _write(judged, met, store, phases, with_gold)
+            with session_conf(spark, conf), memory.store(spark, domain, said) as store:
+                work(store)
             return
         except NotFromMemory as reason:
             log.debug("merged", why=str(reason))
-    _write(judged, met, MergeStore(spark, domain, one_task=True), phases, with_gold)
+    work(MergeStore(spark, domain, one_task))
 
 
 def _write(judged: DataFrame, met: Applied, store: Store[Rows], phases: Phases, with_gold: bool) -> None:
@@ -220,19 +229,12 @@ def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, properties
         memory: for who calls again and again; what fits there is written from there, the rest by MERGE.
     """
 
-    def refresh() -> None:
-        if memory is not None:
-            try:
-                with session_conf(spark, conf_for_few(memory.calls)), memory.store(spark, domain, properties) as held:
-                    _refresh(held, _Reach.of(held, touched), Phases())
-                return
-            except NotFromMemory as reason:
-                log.debug("merged", why=str(reason))
-        store = MergeStore(spark, domain)
+    def work(store: Store[Any]) -> None:
         _refresh(store, _Reach.of(store, touched), Phases())
 
     with session_conf(spark, as_properties(properties)):
-        until_accepted(refresh)
+        for_few = {} if memory is None else conf_for_few(memory.calls)
+        until_accepted(lambda: _from_memory_or_by_merge(spark, domain, memory, properties, work, for_few))
 
 
 def _refresh(store: Store[Rows], reach: _Reach, phases: Phases) -> None:
