@@ -25,7 +25,7 @@ demo: setup ## from recorded answers of Open-Meteo to gold in minutes, with a cr
 test: setup ## everything: check beside the tests with Spark, then those with real Kafka
 	@echo "check and the tests with Spark run beside each other, some ten minutes; each says what it found when it ends"
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check spark
-	$(PYTEST) tests/system --timeout=$(TIMEOUT) --durations=12
+	@$(MAKE) --no-print-directory system
 
 test-long: setup ## the fault tests that take minutes each: kills under load, Kafka, disks, bad data, the catalog; prints their figures
 	$(PYTEST) tests/long --timeout=$(LONG_TIMEOUT) --durations=0
@@ -43,7 +43,7 @@ spark: setup ## the tests on local Spark and Iceberg: minutes
 	$(PYTEST) tests/spark --timeout=$(TIMEOUT) --durations=12
 
 system: setup ## the tests with real Kafka, processes, kills and restarts
-	$(PYTEST) tests/system --timeout=$(TIMEOUT)
+	$(PYTEST) tests/system --timeout=$(TIMEOUT) --durations=12
 
 bench: setup ## benchmarks; one of them with CASE=name, other than its runs with REPEATS=n
 	$(PYTHON_IN) -m bench $(if $(REPEATS),--repeats $(REPEATS)) $(CASE)

@@ -66,7 +66,7 @@ def spark_catalog_conf(settings: Settings) -> dict[str, str]:
         f"{prefix}.cache-enabled": "false",
         f"{prefix}.warehouse": settings.warehouse_uri,
     }
-    scheme = _scheme(settings)
+    scheme = catalog_kind(settings)
     if scheme == "sqlite":
         # WAL lets readers go on while one writes; the timeout queues writers instead of failing with "database is locked".
         uri = f"jdbc:{settings.catalog_uri.replace('sqlite:///', 'sqlite:')}?busy_timeout=30000&journal_mode=WAL"
@@ -85,9 +85,10 @@ def spark_catalog_conf(settings: Settings) -> dict[str, str]:
     raise UnsupportedCatalog(settings.catalog_uri, f"unknown kind {scheme!r}")
 
 
-def _scheme(settings: Settings) -> str:
-    """Give the catalog's kind; SQLAlchemy's URIs may name a driver after it, as in `postgresql+psycopg2`."""
-    return urlsplit(settings.catalog_uri).scheme.partition("+")[0]
+def catalog_kind(settings: Settings) -> str:
+    """Give the scheme of the catalog's URI, for PostgreSQL without the driver that SQLAlchemy's may name (`postgresql+psycopg2`)."""
+    scheme = urlsplit(settings.catalog_uri).scheme
+    return "postgresql" if scheme.startswith("postgresql+") else scheme
 
 
 def _by_jdbc(uri: str) -> dict[str, str]:
@@ -106,7 +107,7 @@ def pyiceberg_properties(settings: Settings) -> dict[str, str]:
     Raises:
         UnsupportedCatalog: PyIceberg has no hadoop catalog; such tables are read through Spark.
     """
-    scheme = _scheme(settings)
+    scheme = catalog_kind(settings)
     common = {"warehouse": settings.warehouse_uri}
     if scheme in ("sqlite", "postgresql"):
         return {"type": "sql", "uri": settings.catalog_uri, "init_catalog_tables": "false", **common}

@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import structlog
 
-from lakehouse.catalog import UnreadableCatalog
+from lakehouse.catalog import UnreadableCatalog, catalog_kind
 from lakehouse.errors import Fatal, LakehouseError, Retryable
 from lakehouse.settings import Settings
 
@@ -257,7 +257,7 @@ def _told_only(what: str) -> Iterator[None]:
 
 
 def _lease(settings: Settings, name: str) -> Lease | None:
-    if not settings.catalog_uri.startswith(("sqlite:", "postgresql:", "postgresql+")):
+    if catalog_kind(settings) not in ("sqlite", "postgresql"):
         return None
     try:
         return Lease(settings.catalog_uri, name)

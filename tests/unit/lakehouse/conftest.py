@@ -22,6 +22,7 @@ from pyiceberg.types import (
 )
 
 from lakehouse.settings import Settings
+from tests.services import Postgres
 
 CITY_DAILY = Schema(
     NestedField(1, "location_key", StringType(), doc="the place"),
@@ -69,6 +70,15 @@ class House:
     def append(self, name: str, rows: list[dict[str, Any]], said: Mapping[str, str]) -> None:
         table = self.catalog.load_table(name)
         table.append(pa.Table.from_pylist(rows, schema=table.schema().as_arrow()), snapshot_properties=dict(said))
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Give the URI of an empty database for a catalog, one of each kind."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'home' / 'catalog.db'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()
 
 
 @pytest.fixture

@@ -16,17 +16,8 @@ from lakehouse.catalog import UnreadableCatalog
 from lakehouse.errors import Retryable
 from lakehouse.lease import Holder, Lease, LeaseHeld, LeaseLost, held_lease
 from lakehouse.settings import Settings
-from tests.services import Postgres
 
 NAME = "stream air_quality"
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'home' / 'catalog.db'}"
-    server: Postgres = request.getfixturevalue("postgres")
-    return server.database()
 
 
 @pytest.fixture

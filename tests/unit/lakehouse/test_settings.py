@@ -141,7 +141,11 @@ def test_user_and_password_of_a_database_are_not_in_the_uri_that_java_gets() -> 
 
 @pytest.mark.parametrize(
     ("uri", "why"),
-    [("file:///srv/warehouse", "loses commits of concurrent writers"), ("mysql://db/lh", "unknown kind 'mysql'")],
+    [
+        ("file:///srv/warehouse", "loses commits of concurrent writers"),
+        ("mysql://db/lh", "unknown kind 'mysql'"),
+        ("sqlite+pysqlite:////srv/catalog.db", "unknown kind"),
+    ],
 )
 def test_catalog_that_is_unsafe_or_unknown_is_refused_with_the_choices(uri: str, why: str) -> None:
     with pytest.raises(UnsupportedCatalog, match=why) as caught:

@@ -8,11 +8,8 @@ import threading
 import time
 from pathlib import Path
 
-import pytest
-
 from lakehouse.settings import Settings
 from lakehouse.turns import turn
-from tests.services import Postgres
 
 
 def test_one_at_a_time_and_who_waits_is_next(tmp_path: Path) -> None:
@@ -64,14 +61,8 @@ def test_a_killed_program_holds_nobody_up(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
-def test_another_home_on_the_same_catalog_waits(request: pytest.FixtureRequest, tmp_path: Path, kind: str) -> None:
-    if kind == "sqlite":
-        catalog = f"sqlite:///{tmp_path / 'shared' / 'catalog.db'}"
-    else:
-        server: Postgres = request.getfixturevalue("postgres")
-        catalog = server.database()
-    one, two = (Settings(home=tmp_path / name, catalog_uri=catalog) for name in ("one", "two"))
+def test_another_home_on_the_same_catalog_waits(tmp_path: Path, url: str) -> None:
+    one, two = (Settings(home=tmp_path / name, catalog_uri=url) for name in ("one", "two"))
     done = threading.Event()
 
     def other() -> None:
