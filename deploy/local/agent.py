@@ -25,7 +25,6 @@ from urllib.parse import urlsplit
 
 import structlog
 
-from deploy.local.java import find_java
 from deploy.local.kafka_broker import EmbeddedKafka
 from deploy.local.parts import COMMANDS, DOMAIN, last_line, launch, rotate, stop_parts
 from deploy.local.processes import ProcessKey, free_ports, kill_group, port_is_free
@@ -44,6 +43,7 @@ from deploy.local.state import (
 )
 from deploy.local.status import QUERIES
 from lakehouse.errors import WeirError
+from lakehouse.java import find_java
 from lakehouse.logs import configure_logs
 from lakehouse.settings import Settings, load_settings
 

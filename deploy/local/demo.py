@@ -32,12 +32,12 @@ from deploy.local.demo_home import SETTINGS_FILE, choose_home, note_what_is_left
 from deploy.local.demo_report import Agreement, freshness_seconds, print_findings, print_revision, read_agreement
 from deploy.local.demo_tables import DemoFailed, DemoTables, read_revised
 from deploy.local.errors import PartFailed
-from deploy.local.java import find_java
 from deploy.local.kafka_broker import EmbeddedKafka
 from deploy.local.open_meteo_server import OpenMeteoServer
 from deploy.local.parts import COMMANDS, DOMAIN, PYTHON, last_line, launch
 from deploy.local.processes import ProcessKey, kill_group, stop_process, wait_gone
 from deploy.local.state import MULTIPROC, PartCondition, PartName, PartState, log_file, remove_state, run_folder, write_state
+from lakehouse.java import find_java
 from lakehouse.offsets import end_offsets
 from lakehouse.settings import OLDER_NAMES, Settings
 from monitoring.lag import TOPIC

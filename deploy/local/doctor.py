@@ -11,12 +11,12 @@ from urllib.parse import unquote, urlsplit
 
 from deploy.local.errors import DataFileDiffers, PortInUse, StaleProcessId
 from deploy.local.jars import jars_for
-from deploy.local.java import find_java
 from deploy.local.kafka_broker import answers, check_room
 from deploy.local.processes import port_is_free, port_owner
 from deploy.local.stack import check_kafka_folder
 from deploy.local.state import PARTS, PartName, read_state, run_folder, running_kafka, seen
 from lakehouse.errors import WeirError
+from lakehouse.java import find_java
 from lakehouse.settings import Settings
 
 

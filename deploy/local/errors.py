@@ -61,17 +61,6 @@ class DiskFull(DeployError, Fatal):
         self.folder, self.free_bytes = folder, free_bytes
 
 
-class WrongJava(DeployError, Fatal):
-    """No Java that Spark and Kafka run on was found."""
-
-    def __init__(self, found: str) -> None:
-        super().__init__(
-            f"Java 17 or 21 is needed, found {found}. "
-            f"Install one (Debian: apt-get install openjdk-17-jre-headless) and set JAVA_HOME to its folder."
-        )
-        self.found = found
-
-
 class MissingJars(DeployError, Fatal):
     """The jars of a class path are not in their folder."""
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Literal
 
 from deploy.local.errors import JarsUnavailable, MissingJars, WrongJarHash
-from deploy.local.java import find_java
 from lakehouse.errors import WeirError
+from lakehouse.java import find_java
 
 ClassPath = Literal["spark", "kafka"]
 

@@ -22,8 +22,8 @@ from pathlib import Path
 
 from deploy.local.errors import DiskFull, ForeignKafkaFolder, HalfFormattedKafka, PartFailed, PortInUse
 from deploy.local.jars import jars_for
-from deploy.local.java import find_java
 from deploy.local.processes import ProcessKey, free_ports, port_is_free, port_owner, stop_process
+from lakehouse.java import find_java
 
 NODE_ID = "1"
 # A segment's indexes are reserved at their full size in each partition; below this a new broker cannot begin.

@@ -16,7 +16,6 @@ from rich.table import Table as Grid
 from deploy.local.agent import environment_of_parts
 from deploy.local.errors import PartFailed, PortInUse, StaleProcessId, StartFailed
 from deploy.local.jars import jars_for
-from deploy.local.java import find_java
 from deploy.local.kafka_broker import check_room, check_storage
 from deploy.local.parts import PYTHON, launch, stop_parts
 from deploy.local.processes import ProcessKey, port_is_free, port_owner, stop_process, wait_gone
@@ -33,6 +32,7 @@ from deploy.local.state import (
     running_kafka,
     seen,
 )
+from lakehouse.java import find_java
 from lakehouse.settings import Settings
 
 KAFKA_SECONDS = 150.0

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.errors import WrongJava
-from deploy.local.java import find_java
+from lakehouse.java import WrongJava, find_java
 
 
 def java(folder: Path, version: str, modules: bool = True) -> Path:

@@ -9,13 +9,24 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.local.errors import WrongJava
+from lakehouse.errors import Fatal, LakehouseError
 
 # Spark 4.1 is tested on 17 and 21; Iceberg's and Kafka's jars run on both.
 GOOD_VERSIONS = (17, 21)
 INSTALLED = Path("/usr/lib/jvm")
 # Spark's launcher always asks for this module; trimmed Javas, such as one from a Python package, start without it and fail there.
 VECTORS = "jdk.incubator.vector"
+
+
+class WrongJava(LakehouseError, Fatal):
+    """No Java that Spark and Kafka run on was found."""
+
+    def __init__(self, found: str) -> None:
+        super().__init__(
+            f"Java 17 or 21 is needed, found {found}. "
+            f"Install one (Debian: apt-get install openjdk-17-jre-headless) and set JAVA_HOME to its folder."
+        )
+        self.found = found
 
 
 @dataclass(frozen=True, slots=True)
