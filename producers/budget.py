@@ -16,7 +16,6 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from lakehouse.errors import Fatal, ProducerError
+from lakehouse.proxies import is_loopback
 from lakehouse.settings import Settings
 from monitoring import metrics
 from producers.state_file import StateFile
@@ -81,7 +81,7 @@ def limits_of(url: str, given: Mapping[LimitSpan, int | None]) -> dict[LimitSpan
         url: of the API; one on the loopback has no limit unless it is given.
         given: by setting; 0 is none, None the free plan's.
     """
-    default: Mapping[LimitSpan, float] = dict.fromkeys(SPANS, math.inf) if _is_loopback(url) else FREE
+    default: Mapping[LimitSpan, float] = dict.fromkeys(SPANS, math.inf) if is_loopback(url) else FREE
     return {span: float(default[span] if (limit := given[span]) is None else limit or math.inf) for span in SPANS}
 
 
@@ -175,6 +175,23 @@ class Budget:
             state.execute("DELETE FROM waiting WHERE api = ? AND program = ?", (self._api, self._program))
         return None
 
+    def give_back(self, weight: float, taken: datetime) -> None:
+        """Return what was taken for a request that never came to the API.
+
+        Args:
+            weight: as it was taken.
+            taken: when; a limit that has begun anew since is left alone.
+
+        Raises:
+            StateFileError: the file cannot be read or written.
+        """
+        if self._is_unlimited:
+            return
+        with self._file.changing() as state:
+            for span in SPANS:
+                row = (weight, self._api, span, _seconds(_begin(span, taken)))
+                state.execute("UPDATE used SET weight = max(weight - ?, 0) WHERE api = ? AND span = ? AND begins = ?", row)
+
     def least_time(self, weight: float) -> timedelta:
         """Say how long so much takes at least, were nothing of the limits used."""
         if self._is_unlimited:
@@ -242,11 +259,3 @@ def _seconds(instant: datetime) -> float:
 
 def _instant(seconds: float) -> datetime:
     return _EPOCH + timedelta(seconds=seconds)
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -16,6 +16,7 @@ from lakehouse.errors import ProducerError, Retryable
 from lakehouse.locations import Location, locations_file, read_locations
 from lakehouse.settings import Settings
 from producers.budget import call_weight, open_budget
+from producers.intercepted import InterceptedError
 from producers.sources.open_meteo import Clock, Failure, LimitError, OpenMeteo, StoppedError, split_days, utc_now
 from producers.stopping import Stop
 
@@ -128,7 +129,7 @@ class OpenMeteoHistory(History):
             for one in self._api.poll(self._of(entities), since, until):
                 key = one.location.location_key
                 yield Lacking(key, one.error) if isinstance(one, Failure) else Records(key, list(one.readings()))
-        except (LimitError, StoppedError) as error:
+        except (LimitError, StoppedError, InterceptedError) as error:
             raise SourceSpent(str(error)) from error
 
     def _of(self, entities: Sequence[str]) -> list[Location]:

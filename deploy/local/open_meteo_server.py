@@ -23,7 +23,7 @@ import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -64,6 +64,7 @@ class Fault:
         keep_bytes: cuts the body after so many bytes while its announced length stays.
         change: changes the decoded right answer before it is sent.
         drop: closes the connection without an answer.
+        headers: name and value, beside and before the usual ones, such as another Content-Type or a Location.
     """
 
     status: int = 200
@@ -72,6 +73,7 @@ class Fault:
     keep_bytes: int | None = None
     change: Callable[[object], object] | None = None
     drop: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class OpenMeteoServer:
     Attributes:
         requests: the query of every request, in order of arrival, each value as it was sent.
         as_of: see the module; may be set while it runs.
+        now: its clock, which `Date` tells; may be set while it runs.
     """
 
     def __init__(
@@ -108,7 +111,7 @@ class OpenMeteoServer:
         self.requests: list[dict[str, str]] = []
         self.as_of = as_of
         self._filled = filled
-        self._now = now
+        self.now = now
         self._faults: deque[Fault] = deque()
         self._always: Fault | None = None
         self._lock = threading.Lock()
@@ -178,7 +181,7 @@ class OpenMeteoServer:
             if variable not in VARIABLES and variable not in OTHER_VARIABLES:
                 raise RefusedByApi(f"Cannot initialize WeatherVariable from invalid String value {variable} for key hourly")
         zone_name = _one(query, "timezone") or "GMT"
-        offset = _offset(zone_name, self._now())
+        offset = _offset(zone_name, self.now())
         first, last = self._days(query)
         start = datetime(first.year, first.month, first.day, tzinfo=UTC) - offset
         hours = [start + i * _HOUR for i in range(((last - first).days + 1) * 24)]
@@ -190,7 +193,7 @@ class OpenMeteoServer:
         return places if len(places) > 1 else places[0]
 
     def _days(self, query: dict[str, list[str]]) -> tuple[date, date]:
-        today = self._now().astimezone(UTC).date()
+        today = self.now().astimezone(UTC).date()
         given = {name: _one(query, name) for name in ("start_date", "end_date", "past_days", "forecast_days")}
         if given["start_date"] or given["end_date"]:
             if given["past_days"]:
@@ -271,7 +274,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         if fault.body is not None:
-            self._send(fault.status, fault.body, fault.keep_bytes)
+            self._send(fault.status, fault.body, fault.keep_bytes, fault.headers)
             return
         try:
             answer = self.api.answer(query)
@@ -279,7 +282,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(400, _error(str(refused)))
             return
         changed = fault.change(answer) if fault.change else answer
-        self._send(fault.status, json.dumps(changed, ensure_ascii=False).encode(), fault.keep_bytes)
+        self._send(fault.status, json.dumps(changed, ensure_ascii=False).encode(), fault.keep_bytes, fault.headers)
 
     def do_POST(self) -> None:
         parts = urlsplit(self.path)
@@ -296,11 +299,16 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:
         """Keep stderr for what goes wrong."""
 
-    def _send(self, status: int, body: bytes, keep_bytes: int | None = None) -> None:
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        """Say in `Date` what this server's clock says."""
+        return super().date_time_string(self.api.now().timestamp() if timestamp is None else timestamp)
+
+    def _send(self, status: int, body: bytes, keep_bytes: int | None = None, headers: Mapping[str, str] | None = None) -> None:
         # A client that gave up waiting is no error of the server.
         with suppress(BrokenPipeError, ConnectionResetError):
             self.send_response(status)
-            self.send_header("Content-Type", "application/json; charset=utf-8")
+            for name, value in {"Content-Type": "application/json; charset=utf-8", **(headers or {})}.items():
+                self.send_header(name, value)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body if keep_bytes is None else body[:keep_bytes])

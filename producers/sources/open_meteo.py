@@ -2,8 +2,8 @@
 
 The API limits calls by minute, hour and day and says so only in the text of a 429; there is no Retry-After. A limit is waited
 for until its boundary, and so is the budget that the programs of this machine share, before the API has to say no; an outage or a
-broken answer is asked again a few times, jittered; a refusal (400, 401) is final. What is still wrong then is an error, and a place
-whose hours did not arrive is not advanced.
+broken answer is asked again a few times, jittered; a refusal (400, 401) is final. What a proxy or a log-in page answered is neither of
+the API nor counted against its limits. What is still wrong then is an error, and a place whose hours did not arrive is not advanced.
 """
 
 import json
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -23,8 +24,11 @@ import structlog
 from lakehouse.domains.air_quality.contract import VARIABLES
 from lakehouse.errors import Fatal, ProducerError, Retryable
 from lakehouse.locations import Location
+from lakehouse.proxies import Proxy, proxies_argument, proxy_of
 from monitoring import metrics
+from producers import intercepted
 from producers.budget import Budget, LimitSpan, call_weight, limit_boundary
+from producers.intercepted import InterceptedError
 from producers.sources.open_meteo_answers import BrokenAnswerError, PlaceHours, check_hours, check_places, decode, elements_of
 
 SOURCE = "open-meteo"
@@ -43,6 +47,8 @@ ATTEMPTS = 5
 LIMIT_WAITS = 3
 CONNECT_SECONDS, READ_SECONDS, WHOLE_ANSWER_SECONDS = 5.0, 20.0, 120.0
 BACKOFF_FIRST_SECONDS, BACKOFF_MOST_SECONDS = 0.5, 20.0
+# The API's clock is right to the second; `retrieved_ts` and the limits' boundaries rely on ours.
+CLOCK_OFF = timedelta(minutes=5)
 
 log = structlog.get_logger()
 
@@ -57,6 +63,10 @@ class NoSuchPlaceError(RefusedError):
 
 class UnavailableError(ProducerError, Retryable):
     """The API did not answer: down, overloaded, too slow, or out of reach."""
+
+
+class NotReachedError(UnavailableError):
+    """The request ended at a proxy: the API did not see it."""
 
 
 class LimitError(ProducerError, Retryable):
@@ -99,6 +109,16 @@ class Days:
     def asked(self) -> int:
         """How many days are asked for."""
         return (self.asked_last - self.asked_first).days + 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came back; `is_cut` when the body ended before its time."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    is_cut: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +174,7 @@ class OpenMeteo:
         self._is_stopping, self._read_seconds = is_stopping, read_seconds
         self._budget = budget
         self._session = requests.Session()
+        self._is_clock_told = False
 
     def __enter__(self) -> "OpenMeteo":
         return self
@@ -178,7 +199,7 @@ class OpenMeteo:
             Per request and place either its hours or its failure; see `fetch_each`.
 
         Raises:
-            RefusedError, LimitError: these concern all places; nothing more can be had now.
+            RefusedError, LimitError, InterceptedError: these concern all places; nothing more can be had now.
         """
         failed: set[str] = set()
         for days in split_days(since, until, self._clock.now().date()):
@@ -193,7 +214,7 @@ class OpenMeteo:
         """Ask for several places together and, when that fails, one by one, so that one place does not cost the others theirs.
 
         Raises:
-            RefusedError, LimitError: as for `poll`.
+            RefusedError, LimitError, InterceptedError: as for `poll`.
         """
         try:
             together = self.fetch(places, days)
@@ -230,6 +251,7 @@ class OpenMeteo:
         Raises:
             RefusedError: the API refused; NoSuchPlaceError when it is for one of the places.
             LimitError: the limit of the day is used up, or another one still is after waiting for it.
+            InterceptedError: a proxy or a log-in page answered for the API. BadProxyError: no request can be made through the proxy.
             TooHeavyError, StateFileError: see `Budget.take`.
             UnavailableError, BrokenAnswerError: still so after the last attempt.
         """
@@ -267,14 +289,21 @@ class OpenMeteo:
     def _fetch_once(self, places: Sequence[Location], days: Days) -> list[PlaceHours]:
         keys = ", ".join(place.location_key for place in places)
         asked = f"{keys} from {days.asked_first} to {days.asked_last} at {self._host}"
-        self._wait_for_budget(call_weight(len(places), len(VARIABLES), days.asked), asked)
+        proxy, weight = proxy_of(self._url), call_weight(len(places), len(VARIABLES), days.asked)
+        self._wait_for_budget(weight, asked)
+        began = self._clock.now()
         try:
-            status, body = self._get(self._query(places, days), asked)
+            answer = self._get(self._query(places, days), asked, proxy)
             retrieved_ts = self._clock.now()
-            if status != 200:
-                raise _error_of(status, body, asked, retrieved_ts)
+            if what := intercepted.foreign_answer(answer.status, answer.headers, answer.body, proxy):
+                raise self._not_reached(answer.status, what, asked, proxy)
+            if answer.is_cut:
+                raise UnavailableError(f"Open-Meteo did not answer for {asked}: the answer was cut off. Run it again later.")
+            if answer.status != 200:
+                raise _error_of(answer.status, answer.body, asked, retrieved_ts)
+            self._compare_clocks(answer.headers, retrieved_ts)
             try:
-                elements = elements_of(_parse(body))
+                elements = elements_of(_parse(answer.body))
                 check_places(elements, places)
                 found = [decode(element, place, retrieved_ts, MODEL_DOMAIN) for element, place in zip(elements, places, strict=True)]
                 for one in found:
@@ -286,6 +315,8 @@ class OpenMeteo:
         except ProducerError as error:
             if isinstance(error, LimitError) and self._budget:
                 self._budget.fill(error.span, self._clock.now())
+            if isinstance(error, (InterceptedError, NotReachedError)) and self._budget:
+                self._budget.give_back(weight, began)
             metrics.PRODUCER_CALLS.labels(source=SOURCE, outcome=_outcome(error)).inc()
             raise
         metrics.PRODUCER_CALLS.labels(source=SOURCE, outcome="ok").inc()
@@ -317,22 +348,74 @@ class OpenMeteo:
         }
         return query | ({"apikey": self._api_key} if self._api_key else {})
 
-    def _get(self, query: Mapping[str, str], asked: str) -> tuple[int, bytes]:
+    def _get(self, query: Mapping[str, str], asked: str, proxy: Proxy | None) -> _Answer:
         # The time limit of requests is one between two pieces of the body: a source that drips would never end.
         deadline = time.monotonic() + WHOLE_ANSWER_SECONDS
+        body, answer = bytearray(), None
         try:
-            with self._session.get(self._url, params=query, timeout=(CONNECT_SECONDS, self._read_seconds), stream=True) as response:
-                body = bytearray()
-                for piece in response.iter_content(65_536):
+            with self._session.get(
+                self._url,
+                params=query,
+                timeout=(CONNECT_SECONDS, self._read_seconds),
+                stream=True,
+                proxies=proxies_argument(proxy),
+                allow_redirects=False,  # the API does not redirect; who does would send the key elsewhere
+            ) as answer:
+                for piece in answer.iter_content(65_536):
                     body += piece
                     if time.monotonic() > deadline:
                         raise UnavailableError(
                             f"Open-Meteo did not finish its answer for {asked} within {WHOLE_ANSWER_SECONDS:g} s. Run it again later."
                         )
-                return response.status_code, bytes(body)
-        except requests.RequestException as error:
+                return _Answer(answer.status_code, answer.headers, bytes(body), is_cut=False)
+        except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+            if answer is None:
+                raise self._no_answer(error, asked, proxy) from None
+            return _Answer(answer.status_code, answer.headers, bytes(body), is_cut=True)
+        except (requests.RequestException, ValueError) as error:  # ValueError: a name that cannot be looked up at all
             # Without its cause: requests writes the URL, and with it the API key, into its messages.
-            raise UnavailableError(f"Open-Meteo did not answer for {asked}: {_kind(error)}. Run it again later.") from None
+            raise self._no_answer(error, asked, proxy) from None
+
+    def _no_answer(self, error: Exception, asked: str, proxy: Proxy | None) -> ProducerError:
+        """Tell why there is no answer; a proxy that cannot be reached, or opens no tunnel, is named."""
+        if proxy and isinstance(error, requests.exceptions.ProxyError):
+            if status := intercepted.tunnel_status(str(error)):
+                return self._not_reached(status, f"status {status}, no connection to {self._host}", asked, proxy)
+            return NotReachedError(
+                f"The proxy {proxy} cannot be reached, asked for {asked}. Check {proxy.variable}, or add the host to no_proxy."
+            )
+        way = f" through the proxy {proxy}" if proxy else ""
+        if isinstance(error, requests.exceptions.SSLError):
+            step = "If a proxy opens TLS here, set REQUESTS_CA_BUNDLE to a file with its certificate"
+            return UnavailableError(f"Open-Meteo did not answer for {asked}{way}: its certificate is not trusted. {step}.")
+        return UnavailableError(f"Open-Meteo did not answer for {asked}{way}: {_kind(error)}. Run it again later.")
+
+    def _not_reached(self, status: int, what: str, asked: str, proxy: Proxy | None) -> ProducerError:
+        said = intercepted.sentence(what, asked, proxy)
+        return intercepted.intercepted(status, what, asked, self._url, proxy) or NotReachedError(
+            f"{said} {intercepted.next_step(status, self._url, proxy)}"
+        )
+
+    def _compare_clocks(self, headers: Mapping[str, str], now: datetime) -> None:
+        """Warn once when the API's clock and ours are far apart."""
+        there = answered_at(headers)
+        if there is not None and abs(now - there) > CLOCK_OFF and not self._is_clock_told:
+            self._is_clock_told = True
+            log.warning(
+                "this machine's clock differs from the API's: set it, or hours are taken for forecasts or for past ones wrongly",
+                source=SOURCE,
+                here=now.isoformat(timespec="seconds"),
+                there=there.isoformat(timespec="seconds"),
+            )
+
+
+def answered_at(headers: Mapping[str, str]) -> datetime | None:
+    """Read by the server's own clock when it answered; None where its `Date` is missing or no date."""
+    try:
+        there = parsedate_to_datetime(headers.get("date", ""))
+    except ValueError:
+        return None
+    return there if there.tzinfo else there.replace(tzinfo=UTC)
 
 
 def _error_of(status: int, body: bytes, asked: str, now: datetime) -> ProducerError:
@@ -373,7 +456,7 @@ def _parse(body: bytes) -> object:
         raise BrokenAnswerError(f"{len(body)} bytes that are not JSON ({error})") from error
 
 
-def _kind(error: requests.RequestException) -> str:
+def _kind(error: Exception) -> str:
     if isinstance(error, requests.Timeout):
         return "no answer in time"
     if isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
