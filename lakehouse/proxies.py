@@ -24,10 +24,10 @@ THIS_MACHINE = ("localhost", "127.0.0.1", "127.0.0.0/8", "::1")
 class BadProxyError(LakehouseError, Fatal):
     """A proxy is set that weir cannot use. Its password is not in the message."""
 
-    def __init__(self, variable: str, shown: str, reason: str, host: str) -> None:
+    def __init__(self, variable: str, shown: str, reason: str, host: str = "") -> None:
         super().__init__(
-            f"{variable}={shown} cannot be used for {host}: {reason}. "
-            f"Set {variable} to http://HOST:PORT, unset it, or add {host} to no_proxy."
+            f"The proxy {variable}={shown} cannot be used{f' for {host}' if host else ''}: {reason}. Set {variable} to http://HOST:PORT"
+            f"{f', unset it, or add {host} to no_proxy' if host else ' or unset it'}."
         )
         self.variable = variable
 
@@ -100,7 +100,7 @@ def proxy_for(scheme: str, environment: Mapping[str, str]) -> Proxy | None:
         BadProxyError: it cannot be used.
     """
     variable = _variable(scheme, environment)
-    return _parse(variable, environment[variable], f"{scheme}://") if variable else None
+    return _parse(variable, environment[variable], "") if variable else None
 
 
 def excepted_hosts(environment: Mapping[str, str]) -> list[str]:

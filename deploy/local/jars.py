@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from deploy.local.errors import JarsUnavailable, MissingJars, WrongJarHash
+from deploy.local.jar_proxies import java_arguments, maven_options, proxies_by_scheme
 from lakehouse.errors import WeirError
 from lakehouse.java import find_java
 
@@ -89,7 +90,7 @@ def fetch(folder: Path, environment: Mapping[str, str], jars: Iterable[Jar] | No
 
     Args:
         folder: holds one folder for each class path.
-        environment: where mvn and Java are looked up.
+        environment: where mvn, Java and the proxies are looked up.
         jars: other jars than the locked ones.
 
     Returns:
@@ -99,6 +100,7 @@ def fetch(folder: Path, environment: Mapping[str, str], jars: Iterable[Jar] | No
         JarsUnavailable: the resolver failed; what arrived is kept.
         WrongJarHash: a resolver gave another file than was locked.
         WrongJava: there is no Java to run a resolver with.
+        BadProxyError: the environment names a proxy that cannot be used.
     """
     wanted = [jar for jar in (locked_jars() if jars is None else jars) if _sha256(folder / jar.classpath / jar.file_name) != jar.sha256]
     folder.mkdir(parents=True, exist_ok=True)
@@ -126,6 +128,8 @@ def _fetch_group(jars: list[Jar], into: Path, work: Path, environment: Mapping[s
         missing = [jar for jar in missing if not (into / jar.file_name).exists() or _sha256(into / jar.file_name) != jar.sha256]
         if not missing:
             return
+    if proxy := proxies_by_scheme(environment).get("https"):
+        reason += f"; {proxy.variable}={proxy.scheme}://{proxy.host}:{proxy.port} is in force"
     raise JarsUnavailable(resolver, len(missing), reason)
 
 
@@ -155,14 +159,17 @@ def _maven(jars: list[Jar], environment: Mapping[str, str], folder: Path, *optio
         "<groupId>weir</groupId><artifactId>jars</artifactId><version>1</version><packaging>pom</packaging>\n"
         f"<dependencies>\n{dependencies}</dependencies></project>\n"
     )
-    return _run(["mvn", "-B", "-q", "-f", str(pom), COPY_GOAL, "-DincludeScope=runtime", *options], environment)
+    proxied = maven_options(folder.with_suffix(".maven.xml"), environment)
+    return _run(["mvn", "-B", "-q", *proxied, "-f", str(pom), COPY_GOAL, "-DincludeScope=runtime", *options], environment)
 
 
 def _by_ivy(jars: list[Jar], into: Path, environment: Mapping[str, str]) -> str | None:
     """Run pyspark's Ivy. Its cache is ours alone: a ~/.m2 or ~/.ivy2 that holds an artifact's POM without the jar trips it."""
     java = find_java(environment)
     spec = find_spec("pyspark")
-    if spec is None or spec.origin is None:
+    # Ivy alone: with the HTTP client that Spark brings beside it, it sends no password to a proxy.
+    ivy = [] if spec is None or spec.origin is None else sorted((Path(spec.origin).parent / "jars").glob("ivy-*.jar"))
+    if not ivy:
         return None
     settings = Path(environment.get("HOME", "/nonexistent")) / ".ivy2" / "ivysettings.xml"
     if not settings.exists():
@@ -179,7 +186,8 @@ def _by_ivy(jars: list[Jar], into: Path, environment: Mapping[str, str]) -> str 
     module.write_text(
         f'<ivy-module version="2.0"><info organisation="weir" module="jars"/>\n<dependencies>\n{dependencies}</dependencies></ivy-module>\n'
     )
-    command = [str(java.launcher), "-cp", str(Path(spec.origin).parent / "jars" / "*"), "org.apache.ivy.Main"]
+    proxied = java_arguments(into.with_suffix(".java.args"), environment)
+    command = [str(java.launcher), *proxied, "-cp", str(ivy[-1]), "org.apache.ivy.Main"]
     options = ["-settings", str(settings), "-cache", str(into.with_suffix(".cache")), "-ivy", str(module)]
     return _run([*command, *options, "-retrieve", f"{into}/[artifact]-[revision].[ext]"], environment)
 

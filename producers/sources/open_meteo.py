@@ -385,7 +385,7 @@ class OpenMeteo:
                 f"The proxy {proxy} cannot be reached, asked for {asked}. Check {proxy.variable}, or add the host to no_proxy."
             )
         way = f" through the proxy {proxy}" if proxy else ""
-        if isinstance(error, requests.exceptions.SSLError):
+        if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
             step = "If a proxy opens TLS here, set REQUESTS_CA_BUNDLE to a file with its certificate"
             return UnavailableError(f"Open-Meteo did not answer for {asked}{way}: its certificate is not trusted. {step}.")
         return UnavailableError(f"Open-Meteo did not answer for {asked}{way}: {_kind(error)}. Run it again later.")
@@ -461,6 +461,8 @@ def _kind(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
         return "the answer was cut off"
+    if isinstance(error, requests.exceptions.SSLError):
+        return "no TLS there"
     return "no connection" if isinstance(error, requests.ConnectionError) else type(error).__name__
 
 
