@@ -60,6 +60,7 @@ class Proof:
         snapshots: id of the snapshot of each table.
         edition: what gold was computed by.
         seconds: time by part: `read`, `independent`, `batch`, `compare`.
+        is_kept: whether `lh.ops.proofs` has it; it cannot where the tables are on a read-only mount.
     """
 
     domain: str
@@ -70,6 +71,7 @@ class Proof:
     snapshots: dict[str, int]
     edition: dict[str, str]
     seconds: dict[str, float]
+    is_kept: bool = True
 
     @property
     def is_equal(self) -> bool:

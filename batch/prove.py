@@ -13,7 +13,6 @@ from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -26,17 +25,19 @@ from batch.oracle.recompute import BRONZE_COLUMNS, recompute
 from batch.proofs import Proof, Way, keep
 from batch.whole import whole_from
 from lakehouse.apply import to_gold, to_silver
+from lakehouse.catalog import cannot_be_written
 from lakehouse.days import Days
 from lakehouse.domain import Domain
 from lakehouse.few_rows import conf_for_many, session_conf
 from lakehouse.parse import retyped
+from lakehouse.paths import local_path, location_of
 from lakehouse.phases import Phases
 from lakehouse.settings import Settings
 from lakehouse.sinks.tables import in_arrow
 
 
 def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = None) -> Proof:
-    """Prove a domain's gold, and keep the result in `lh.ops.proofs`.
+    """Prove a domain's gold, and keep the result in `lh.ops.proofs` unless the tables are on a read-only mount.
 
     Args:
         settings: name the catalog.
@@ -71,8 +72,10 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
                     rows, wanted = (_begun(one, gold.starts, provable) for one in (found[name], made))
                     compared.append((way, compare(gold.table, rows, wanted, days, between)))
         snapshots = {name: heads.snapshot_id(name) for name in (domain.bronze.name, *found)}
-        proof = Proof(domain.name, proved_ts, days, tuple(compared), dict(heads.applied), snapshots, dict(domain.edition), phases.seconds)
-    keep(spark, proof, domain.bronze.name, version("weir"))
+        held, edition, kept = dict(heads.applied), dict(domain.edition), not cannot_be_written(settings)
+        proof = Proof(domain.name, proved_ts, days, tuple(compared), held, snapshots, edition, phases.seconds, kept)
+    if proof.is_kept:
+        keep(spark, proof, domain.bronze.name, version("weir"))
     return proof
 
 
@@ -95,19 +98,20 @@ def _batch_pass(heads: Heads, spark: SparkSession, warehouse_uri: str) -> Mappin
 
         def keep(name: str, rows: DataFrame) -> DataFrame:
             rows.write.parquet(f"{folder}/{name}")
-            return spark.read.parquet(f"{folder}/{name}")
+            # Spark reads a path as a pattern: a folder called [2026] would not be found.
+            return spark.read.option("__globPaths__", "false").parquet(f"{folder}/{name}")
 
         # From the bytes, as the other way: a field that the contract has got since counts in old messages too.
         made = to_gold(domain, to_silver(retyped(spark.sql(bronze), domain.contract), domain), keep)
-        return {name: ds.dataset(f"{folder}/{name}", format="parquet").to_table() for name in made}
+        return {name: ds.dataset(_as_arrow(f"{folder}/{name}"), format="parquet").to_table() for name in made}
 
 
 @contextmanager
 def _scratch(spark: SparkSession, warehouse_uri: str) -> Iterator[str]:
     """Give a folder that every task of Spark can write to: on one machine a temporary one, else one in the warehouse."""
-    if urlsplit(warehouse_uri).scheme == "file":
+    if local_path(warehouse_uri) is not None:
         with tempfile.TemporaryDirectory(prefix="weir-prove-") as folder:
-            yield Path(folder).as_uri()
+            yield location_of(Path(folder))
         return
     uri = f"{warehouse_uri.rstrip('/')}/_prove-{uuid.uuid4()}"
     try:
@@ -116,6 +120,12 @@ def _scratch(spark: SparkSession, warehouse_uri: str) -> Iterator[str]:
         jvm: Any = spark._jvm
         path = jvm.org.apache.hadoop.fs.Path(uri)
         path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()).delete(path, True)
+
+
+def _as_arrow(location: str) -> str:
+    """Give a location as Arrow takes it: a local file by its path, since Arrow reads `file://` with escapes."""
+    path = local_path(location)
+    return location if path is None else str(path)
 
 
 def _bare(name: str) -> str:

@@ -46,7 +46,8 @@ def print_proofs(proofs: Sequence[Proof], sources: Mapping[int, Places], as_json
                 _print_differences(way, one, sources)
         took = ", ".join(f"{part} {seconds:.1f}" for part, seconds in proof.seconds.items())
         found = "is" if proof.is_equal else "is NOT"
-        print(f"gold {found} what the messages that arrived make it ({sum(proof.seconds.values()):.1f} s: {took}); kept in lh.ops.proofs")
+        kept = "kept in lh.ops.proofs" if proof.is_kept else "not kept: the tables are on a read-only mount"
+        print(f"gold {found} what the messages that arrived make it ({sum(proof.seconds.values()):.1f} s: {took}); {kept}")
         if not proof.is_equal:
             print(
                 "What a crash cut off is mended by the next start of the stream, and hours of a backfill are in gold once it has ended. "
@@ -136,6 +137,7 @@ def _proof_json(proof: Proof, sources: Mapping[int, Places]) -> dict[str, Any]:
         "since": None if proof.days is None else str(proof.days[0]),
         "until": None if proof.days is None else str(proof.days[1]),
         "is_equal": proof.is_equal,
+        "is_kept": proof.is_kept,
         "edition": proof.edition,
         "applied": json.loads(proof.applied_json()),
         "seconds": {part: round(seconds, 3) for part, seconds in proof.seconds.items()},

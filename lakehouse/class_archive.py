@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from lakehouse.machine import java_option
+
 PATTERN = "spark-*.jsa"
 # An operator's own of these means another archive, or none.
 _CHOSEN = ("-XX:SharedArchiveFile", "-XX:ArchiveClassesAtExit", "-Xshare")
@@ -72,7 +74,7 @@ def archive_options(jars: Sequence[Path], environment: Mapping[str, str], others
         return []
     # The JVM compares paths, sizes and times itself. With `auto` it goes on without an archive that does not fit, and says so in the
     # driver's log unless it is told not to. The quotes are for Spark, which splits the options at spaces.
-    return [f'"-XX:SharedArchiveFile={archive}"', "-Xshare:auto", "-Xlog:cds*=off"]
+    return [java_option(f"-XX:SharedArchiveFile={archive}"), "-Xshare:auto", "-Xlog:cds*=off"]
 
 
 def _facts(java: Path, spark: Path, jars: Sequence[Path]) -> Iterator[str]:

@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import structlog
 
-from lakehouse.catalog import UnreadableCatalog, catalog_kind
+from lakehouse.catalog import UnreadableCatalog, catalog_kind, database_url
 from lakehouse.errors import Fatal, LakehouseError, Retryable
 from lakehouse.settings import Settings
 
@@ -111,7 +111,7 @@ class Lease:
         self._engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {}, poolclass=NullPool)
         self._now = _NOW[self._engine.dialect.name]
         if sqlite:
-            Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            Path(self._engine.url.database or "").parent.mkdir(parents=True, exist_ok=True)
 
             @event.listens_for(self._engine, "connect")
             def _as_spark_does(connection: Any, _: object) -> None:  # noqa: ANN401 - the driver's connection
@@ -260,7 +260,7 @@ def _lease(settings: Settings, name: str) -> Lease | None:
     if catalog_kind(settings) not in ("sqlite", "postgresql"):
         return None
     try:
-        return Lease(settings.catalog_uri, name)
+        return Lease(database_url(settings), name)
     except ModuleNotFoundError as error:
         log.warning("no lease, only this machine's lock: the database's Python driver is not installed", missing=error.name)
         return None

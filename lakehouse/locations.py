@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 from zoneinfo import ZoneInfo
 
+from lakehouse import paths
 from lakehouse.errors import Fatal, LakehouseError
 
 SHIPPED = Path(__file__).parent / "config"
@@ -81,15 +82,14 @@ def pollutants_file(configured: str) -> Path:
 
 
 def local_path(path_or_uri: str) -> Path:
-    """Turn a plain path or a file: URI into a path.
+    """Turn a plain path or a file: URI into a path; its escapes mean what they do in a URI unless a file is called just so.
 
     Raises:
-        BadListError: for a URI of another scheme or of another host.
+        BadListError: for another file system.
     """
-    parts = urlsplit(path_or_uri)
-    if parts.scheme == "file" and parts.netloc in ("", "localhost"):
-        return Path(unquote(parts.path))
-    if "://" in path_or_uri or parts.scheme == "file":
+    if (found := paths.local_path(path_or_uri)) is not None:
+        return found if found.exists() else Path(unquote(str(found)))
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path_or_uri):
         raise BadListError(path_or_uri, None, "expected a path or a file: URI of this machine")
     return Path(path_or_uri).expanduser()
 

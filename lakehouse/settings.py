@@ -7,13 +7,15 @@ order: the environment (`WEIR_<NAME>`, and the seven older names below), `weir.t
 import difflib
 import os
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+from lakehouse.bootstrap import BadBootstrapError, plain
 from lakehouse.domains.air_quality.contract import AqiRuleName
 from lakehouse.errors import SettingsError
+from lakehouse.paths import as_location, check_home, location_of
 
 # Names without the prefix that operators of the seeds already have in their environments.
 OLDER_NAMES = {
@@ -32,6 +34,14 @@ def _older(name: str) -> AliasChoices:
     return AliasChoices(name, f"WEIR_{name.upper()}", name.upper())
 
 
+def _bootstrap(text: str) -> str:
+    """Let a bootstrap list through that can be read."""
+    try:
+        return text and text.strip() and plain(text) and text
+    except BadBootstrapError as error:
+        raise ValueError(error.says) from error
+
+
 class Settings(BaseSettings):
     """All settings of weir. Spans carry their unit in the name; an address is host:port."""
 
@@ -44,14 +54,15 @@ class Settings(BaseSettings):
     warehouse_uri: str = Field(
         "",
         validation_alias=_older("warehouse_uri"),
-        description="URI of the folder of the tables, file: or hdfs: (default: HOME/warehouse)",
+        description="folder of the tables: a path, file:// with a path as it is (nothing escaped), or hdfs: (default: HOME/warehouse)",
     )
     checkpoints_uri: str = Field(
-        "", description="URI of the folder with one checkpoint per query, file: or hdfs: (default: HOME/checkpoints)"
+        "", description="folder with one checkpoint per query, given as warehouse_uri is (default: HOME/checkpoints)"
     )
     catalog_uri: str = Field(
         "",
-        description="URI of the Iceberg catalog: sqlite:///FILE (default: HOME/catalog.db), postgresql://…, http(s)://… for REST, glue:, "
+        description="URI of the Iceberg catalog: sqlite:///FILE with a path as it is, nothing escaped (default: HOME/catalog.db), "
+        "postgresql://…, http(s)://… for REST, glue:, "
         "or hdfs://… for a hadoop catalog",
     )
     locations_path: str = Field(
@@ -63,7 +74,9 @@ class Settings(BaseSettings):
         "", validation_alias=_older("pollutants_path"), description="file of pollutants, one JSON object a line (default: the shipped one)"
     )
 
-    kafka_bootstrap: str = Field("", description="host:port of Kafka (default: the embedded broker that `weir up` started)")
+    kafka_bootstrap: Annotated[str, AfterValidator(_bootstrap)] = Field(
+        "", description="addresses of Kafka, HOST:PORT with commas between them (default: the embedded broker that `weir up` started)"
+    )
     kafka_port: int | None = Field(None, ge=1, le=65535, description="port of the embedded broker on the loopback (default: a free one)")
     kafka_partitions: int = Field(2, ge=1, description="partitions of a topic that weir creates")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="port of the one metrics page on the loopback (default: a free one)")
@@ -71,6 +84,9 @@ class Settings(BaseSettings):
         100, ge=0, description="most cities of a table that the metrics page tells of one by one: those whose newest hour is oldest"
     )
 
+    hadoop_conf_dir: str = Field(
+        "", description="folder with core-site.xml and the other files of a Hadoop cluster; HADOOP_CONF_DIR of the shell has no say"
+    )
     spark_master: str = Field("local[2]", validation_alias=_older("spark_master"), description="Spark master: local[N], yarn, spark://…")
     spark_driver_memory: str = Field("2g", pattern=r"^\d+[mg]$", description="heap of the Spark driver")
     enable_yarn_defaults: bool = Field(
@@ -172,8 +188,8 @@ class Settings(BaseSettings):
         home = self.home.expanduser().resolve()
         derived = {
             "home": home,
-            "warehouse_uri": self.warehouse_uri or (home / "warehouse").as_uri(),
-            "checkpoints_uri": self.checkpoints_uri or (home / "checkpoints").as_uri(),
+            "warehouse_uri": as_location(self.warehouse_uri) or location_of(home / "warehouse"),
+            "checkpoints_uri": as_location(self.checkpoints_uri) or location_of(home / "checkpoints"),
             "budget_path": self.budget_path or str(_user_state(home) / "budget.db"),
             "jars_path": self.jars_path or str(Path(__file__).resolve().parents[1] / ".jars"),
             "catalog_uri": self.catalog_uri or f"sqlite:///{home / 'catalog.db'}",
@@ -209,6 +225,7 @@ def load_settings(environment: dict[str, str]) -> Settings:
 
     Raises:
         SettingsError: for unknown names (with the nearest known one) and wrong values (with what is allowed), all of them.
+        UnusablePath: no program could be given the name of the home.
     """
     problems = [
         f"{name}: no such setting{_nearest(name)}"
@@ -227,6 +244,7 @@ def load_settings(environment: dict[str, str]) -> Settings:
         raise SettingsError(
             "\n  ".join([f"{len(problems)} wrong setting(s):", *problems, f"settings are: {allowed} (in weir.toml), or WEIR_<NAME>"])
         )
+    check_home(settings.home)
     return settings
 
 

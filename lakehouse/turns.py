@@ -17,6 +17,7 @@ from contextlib import ExitStack, contextmanager
 from lakehouse.catalog import catalog_file
 from lakehouse.files import locked
 from lakehouse.lease import LeaseHeld, held_lease
+from lakehouse.paths import is_read_only
 from lakehouse.settings import Settings
 
 # Asked again so often while another program has its turn, in seconds; a little apart, so that two that wait do not ask together.
@@ -43,6 +44,9 @@ def turn(settings: Settings, domain: str) -> Iterator[float]:
 def _on_this_machine(settings: Settings, domain: str) -> Iterator[None]:
     file = catalog_file(settings)
     folder = settings.home if file is None else file.parent
+    if is_read_only(folder):  # nobody writes there, so what is read belongs together
+        yield
+        return
     with ExitStack() as inside:
         # A lock is not fair: who lets go of it and asks again has it before one that waits. Whoever waits holds the door meanwhile.
         with locked(folder / "run" / f"{domain}-door"):

@@ -24,8 +24,12 @@ fail() {
 may_install() { command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; }
 
 apt_install() {
-	local as=()
-	[ "$(id -u)" = 0 ] || as=(sudo -n)
+	local as=() proxies=http_proxy,https_proxy,all_proxy,no_proxy,HTTP_PROXY,HTTPS_PROXY,ALL_PROXY,NO_PROXY
+	if [ "$(id -u)" != 0 ]; then
+		as=(sudo -n)
+		# By name: a value on the command line would show the proxy's password to everybody.
+		if sudo -n "--preserve-env=$proxies" true 2>/dev/null; then as+=("--preserve-env=$proxies"); fi
+	fi
 	say "  installing $* by apt"
 	"${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq >"$LOG" 2>&1 || true
 	if ! "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >>"$LOG" 2>&1 </dev/null; then
@@ -54,7 +58,7 @@ pip_install() {
 		fail "the disk of $PWD or of pip's cache is full. Make room and run make setup again."
 	elif grep -q 'DO NOT MATCH THE HASHES' "$LOG"; then
 		fail "a Python package is not the one that was locked ($(grep -A1 -m1 'DO NOT MATCH' "$LOG" | tail -1 | xargs)). The index gave another file: check PIP_INDEX_URL and pip's configuration."
-	elif cause=$(grep -m1 -oE 'Failed to establish a new connection[^)"]*|Name or service not known|Temporary failure in name resolution|Cannot connect to proxy[^)"]*|Read timed out|Connection (refused|reset)[^)"]*|Network is unreachable' "$LOG"); then
+	elif cause=$(grep -m1 -oE 'Failed to establish a new connection[^)"]*|Name or service not known|Temporary failure in name resolution|Cannot connect to proxy[^)"]*|Missing dependencies for SOCKS support|Tunnel connection failed[^)"]*|Read timed out|Connection (refused|reset)[^)"]*|Network is unreachable' "$LOG"); then
 		fail "no connection to the Python package index ($cause). Check the network, or PIP_INDEX_URL and the proxy settings, and run make setup again; what arrived is kept."
 	fi
 	tail -20 "$LOG" >&2
@@ -74,7 +78,7 @@ set_up_python() {
 	rm -f .venv/.weir-setup
 	if ! { [ "$(cat .venv/.weir-path 2>/dev/null)" = "$PWD" ] && python_is_new_enough .venv/bin/python; }; then
 		say "[1/4] $("$python" --version): making the virtual environment .venv"
-		"$python" -m venv --clear .venv >"$LOG" 2>&1 || fail "the virtual environment could not be made: $(tail -1 "$LOG")"
+		"$python" -m venv --clear "$(readlink -f .venv)" >"$LOG" 2>&1 || fail "the virtual environment could not be made: $(tail -1 "$LOG")"
 		printf '%s' "$PWD" >.venv/.weir-path
 	fi
 	say "[2/4] $(grep -c '==' deploy/local/requirements.lock) Python packages, each checked against its hash (Spark is the large one, 450 MB)"
@@ -82,6 +86,39 @@ set_up_python() {
 	pip_install --no-build-isolation --require-hashes -r deploy/local/requirements.lock
 	pip_install --no-build-isolation --no-deps -e .
 	printf '%s' "$key" >.venv/.weir-setup
+}
+
+# Java finds no class below a folder whose path holds a colon, an exclamation mark or a sign that takes four bytes (an emoji). Then what
+# Java loads lies in the user's cache, and .venv and .jars are links to it.
+place_for_java() {
+	local LC_ALL=C name cache
+	local odd=$'[:!\xf0-\xf4]'
+	if ! [[ $PWD =~ $odd ]]; then return; fi
+	cache="${XDG_CACHE_HOME:-${HOME:-/var/tmp}/.cache}/weir/$(printf '%s' "$PWD" | sha256sum | cut -c1-16)"
+	if [[ $cache =~ $odd ]]; then
+		fail "Java cannot load programs below $PWD nor below $cache: their names hold a colon, an exclamation mark or an emoji. Set XDG_CACHE_HOME to a folder whose path holds none."
+	fi
+	mkdir -p "$cache/.venv" "$cache/.jars" || fail "$cache cannot be made. Set XDG_CACHE_HOME to a folder that you may write in."
+	for name in .venv .jars; do
+		if ! [ -L "$name" ]; then
+			rm -rf "$name"
+			say "$name is a link to $cache/$name: Java cannot load programs below $PWD"
+		fi
+		ln -sfn "$cache/$name" "$name"
+	done
+}
+
+# The command as pip writes it names this folder in its first line, which some names break (a quote), and lets PYTHONPATH go first.
+write_command() {
+	cat >.venv/bin/weir <<-'END'
+		#!/bin/sh
+		# The command `weir` of this checkout. Modules of another Python, such as the pyspark of a SPARK_HOME, are not for it.
+		unset PYTHONPATH PYTHONHOME
+		command=$0
+		[ ! -L "$command" ] || command=$(readlink -f -- "$command")
+		exec "$(dirname -- "$command")/python" -P -s -m weir "$@"
+	END
+	chmod +x .venv/bin/weir
 }
 
 set_up_java() {
@@ -99,7 +136,9 @@ set_up_jars() {
 	.venv/bin/python -m deploy.local.jars fetch || exit 1
 }
 
+place_for_java
 set_up_python
+write_command
 set_up_java
 set_up_jars
 say "weir is set up: .venv/bin/weir --help"

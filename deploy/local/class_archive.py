@@ -30,9 +30,12 @@ from deploy.local.parts import COMMANDS, PYTHON, last_line, launch
 from deploy.local.processes import ProcessKey, kill_group, wait_gone, wait_group_empty
 from lakehouse.class_archive import PATTERN, archive_file, archive_stem, find_archive
 from lakehouse.errors import WeirError
+from lakehouse.fitness import raise_open_files
+from lakehouse.machine import java_option
 from lakehouse.offsets import end_offsets
 from lakehouse.settings import Settings, load_settings
 from lakehouse.spark import driver_jars
+from lakehouse.terminal import speak_plainly
 from monitoring.lag import TOPIC
 
 # A micro-batch too large for one task; a small one; one that revises what is there.
@@ -114,7 +117,7 @@ def _run_once(home: Path, inherited: Mapping[str, str], archive: Path) -> None:
             "WEIR_OPEN_METEO_URL": api.url,
             # Small files are joined after every micro-batch, so that the classes for it are loaded, too.
             "WEIR_COMPACT_AFTER": "1",
-            "WEIR_SPARK_JAVA_OPTIONS": f'-XX:TieredStopAtLevel=1 "-XX:ArchiveClassesAtExit={archive}"',
+            "WEIR_SPARK_JAVA_OPTIONS": f"-XX:TieredStopAtLevel=1 {java_option(f'-XX:ArchiveClassesAtExit={archive}')}",
         }
         tables = DemoTables(Settings(home=home, warehouse_uri="", checkpoints_uri="", catalog_uri="", kafka_bootstrap=""))
         exits.callback(tables.close)
@@ -182,6 +185,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="deploy.local.class_archive", description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--force", action="store_true", help="make it anew")
     chosen = parser.parse_args(arguments)
+    speak_plainly()
+    raise_open_files()
 
     def leave(number: int, _: object) -> NoReturn:
         sys.exit(128 + number)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,14 +14,15 @@ import psutil
 import pytest
 
 from deploy.local.state import read_state
+from tests.foreign import EVERY_SIGN, foreign_shell
 
 # On two free cores it takes a minute and a half; beside other tests several times that.
 MOST_SECONDS = 900
 
 
-def weir(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def weir(home: Path, *arguments: str, **shell: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "weir", *arguments]
-    environment = {**os.environ, "WEIR_HOME": str(home)}
+    environment = {**os.environ, **shell, "WEIR_HOME": str(home)}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=MOST_SECONDS, check=False)
 
 
@@ -36,9 +38,11 @@ def processes_of(home: Path) -> list[str]:
 
 
 @pytest.mark.timeout(MOST_SECONDS)
-def test_demo_keeps_every_promise(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    done = weir(home, "demo")
+def test_demo_keeps_every_promise_in_a_shell_and_folders_of_any_kind(tmp_path: Path) -> None:
+    home, scratch = tmp_path / EVERY_SIGN, tmp_path / f"TMPDIR {EVERY_SIGN}"
+    scratch.mkdir()
+    shell = {**foreign_shell(tmp_path / "shell"), "TMPDIR": str(scratch), "LC_ALL": "C"}
+    done = weir(home, "demo", **shell)
     said = done.stdout
     assert done.returncode == 0, said[-3000:] + done.stderr[-3000:]
 
@@ -49,16 +53,23 @@ def test_demo_keeps_every_promise(tmp_path: Path) -> None:
     assert int(at_the_kill[3].replace(",", "")) < 1_032
     assert "998 of 1,002 city-days agree with the independent results (99.6%), 181 of 181 episodes" in said
     assert re.search(r"^2025-09-20 00:00 +143\.0 +130\.9 ", said, re.MULTILINE)
-    assert f"WEIR_HOME={home} " in said
+    assert f"WEIR_HOME={shlex.quote(str(home))} " in said
 
     assert processes_of(home) == []
     assert not (home / "run/tmp").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([home.name, scratch.name, "shell"]), "nothing is made beside them"
+    assert not (tmp_path / "shell/elsewhere").exists()
 
-    counted = weir(home, "query", "--json", "SELECT count(*) AS days, any_value(aqi_rule) AS rule FROM gold.fact_city_daily")
+    question = "SELECT count(*) AS days, any_value(aqi_rule) AS rule FROM gold.fact_city_daily"
+    counted = weir(home, "query", "--json", question, **shell)
     assert counted.returncode == 0, counted.stderr
     assert json.loads(counted.stdout) == [{"days": 1_032, "rule": "us-epa-2012"}]
     revised = weir(home, "query", "--json", "SELECT pm25 FROM silver.air_quality_hourly_clean WHERE ts_utc = '2025-09-20'")
     assert json.loads(revised.stdout) == [{"pm25": 130.9}]
+    proved = weir(home, "prove", "--json", **shell)
+    assert proved.returncode == 0, proved.stderr[-3000:]
+    files = weir(home, "doctor", "--files")
+    assert "files have the size and the rows that their manifests say" in files.stdout
 
 
 @pytest.mark.timeout(300)
