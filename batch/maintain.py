@@ -300,7 +300,7 @@ class Round:
             if not self._dry_run:
                 drop_before(self._spark, state, day)
         if settings.topic_days and settings.kafka_bootstrap and not self._dry_run:
-            trimmed = trim_topic(settings, domain, state, needs.position, self._now)
+            trimmed = trim_topic(self._spark, settings, domain, state, needs.position, self._now)
             if trimmed:
                 report.done.append("topic trimmed to " + ", ".join(f"[{p}]@{offset}" for p, offset in sorted(trimmed.items())))
 

@@ -5,11 +5,13 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 from pyspark.sql import SparkSession
+from pyspark.sql import functions as F
 
 from batch.table_state import Snapshot, TableState
 from lakehouse.domain import Domain
 from lakehouse.notes import SINCE_PROPERTY
 from lakehouse.positions import Position
+from lakehouse.schema import quote
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import MARK_PROPERTY, Mark
 from lakehouse.spark import iceberg_table
@@ -91,14 +93,33 @@ def droppable_offsets(
     return {p: offset for p, offset in found.items() if offset > ends[p][0]}
 
 
-def trim_topic(settings: Settings, domain: Domain, bronze: TableState, position: Position | None, now: datetime) -> dict[int, int]:
+def unknown_arrivals(spark: SparkSession, bronze: TableState, topic: str, since: datetime) -> dict[int, int]:
+    """Find the first message of each partition that may have arrived since a moment because nobody knows when it did.
+
+    Kafka finds offsets by a message's stamp, also by one that its producer gave. A message before one that is known to be old is old.
+    """
+    rows = spark.table(bronze.name).where(f"topic = {quote(topic)}")
+    unknown = rows.where(f"{ARRIVAL} IS NULL")
+    if unknown.isEmpty():
+        return {}
+    old = f"{ARRIVAL} < TIMESTAMP '{since.astimezone(UTC):%Y-%m-%d %H:%M:%S}+00:00'"
+    last = rows.where(old).groupBy("partition").agg(F.max("kafka_offset").alias("last_old"))
+    later = unknown.join(last, on="partition", how="left").where("last_old IS NULL OR kafka_offset > last_old")  # one row a partition
+    return {row[0]: row[1] for row in later.groupBy("partition").agg(F.min("kafka_offset")).collect()}
+
+
+def trim_topic(
+    spark: SparkSession, settings: Settings, domain: Domain, bronze: TableState, position: Position | None, now: datetime
+) -> dict[int, int]:
     """Drop the messages that may go, by `topic_days`; give the new first offset of each partition that lost some.
 
     Raises:
         NoKafkaError: no broker answers.
     """
-    topic = domain.contract.topic
-    bounds, young = offsets_at(settings.kafka_bootstrap, topic, now.astimezone(UTC) - timedelta(days=settings.topic_days))
+    topic, since = domain.contract.topic, now.astimezone(UTC) - timedelta(days=settings.topic_days)
+    bounds, young = offsets_at(settings.kafka_bootstrap, topic, since)
+    unknown = unknown_arrivals(spark, bronze, topic, since)
+    young = {partition: min(offset, unknown.get(partition, offset)) for partition, offset in young.items()}
     found = droppable_offsets(bronze, position, topic, young, bounds)
     if found:
         delete_before(settings.kafka_bootstrap, topic, found)

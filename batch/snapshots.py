@@ -11,6 +11,7 @@ from lakehouse.apply import OFFSETS_PROPERTY
 from lakehouse.domain import Domain
 from lakehouse.errors import LakehouseError, Retryable
 from lakehouse.notes import Applied, add_applied, applied_of
+from lakehouse.schema import quote
 from lakehouse.sinks.data_files import listed
 from lakehouse.sinks.fenced_append import MARK_PROPERTY, Mark
 from lakehouse.sinks.stores import aware
@@ -53,13 +54,24 @@ def applied_through(spark: SparkSession, domain: Domain) -> int | None:
     Returns:
         Its id; bronze's newest where that cannot be told, and None where bronze is empty.
     """
-    held = applied(spark, domain)
     bronze = TableState.read(spark, domain.bronze.name)
+    waiting = first_waiting(spark, domain, applied(spark, domain))
     for one in bronze.ancestors():
         mark = one.said.get(MARK_PROPERTY)
-        if mark and all(end - 1 <= held.get(place, -1) for place, end in Mark.from_json(mark).next_offsets.items()):
+        if mark and all(waiting.get(place, end) >= end for place, end in Mark.from_json(mark).next_offsets.items()):
             return one.id
     return bronze.head
+
+
+def first_waiting(spark: SparkSession, domain: Domain, held: Applied) -> dict[tuple[str, int], int]:
+    """Find the first message of each partition that bronze holds and silver and gold do not; partitions without one are left out.
+
+    By its rows: bronze's marks pass over offsets without a message, of which no `apply` ever tells.
+    """
+    rows = spark.table(domain.bronze.name).where("topic IS NOT NULL AND value IS NOT NULL")
+    for (topic, partition), last in held.items():
+        rows = rows.where(f"NOT (topic = {quote(topic)} AND partition = {partition} AND kafka_offset <= {last})")
+    return {(row[0], row[1]): row[2] for row in rows.groupBy("topic", "partition").agg(F.min("kafka_offset")).collect()}
 
 
 def added_rows(spark: SparkSession, name: str, since: int, until: int) -> DataFrame | None:

@@ -29,6 +29,11 @@ class Snapshot:
         """When it was committed."""
         return datetime.fromtimestamp(self.millis / 1000, UTC)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is an append that added nothing."""
+        return self.operation == "append" and not self.number("added-data-files")
+
     def number(self, name: str) -> int:
         """Give a number of the summary, 0 where it has none."""
         return int(self.said.get(name, 0))
@@ -125,5 +130,5 @@ class TableState:
         return next((one for one in self.ancestors() if property_ in one.said), None)
 
     def last_change(self) -> Snapshot | None:
-        """Find the newest ancestor that changed rows."""
-        return next((one for one in self.ancestors() if one.operation != REPLACE), None)
+        """Find the newest ancestor that changed rows; an append without a row says only how far a topic was read."""
+        return next((one for one in self.ancestors() if one.operation != REPLACE and not one.is_empty), None)

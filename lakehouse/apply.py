@@ -22,7 +22,7 @@ from lakehouse.conflicts import until_accepted
 from lakehouse.domain import Domain
 from lakehouse.few_rows import COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, conf_for_many, session_conf
 from lakehouse.phases import Phases
-from lakehouse.rules import REASON, RULE, WARNINGS, with_reason, with_verdict
+from lakehouse.rules import IS_REJECTED, REASON, RULE, TOMBSTONE, WARNINGS, with_reason, with_verdict
 from lakehouse.sinks.data_files import NotFromMemory
 from lakehouse.sinks.merge import latest_per_key, merge_rows
 from lakehouse.sinks.stores import Memory, MergeStore, Rows, Store, Touching, aware
@@ -43,8 +43,9 @@ class Applied:
     Attributes:
         rows_in: rows read.
         rejected: rows by the rule that rejected them.
+        tombstones: messages without a value, which say nothing: neither accepted nor rejected.
         warned: accepted rows by the warning they broke.
-        late: accepted rows that were behind the domain's watermark when Kafka took them.
+        late: accepted rows that were behind the domain's watermark when Kafka took them; one whose arrival nobody knows is not counted.
         touched: the spans of silver that the accepted rows lie in.
         offsets: first and last offset of the rows, by topic and partition.
         unknown: messages by the field that they hold and the contract does not know.
@@ -57,11 +58,17 @@ class Applied:
     touched: Spans = field(default_factory=lambda: Spans(()))
     offsets: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
+    tombstones: int = 0
+
+    @property
+    def judged(self) -> int:
+        """Rows that the rules judged."""
+        return self.rows_in - self.tombstones
 
     @property
     def accepted(self) -> int:
         """Rows that passed the rules."""
-        return self.rows_in - sum(self.rejected.values())
+        return self.judged - sum(self.rejected.values())
 
 
 def _let_through(_: Applied) -> None:
@@ -341,7 +348,7 @@ def _summarize(groups: Iterable[Mapping[str, Any]]) -> Applied:
     warned: Counter[str] = Counter()
     unknown: Counter[str] = Counter()
     touched = []
-    late = 0
+    late = tombstones = 0
     offsets: dict[str, dict[str, tuple[int, int]]] = {}
     for group in groups:
         rows_in += group["rows"]
@@ -350,6 +357,9 @@ def _summarize(groups: Iterable[Mapping[str, Any]]) -> Applied:
             first, last = partitions.get(str(group["partition"]), (group["first_offset"], group["last_offset"]))
             partitions[str(group["partition"])] = (min(first, group["first_offset"]), max(last, group["last_offset"]))
         unknown.update(group.get(UNKNOWN) or ())
+        if group[RULE] == TOMBSTONE:
+            tombstones += group["rows"]
+            continue
         if group[RULE] is not None:
             rejected[group[RULE]] += group["rows"]
             continue
@@ -357,7 +367,7 @@ def _summarize(groups: Iterable[Mapping[str, Any]]) -> Applied:
         touched.append((group["entity"], group["first"], group["last"]))
         for name in group[WARNINGS]:
             warned[name] += group["rows"]
-    return Applied(rows_in, dict(rejected), dict(warned), late, Spans.of(touched), offsets, dict(unknown))
+    return Applied(rows_in, dict(rejected), dict(warned), late, Spans.of(touched), offsets, dict(unknown), tombstones)
 
 
 def _said(properties: Mapping[str, str], met: Applied) -> dict[str, str]:
@@ -378,7 +388,7 @@ def as_properties(said: Mapping[str, str]) -> dict[str, str]:
 
 def to_rejects(judged: DataFrame, domain: Domain, only_rejected: bool = True) -> DataFrame:
     """Give the rows of the rejects table that follow from rows with their verdict, one per message; those of accepted ones too if asked."""
-    chosen = judged.where(F.col(RULE).isNotNull()) if only_rejected else judged
+    chosen = judged.where(IS_REJECTED) if only_rejected else judged
     rejected = with_reason(chosen, domain.rules).select(
         F.lit(domain.name).alias("domain"),
         F.coalesce("topic", "source_run").alias("topic"),

@@ -9,6 +9,8 @@ from lakehouse.contract import Contract
 from lakehouse.schema import SOURCE_COLUMNS
 
 CORRUPT = "_corrupt"
+# What Kafka's clients, and Spark's source with them, call a stamp that the broker gave.
+LOG_APPEND_TIME = 1
 _TYPES = {"string": "STRING", "double": "DOUBLE", "timestamp": "BIGINT"}  # a timestamp inside costs 1.6 times as much
 # Years 1 to 9999; beyond, Spark's own arithmetic overflows and one message would stop the query.
 _FIRST_MILLIS, _LAST_MILLIS = -62_135_596_800_000, 253_402_300_799_999
@@ -18,7 +20,8 @@ def to_bronze(messages: DataFrame, contract: Contract) -> DataFrame:
     """Type the messages of a topic. Row-wise.
 
     Args:
-        messages: as Spark's Kafka source gives them: value, topic, partition, offset, timestamp.
+        messages: as Spark's Kafka source gives them: value, topic, partition, offset, timestamp, and timestampType, without which
+            every timestamp counts as the broker's.
         contract: of the topic.
 
     Returns:
@@ -26,7 +29,9 @@ def to_bronze(messages: DataFrame, contract: Contract) -> DataFrame:
         not parse, or whose fields have other types than the contract's, keeps its bytes and has null fields.
     """
     nobody = ("CAST(NULL AS STRING) AS source_run", "CAST(NULL AS BIGINT) AS source_row")
-    source = (*nobody, "value", "topic", "partition", "offset AS kafka_offset", "timestamp AS kafka_ts")
+    # A producer's own stamp (CreateTime, from before the topic was altered) is no arrival: then nobody knows when the message came.
+    arrived = f"CASE WHEN timestampType = {LOG_APPEND_TIME} THEN timestamp END" if "timestampType" in messages.columns else "timestamp"
+    source = (*nobody, "value", "topic", "partition", "offset AS kafka_offset", f"{arrived} AS kafka_ts")
     return _typed(messages.selectExpr(*source, f"{_parsing(contract)} AS parsed"), contract)
 
 

@@ -360,7 +360,8 @@ def _to_batch(table_name: str, snapshot: Snapshot) -> dict[str, Any] | None:
         "query": said["weir.query"],
         "batch_id": number("weir.batch-id"),
         "offsets": said.get("weir.offsets", said.get("weir.offset-range")),
-        "rows_in": number("weir.rows-in" if "weir.rows-in" in said else "added-records"),  # an append takes in what it adds
+        # An append takes in what it adds: nothing where it only says that offsets without a message were passed.
+        "rows_in": number("weir.rows-in") if "weir.rows-in" in said else number("added-records") or 0,
         "rows_accepted": number("weir.rows-accepted"),
         "rejected": said.get("weir.rejected"),
         "added_records": number("added-records") or 0,

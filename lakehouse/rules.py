@@ -12,6 +12,9 @@ from pyspark.sql import DataFrame
 from lakehouse.contract import Contract, Field
 
 RULE, REASON, WARNINGS = "_rule", "_reason", "_warnings"
+# The verdict on a message without a value, which Kafka calls a tombstone: it says nothing, so it is neither accepted nor rejected.
+TOMBSTONE = "tombstone"
+IS_REJECTED = f"{RULE} IS NOT NULL AND {RULE} <> '{TOMBSTONE}'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +56,14 @@ def contract_rules(contract: Contract) -> list[Rule]:
 
 
 def with_verdict(rows: DataFrame, rules: Sequence[Rule], *also: str) -> DataFrame:
-    """Add the first broken rejecting rule (`_rule`, null when accepted), and the names of broken warnings (`_warnings`). Row-wise.
+    """Add the first broken rejecting rule (`_rule`), and the names of broken warnings (`_warnings`). Row-wise.
+
+    `_rule` is null for an accepted row, and TOMBSTONE for a message without a value, which no rule judges.
 
     Columns that are named `also`, as SQL, come with them: a select of their own would be one more plan to analyse.
     """
     rejecting = " ".join(f"WHEN {rule.broken} THEN '{rule.name}'" for rule in rules if rule.level == "reject")
+    rejecting = f"WHEN value IS NULL THEN '{TOMBSTONE}' {rejecting}"
     warning = ", ".join(f"CASE WHEN {rule.broken} THEN '{rule.name}' END" for rule in rules if rule.level == "warn")
     return rows.selectExpr(
         "*", f"CASE {rejecting} END AS {RULE}", f"CAST(array_compact(array({warning})) AS ARRAY<STRING>) AS {WARNINGS}", *also

@@ -116,7 +116,7 @@ SOURCE_COLUMNS = (
     Column("topic", "STRING", "Kafka topic; null for a backfilled row, like the next three"),
     Column("partition", "INT", "Kafka partition"),
     Column("kafka_offset", "BIGINT", "offset within the partition; unique with topic and partition"),
-    Column("kafka_ts", "TIMESTAMP", "when Kafka took the message: the time of arrival"),
+    Column("kafka_ts", "TIMESTAMP", "when Kafka took the message: the time of arrival; null where only its producer stamped it"),
 )
 
 REJECTS = Table(
@@ -128,7 +128,7 @@ REJECTS = Table(
         Column("topic", "STRING", "Kafka topic, or the backfill chunk"),
         Column("partition", "INT", "Kafka partition, or 0"),
         Column("kafka_offset", "BIGINT", "offset, or the row within the chunk"),
-        Column("kafka_ts", "TIMESTAMP", "time of arrival; null for a backfilled row"),
+        Column("kafka_ts", "TIMESTAMP", "time of arrival; null where it is not known, as for a backfilled row"),
         Column("rule", "STRING", "the first rule that the row breaks"),
         Column("reason", "STRING", "what was found against what is allowed"),
         Column("value", "BINARY", "the message as it arrived"),

@@ -6,12 +6,14 @@ from datetime import datetime
 
 import stamina
 import structlog
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # exported, but not in its stubs' list
 from confluent_kafka.cimpl import NewTopic
 
+from lakehouse.bootstrap import client_text, plain
 from lakehouse.contract import Contract
 from lakehouse.errors import Fatal, LakehouseError, Retryable
+from lakehouse.topic_settings import OWN_SETTINGS, check_settings
 
 BROKER_SECONDS = 10.0
 
@@ -40,13 +42,15 @@ class TopicError(LakehouseError, Fatal):
 
 
 def ensure_topic(bootstrap: str, contract: Contract, partitions: int) -> str:
-    """Create the contract's topic where it is missing, and give its id; an existing one is left as it is.
+    """Create the contract's topic where it is missing, and give its id; an existing one is looked at and left as it is.
 
     A stream may start before its producer and the other way round, so both call this.
 
     Raises:
         NoKafkaAddressError, NoKafkaError: no address, or no broker answers there.
+        BadBootstrapError: the addresses cannot be read.
         TopicError: the broker refuses.
+        UnfitTopicError: somebody else made the topic, with settings that weir cannot work with.
     """
     if not bootstrap:
         raise NoKafkaAddressError
@@ -55,9 +59,36 @@ def ensure_topic(bootstrap: str, contract: Contract, partitions: int) -> str:
         topics = admin.list_topics(timeout=BROKER_SECONDS).topics
         if contract.topic not in topics:
             _create(admin, bootstrap, contract.topic, partitions)
-        return _id(admin, contract.topic)
+        found = _id(admin, contract.topic)
+        check_settings(admin, plain(bootstrap), contract.topic, BROKER_SECONDS)
+        return found
     except KafkaException as error:
-        raise NoKafkaError(bootstrap, _text(error)) from error
+        raise _no_kafka(bootstrap, error) from error
+
+
+def topic_names(bootstrap: str) -> set[str]:
+    """Ask which topics are there.
+
+    Raises:
+        NoKafkaError: no broker answers.
+    """
+    try:
+        return set(_admin(bootstrap).list_topics(timeout=BROKER_SECONDS).topics)
+    except KafkaException as error:
+        raise _no_kafka(bootstrap, error) from error
+
+
+def check_topic(bootstrap: str, name: str) -> dict[str, str] | None:
+    """See that weir can work with the settings of a topic that is there; None where the broker does not let us look.
+
+    Raises:
+        NoKafkaError: no broker answers, or it has no such topic.
+        UnfitTopicError: it cannot.
+    """
+    try:
+        return check_settings(_admin(bootstrap), plain(bootstrap), name, BROKER_SECONDS)
+    except KafkaException as error:
+        raise _no_kafka(bootstrap, error) from error
 
 
 def topic_id(bootstrap: str, name: str) -> str:
@@ -69,7 +100,7 @@ def topic_id(bootstrap: str, name: str) -> str:
     try:
         return _id(_admin(bootstrap), name)
     except KafkaException as error:
-        raise NoKafkaError(bootstrap, _text(error)) from error
+        raise _no_kafka(bootstrap, error) from error
 
 
 def offsets_at(bootstrap: str, name: str, moment: datetime) -> tuple[dict[int, tuple[int, int]], dict[int, int]]:
@@ -89,13 +120,15 @@ def offsets_at(bootstrap: str, name: str, moment: datetime) -> tuple[dict[int, t
         partitions = [TopicPartition(name, number) for number in topic.partitions]
 
         def ask(spec: OffsetSpec) -> dict[int, int]:
-            asked = admin.list_offsets(dict.fromkeys(partitions, spec), request_timeout=BROKER_SECONDS)
+            # Read committed, as the stream reads: what lies behind an open transaction is not there yet.
+            level = IsolationLevel.READ_COMMITTED
+            asked = admin.list_offsets(dict.fromkeys(partitions, spec), isolation_level=level, request_timeout=BROKER_SECONDS)
             return {where.partition: future.result(timeout=2 * BROKER_SECONDS).offset for where, future in asked.items()}
 
         first, end = ask(OffsetSpec.earliest()), ask(OffsetSpec.latest())  # type: ignore[no-untyped-call]
         since = ask(OffsetSpec.for_timestamp(int(moment.timestamp() * 1000)))
     except KafkaException as error:
-        raise NoKafkaError(bootstrap, _text(error)) from error
+        raise _no_kafka(bootstrap, error) from error
     bounds = {partition: (first[partition], end[partition]) for partition in sorted(first)}
     return bounds, {partition: offset if offset >= 0 else end[partition] for partition, offset in since.items()}
 
@@ -111,18 +144,24 @@ def delete_before(bootstrap: str, name: str, offsets: Mapping[int, int]) -> None
         for future in asked.values():
             future.result(timeout=2 * BROKER_SECONDS)
     except KafkaException as error:
-        raise NoKafkaError(bootstrap, _text(error)) from error
+        raise _no_kafka(bootstrap, error) from error
 
 
 @functools.lru_cache(maxsize=4)
 def _admin(bootstrap: str) -> AdminClient:
     """One client a broker: it is asked before every append, and its connection is what takes time."""
-    return AdminClient({"bootstrap.servers": bootstrap, "log_level": 2})
+    return AdminClient({"bootstrap.servers": client_text(bootstrap), "log_level": 2})
+
+
+def _no_kafka(bootstrap: str, error: KafkaException) -> NoKafkaError:
+    """Say that no broker answers; the next question looks anew for addresses that do."""
+    _admin.cache_clear()
+    return NoKafkaError(bootstrap, _text(error))
 
 
 def _create(admin: AdminClient, bootstrap: str, name: str, partitions: int) -> None:
     # LogAppendTime: kafka_ts is when the broker took the message, whatever a producer's clock says.
-    topic = NewTopic(name, num_partitions=partitions, config={"message.timestamp.type": "LogAppendTime"})
+    topic = NewTopic(name, num_partitions=partitions, config=dict(OWN_SETTINGS))
     try:
         admin.create_topics([topic], operation_timeout=BROKER_SECONDS)[name].result(timeout=2 * BROKER_SECONDS)
     except KafkaException as error:

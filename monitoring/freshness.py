@@ -1,7 +1,7 @@
 """How fresh are the tables? The last commit of each, and the newest measured hour of each city, from metadata and two columns.
 
-A table's commit is its last one that changed rows: joining small files is none. A city's hour counts from its start; a forecast
-is no measured hour, so silver's are left out.
+A table's commit is its last one that changed rows: joining small files is none, nor is an append without a row. A city's hour counts
+from its start; a forecast is no measured hour, so silver's are left out.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.compute as pc
 from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo
 from pyiceberg.table import Table
-from pyiceberg.table.snapshots import Operation
+from pyiceberg.table.snapshots import Operation, Snapshot
 
 from lakehouse.catalog import NoTables, ancestors, open_catalog
 from lakehouse.locations import locations_file, read_locations
@@ -71,7 +71,7 @@ def table_facts(table: Table, name: str) -> TableFacts:
         return TableFacts(name, 0, 0, None)
     numbers = head.summary.additional_properties
     rows = int(numbers.get("total-records", 0)) - int(numbers.get("total-position-deletes", 0))
-    changes = (one for one in ancestors(table) if one.summary is None or one.summary.operation != Operation.REPLACE)
+    changes = (one for one in ancestors(table) if _changed_rows(one))
     last = next(changes, None)
     # Where all that is kept only joined files, maintenance has noted when rows last changed.
     noted = None if last is not None else changed_of(table.properties)
@@ -126,6 +126,14 @@ def _city_hour(row: Mapping[str, Any], column: str) -> CityHour:
     newest = row[f"{column}_max"]
     moment = newest if isinstance(newest, datetime) else datetime.combine(newest, time(), UTC)
     return CityHour(row[CITY], moment, row.get("retrieved_ts_max"))
+
+
+def _changed_rows(snapshot: Snapshot) -> bool:
+    if snapshot.summary is None:
+        return True
+    said = snapshot.summary.additional_properties
+    is_empty = snapshot.summary.operation == Operation.APPEND and said.get("added-data-files", "0") == "0"
+    return snapshot.summary.operation != Operation.REPLACE and not is_empty
 
 
 def _layer(name: str) -> tuple[int, str]:

@@ -7,6 +7,9 @@ from what it has committed, not from what its driver says: so lag goes on being 
     silver   bronze's snapshots against the one that the query's checkpoint ends with; gold is made in the same micro-batch
 
 **Lag in messages** is what can be read and is not committed; a message that retention took is no lag but a loss (`ops.losses`).
+An offset without a message (a transaction's control record, an aborted record, one that compaction took) is no lag either, so where
+offsets are missing the broker is asked what is there: few are counted, of many the offsets' difference is told. What was written within
+a transaction that is still open can be read by nobody: it waits, and is told apart.
 **Lag in seconds** is the age of the oldest of them, from its arrival at the source (Kafka's timestamp, or the commit into
 bronze) until now; 0 where there is none. So it does not jump when the first message after a quiet hour comes.
 """
@@ -14,12 +17,10 @@ bronze) until now; 0 where there is none. So it does not jump when the first mes
 import json
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
@@ -27,7 +28,9 @@ from pyiceberg.table.snapshots import Operation
 
 from lakehouse.catalog import NoTables, ancestors, open_catalog
 from lakehouse.errors import Retryable, WeirError
+from lakehouse.missing import Missing
 from lakehouse.offsets import Broker, TopicOffsets
+from lakehouse.paths import local_path
 from lakehouse.positions import committed_position
 from lakehouse.settings import Settings
 from lakehouse.topics import NoKafkaError
@@ -69,11 +72,19 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class TopicLag:
-    """What bronze lacks of a topic, by partition. `topic_id` is the one whose offsets bronze holds, empty where it holds none."""
+    """What bronze lacks of a topic.
+
+    Attributes:
+        topic: its name.
+        topic_id: the one whose offsets bronze holds, empty where it holds none.
+        partitions: the lag of each.
+        waiting: by partition, offsets that were written and cannot be read before an open transaction ends.
+    """
 
     topic: str
     topic_id: str
     partitions: Mapping[int, Lag] = field(default_factory=dict)
+    waiting: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def whole(self) -> Lag:
@@ -84,7 +95,7 @@ class TopicLag:
 
 
 def topic_lag(topic: str, offsets: TopicOffsets, mark: Mapping[str, Any]) -> TopicLag:
-    """Compare a topic's offsets with a mark.
+    """Compare a topic's offsets with a mark: by offsets alone, so that one without a message counts.
 
     Args:
         topic: its name.
@@ -99,11 +110,11 @@ def topic_lag(topic: str, offsets: TopicOffsets, mark: Mapping[str, Any]) -> Top
     for partition, (first, end) in offsets.bounds.items():
         start = max(first, following.get(partition, 0))
         partitions[partition] = Lag(max(0, end - start), start)
-    return TopicLag(topic, held.get("id", ""), partitions)
+    return TopicLag(topic, held.get("id", ""), partitions, offsets.waiting)
 
 
 def bronze_lag(settings: Settings, bootstrap: str | None = None, broker: Broker | None = None, topic: str = TOPIC) -> TopicLag:
-    """Compare the broker's offsets of the topic with what bronze holds, and ask since when its oldest missing message waits.
+    """Compare the broker's offsets of the topic with what bronze holds, and ask how many messages lie there and since when.
 
     Args:
         settings: where the catalog is.
@@ -124,20 +135,17 @@ def bronze_lag(settings: Settings, bootstrap: str | None = None, broker: Broker 
     # The mark first: what is committed between the two questions is then told as lag once more, never as less than none.
     mark = bronze_mark(settings)
     lag = topic_lag(topic, broker.topic(topic), mark)
-    waiting = {
-        partition: Lag(one.messages, one.first, _arrival(broker, topic, partition, one.first))
-        for partition, one in lag.partitions.items()
-        if one.messages
-    }
-    return TopicLag(topic, lag.topic_id, {**lag.partitions, **waiting})
+    behind = {partition: (one.first, one.first + one.messages) for partition, one in lag.partitions.items() if one.messages}
+    found = {p: Lag(one.messages, behind[p][0], one.since) for p, one in _missing(broker, topic, behind).items()}
+    return replace(lag, partitions={**lag.partitions, **found})
 
 
-def _arrival(broker: Broker, topic: str, partition: int, offset: int) -> datetime | None:
-    """Ask when a message arrived; that it cannot be read must not hide that it waits."""
+def _missing(broker: Broker, topic: str, behind: Mapping[int, tuple[int, int]]) -> Mapping[int, Missing]:
+    """Ask what lies there; that it cannot be read must not hide that it waits."""
     try:
-        return broker.arrival(topic, partition, offset)
+        return broker.missing(topic, behind)
     except NoKafkaError:
-        return None
+        return {}
 
 
 def bronze_mark(settings: Settings) -> dict[str, Any]:
@@ -159,10 +167,10 @@ def silver_lag(settings: Settings) -> Lag:
     Raises:
         LagUnknown: its checkpoint is not a local folder, or holds an offset that this version cannot read.
     """
-    uri = urlsplit(settings.checkpoint(SILVER_QUERY))
-    if uri.scheme != "file":
+    checkpoint = local_path(settings.checkpoint(SILVER_QUERY))
+    if checkpoint is None:
         raise LagUnknown(f"The checkpoint {settings.checkpoint(SILVER_QUERY)} is not on this machine, so its position is not known here.")
-    snapshot_id, files_read = _committed_position(Path(url2pathname(uri.path)))
+    snapshot_id, files_read = _committed_position(checkpoint)
     table = _bronze(settings)
     rows, since = 0, None
     for snapshot in ancestors(table) if table is not None else ():

@@ -10,12 +10,13 @@ What must be true of a part that hangs or is dead is set by none: those in `WATC
 (`monitoring/watch.py`). docs/operating.md has a table of all of them; a test compares it with this module.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
@@ -68,6 +69,9 @@ UNKNOWN_FIELDS = Counter(
     ["query", "field"],
 )
 QUERY_BATCH_SECONDS = Histogram("weir_query_batch_seconds", "Time that one micro-batch took", ["query"], buckets=BATCH_BUCKETS)
+TOMBSTONES = Counter(
+    "weir_tombstones_total", "Messages without a value (tombstones): kept in bronze, neither accepted nor rejected", ["query"]
+)
 LATE_ROWS = Counter(
     "weir_late_rows_total", "Accepted rows whose hour was behind the watermark (48 h before Kafka took them) on arrival", ["query"]
 )
@@ -110,6 +114,11 @@ PARTITION_LAG_SECONDS = Watched(
     "weir_partition_lag_seconds",
     "Age of the oldest message of a partition that the query has not committed, since Kafka took it; 0 without one",
     ("query", "topic", "partition"),
+)
+OPEN_TRANSACTION = Watched(
+    "weir_topic_open_transaction_messages",
+    "Offsets of a partition that were written and cannot be read before an open transaction ends; no lag",
+    ("topic", "partition"),
 )
 QUERY_LAG = Watched("weir_query_lag_messages", "Messages (of Kafka, or rows of bronze) that the query has not committed", ("query",))
 QUERY_LAG_SECONDS = Watched(
@@ -163,6 +172,18 @@ def described() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
         yield watched.name, "gauge", watched.labels, watched.about
 
 
+class _Folder(Collector):
+    """The numbers of all processes that keep them in a folder. The library's own collector takes the folder's name for a pattern."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterable[Metric]:
+        """Add up what the files say."""
+        found: Iterable[Metric] = MultiProcessCollector.merge([str(file) for file in self._folder.glob("*.db")])  # type: ignore[no-untyped-call]
+        return found
+
+
 def serve(port: int, folder: Path, watch: Collector | None = None) -> None:
     """Serve the one page of all processes that keep their numbers in a folder; on the loopback only, in a thread.
 
@@ -172,7 +193,7 @@ def serve(port: int, folder: Path, watch: Collector | None = None) -> None:
         watch: works out the metrics in `WATCHED`; without it the page has none of them.
     """
     registry = CollectorRegistry()
-    MultiProcessCollector(registry, path=str(folder))  # type: ignore[no-untyped-call]
+    registry.register(_Folder(folder))
     if watch is not None:
         registry.register(watch)
     start_http_server(port, addr="127.0.0.1", registry=registry)

@@ -189,6 +189,8 @@ def _tell_topic(families: _Families, lag: TopicLag, now: datetime) -> None:
         labels = [BRONZE_QUERY, lag.topic, str(partition)]
         families[metrics.PARTITION_LAG].add_metric(labels, one.messages)
         _add_known(families[metrics.PARTITION_LAG_SECONDS], labels, one.seconds(now))
+    for partition, offsets in lag.waiting.items():
+        families[metrics.OPEN_TRANSACTION].add_metric([lag.topic, str(partition)], offsets)
     _tell_query(families, BRONZE_QUERY, lag.whole, now)
 
 

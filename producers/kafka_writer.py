@@ -13,6 +13,7 @@ from typing import Protocol
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
+from lakehouse.bootstrap import client_text
 from lakehouse.contract import Contract, Value
 from lakehouse.errors import Fatal, ProducerError, Retryable
 from lakehouse.topics import NoKafkaAddressError
@@ -69,12 +70,16 @@ class Counts:
 
 
 def connect(bootstrap: str, run_id: str) -> Producer:
-    """Make a client for an idempotent producer; it connects by itself when it is used."""
+    """Make a client for an idempotent producer; it connects by itself when it is used.
+
+    Raises:
+        NoKafkaAddressError, BadBootstrapError: no address is known, or they cannot be read.
+    """
     if not bootstrap:
         raise NoKafkaAddressError
     return Producer(
         {
-            "bootstrap.servers": bootstrap,
+            "bootstrap.servers": client_text(bootstrap),
             "client.id": f"weir-{run_id}",
             "enable.idempotence": True,
             "acks": "all",

@@ -76,10 +76,11 @@ class Breaker:
         Raises:
             RejectRateExceeded: it is not to be applied.
         """
-        if self._is_accepted(met.offsets):
+        # A message without a value says nothing of source or rules: it has no place in the window.
+        if not met.judged or self._is_accepted(met.offsets):
             return
         rejected = sum(met.rejected.values())
-        batches = [*(batch for batch in self._batches if batch.batch_id < batch_id), Counted(batch_id, met.rows_in, rejected)]
+        batches = [*(batch for batch in self._batches if batch.batch_id < batch_id), Counted(batch_id, met.judged, rejected)]
         rows, bad = over_window(batches, self._limit.window)
         if rows >= self._limit.least and 100 * bad > self._limit.percent * rows:
             raise RejectRateExceeded(self._domain, bad, rows, self._limit.percent, Counter(met.rejected))

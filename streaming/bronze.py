@@ -7,6 +7,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from lakehouse import failpoints
+from lakehouse.bootstrap import client_text
 from lakehouse.domain import Domain
 from lakehouse.folders import Folder
 from lakehouse.parse import to_bronze
@@ -25,7 +26,7 @@ def query_name(domain: Domain) -> str:
 
 
 def read_topic(spark: SparkSession, domain: Domain, settings: Settings, starting: str = "earliest") -> DataFrame:
-    """Read the domain's topic as a stream, failing when messages were lost.
+    """Read what is committed of the domain's topic as a stream, failing when messages were lost.
 
     Args:
         spark: the session.
@@ -35,7 +36,10 @@ def read_topic(spark: SparkSession, domain: Domain, settings: Settings, starting
     """
     return (
         spark.readStream.format("kafka")
-        .option("kafka.bootstrap.servers", settings.kafka_bootstrap)
+        # Java's client waits 30 s for an address that takes connections and does not answer.
+        .option("kafka.bootstrap.servers", client_text(settings.kafka_bootstrap))
+        # What its producer aborted is never read, nor what may still be aborted: a micro-batch ends at the last stable offset.
+        .option("kafka.isolation.level", "read_committed")
         .option("subscribe", domain.contract.topic)
         .option("startingOffsets", starting)
         .option("failOnDataLoss", "true")
@@ -46,7 +50,18 @@ def read_topic(spark: SparkSession, domain: Domain, settings: Settings, starting
     )
 
 
-def bronze_body(domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder, report: Callable[[BatchReport], None]) -> Body:
+def landing(domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder) -> FencedAppend:
+    """Give the way into bronze, which notes in the query's checkpoint what it owes."""
+    return FencedAppend(domain.bronze, topic_ids, checkpoint)
+
+
+def bronze_body(
+    domain: Domain,
+    topic_ids: Mapping[str, str],
+    checkpoint: Folder,
+    report: Callable[[BatchReport], None],
+    bronze: FencedAppend | None = None,
+) -> Body:
     """Give the body of the query: type the messages of a micro-batch and append those that the table does not hold yet.
 
     Args:
@@ -54,15 +69,15 @@ def bronze_body(domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder
         topic_ids: the broker's id of its topic.
         checkpoint: the query's, in which Spark has noted where a micro-batch ends before it begins.
         report: is told what each micro-batch was.
+        bronze: from `landing`; one of its own when left out.
     """
-
-    bronze = FencedAppend(domain.bronze, topic_ids)
+    into = bronze or landing(domain, topic_ids, checkpoint)
 
     def append(messages: DataFrame, batch_id: int) -> None:
         with timed(query_name(domain), batch_id, report) as batch:
             properties = batch_properties(query_name(domain), batch_id)
             with batch.phases.timed("append"):
-                batch.rows_in = batch.rows_out = bronze.append(
+                batch.rows_in = batch.rows_out = into.append(
                     to_bronze(messages, domain.contract), properties, planned_ends(checkpoint, batch_id)
                 )
         failpoints.reach("bronze.committed")

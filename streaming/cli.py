@@ -15,6 +15,9 @@ import typer
 from lakehouse.settings import Settings
 from streaming.errors import AlreadyRunning
 
+# A driver looks five times a second, and asks the broker what is lost.
+ANSWER_SECONDS = 20.0
+
 
 def stream(
     ctx: typer.Context,
@@ -69,13 +72,36 @@ def resume(
     running = read_states(settings.home / "run", domain)
     halted = [state.query for state in running if state.state in ("stopped", "restarting")]
     if running and not halted:
-        print(f"All queries of {domain} run: nothing to resume.")
+        more = " Nothing was accepted or recorded." if accept or accept_loss else ""
+        print(f"All queries of {domain} run: nothing to resume.{more}")
         return
-    ask(settings.home, domain, Request(accept, accept_loss))
+    request = ask(settings.home, domain, Request(accept, accept_loss))
     if running:
-        print(f"The driver starts {', '.join(halted)} again; `weir status` says how it went.")
-    else:
-        print(f"No driver of {domain} runs here: its next start takes it (`weir up`, or `weir stream {domain}`).")
+        print(f"The driver starts {', '.join(halted)} again; `weir status` says how it went.", flush=True)
+        if accept or accept_loss:
+            _say_what_came(settings.home, domain, request)
+        return
+    print(f"No driver of {domain} runs here: its next start takes it (`weir up`, or `weir stream {domain}`).")
+    if accept_loss:
+        print("It records in lh.ops.losses what Kafka has lost by then, and its log names it; where nothing is lost, nothing is recorded.")
+    if accept:
+        print("It lets the rows that are in bronze by then through.")
+
+
+def _say_what_came(home: Path, domain: str, request: str) -> None:
+    """Wait for a driver to take a request, and print what it says."""
+    import time
+
+    from streaming.resume import answered
+
+    until = time.monotonic() + ANSWER_SECONDS
+    while (answer := answered(home, domain, request)) is None:
+        if time.monotonic() >= until:
+            print(f"The driver has not taken the request within {ANSWER_SECONDS:g} s; it does as soon as it can, and its log says so.")
+            return
+        time.sleep(0.1)
+    for sentence in answer.says:
+        print(sentence)
 
 
 def ready_file(run: Path, domain: str) -> Path:

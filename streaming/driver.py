@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import structlog
-from py4j.protocol import Py4JJavaError
+from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
@@ -23,13 +23,13 @@ from lakehouse.domain import Domain
 from lakehouse.errors import Retryable, WeirError
 from lakehouse.folders import HadoopFolder
 from lakehouse.lease import held_lease
-from lakehouse.offsets import topic_bounds
+from lakehouse.offsets import topic_offsets
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.fenced_append import Mark, newest_mark
-from lakehouse.sinks.tables import create_missing, ensure_tables, write_dimensions
+from lakehouse.sinks.fenced_append import FencedAppend, Mark, newest_mark
+from lakehouse.sinks.tables import batch_properties, create_missing, ensure_tables, write_dimensions
 from lakehouse.spark import jvm_pid, open_spark
-from lakehouse.topics import ensure_topic, topic_id
+from lakehouse.topics import check_topic, ensure_topic, topic_id
 from lakehouse.turns import turn
 from lakehouse.unknown_fields import UnknownFields, unknown_fields_file
 from streaming import bronze, refine, resume
@@ -37,13 +37,15 @@ from streaming.breaker import Breaker, Limit
 from streaming.checkpoints import Position, check_topics, claim, examine, tidy
 from streaming.errors import DataLoss, LostRange, RejectRateExceeded
 from streaming.failures import cause_of
-from streaming.losses import LOSSES, Bounds, find_lost, fits, held_by, record_losses, recorded_losses, starting_offsets
+from streaming.losses import LOSSES, Bounds, check_readable, find_lost, fits, held_by, record_losses, recorded_losses, starting_offsets
 from streaming.progress import BatchReport, progress_told
 from streaming.report import report_progress, report_restart, report_states
 from streaming.supervisor import QueryState, Supervised, Supervisor, states_file, write_states
 
 # How often the broker is asked, beside every append, whether the topic is still the same.
 TOPIC_SECONDS = 5.0
+# How often its settings are looked at: somebody alters them by hand, if ever.
+SETTINGS_SECONDS = 60.0
 ASK_AGAIN_SECONDS = 5.0
 
 log = structlog.get_logger("weir.stream")
@@ -51,7 +53,7 @@ log = structlog.get_logger("weir.stream")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """What the bronze query starts from: its topic's ids and bounds, bronze's mark, its checkpoint and where that stands."""
+    """What the bronze query starts from: its topic's ids and written bounds, bronze's mark, its checkpoint and where that stands."""
 
     ids: Mapping[str, str]
     mark: Mark
@@ -86,6 +88,7 @@ class Driver:
         self._stopping = threading.Event()
         self._given, self._spark = spark, spark
         self._ids: dict[str, str] = {}
+        self._landing: FencedAppend | None = None
         self._ask_at = 0.0
         limit = Limit(settings.reject_limit_percent, settings.reject_window_rows, settings.reject_least_rows)
         self._breaker = Breaker(settings.home / "state" / f"{name}.breaker.json", name, limit)
@@ -104,6 +107,7 @@ class Driver:
 
         Raises:
             NoKafkaAddressError, NoKafkaError: no broker is known, or none answers.
+            UnfitTopicError: somebody else made the topic, with settings that weir cannot work with.
             LeaseHeld: a driver of another home or machine writes these tables.
             WeirError: with which a query stopped: QueryFailed, TopicRecreated, BadCheckpoint, DataLoss, RejectRateExceeded, …
         """
@@ -125,13 +129,15 @@ class Driver:
                 self._move_aside(spark, domain)
             self._take_request(spark, domain, ())
             queries += self._queries(spark, domain, check, available_now)
-            with self._topic_watched(domain, queries[0]), progress_told(spark, report_progress):
+            with self._topic_watched(spark, domain, queries[0], check), progress_told(spark, report_progress):
                 if available_now:
                     self._supervise(queries[:1], lambda: None, ready)
+                    self._settle(spark, domain, check, at_once=True)
                     if not self._stopping.is_set():
                         self._supervise(queries[1:], lambda: None)
                 else:
                     self._supervise(queries, lambda: self._take_request(spark, domain, queries), ready)
+            self._settle(spark, domain, check, at_once=True)
 
     def close(self) -> None:
         """Stop Spark, unless the session was given."""
@@ -150,15 +156,20 @@ class Driver:
             source = self._source(spark, domain)
             if lost := self._lost(spark, domain, source):
                 raise DataLoss(me.name, lost, self._name)
+            into = bronze.landing(domain, source.ids, source.checkpoint)
+            mark = source.mark
             if not source.position.is_new and not fits(source.bounds, source.position):
-                # All that bronze lacks is there, but not all that the checkpoint would read once more.
+                # All that bronze lacks is there, but not all that the checkpoint would read once more. What is owed stands in there.
+                if into.settle(spark, batch_properties(me.name, None), at_once=True):
+                    mark = newest_mark(spark, domain.bronze)
                 log.warning("checkpoint moved aside", query=me.name, to=source.checkpoint.move_aside())
             self._own(source.checkpoint, me.name, source.ids)
             self._ids = dict(source.ids)
             topic = domain.contract.topic
-            starting = starting_offsets(topic, source.bounds, held_by(source.mark, topic))
+            starting = starting_offsets(topic, source.bounds, held_by(mark, topic))
             messages = bronze.read_topic(spark, domain, self._settings, starting)
-            body = me.guard(bronze.bronze_body(domain, source.ids, source.checkpoint, self._report))
+            self._landing = into
+            body = me.guard(bronze.bronze_body(domain, source.ids, source.checkpoint, self._report, into))
             return self._in_pool(spark, me, lambda: bronze.start_bronze(messages, domain, self._settings, body, available_now))
 
         def work(me: Supervised) -> StreamingQuery:
@@ -196,7 +207,9 @@ class Driver:
         checkpoint = HadoopFolder(spark, self._settings.checkpoint(name))
         position = examine(checkpoint, name, self._name, is_kafka=True)
         check_topics(position, ids, checkpoint.uri)
-        return Source(ids, mark, checkpoint, position, topic_bounds(self._settings.kafka_bootstrap, topic))
+        offsets = topic_offsets(self._settings.kafka_bootstrap, topic)
+        check_readable(topic, offsets, held_by(mark, topic), position, name)
+        return Source(ids, mark, checkpoint, position, offsets.written_bounds)
 
     def _lost(self, spark: SparkSession, domain: Domain, source: Source) -> list[LostRange]:
         topic = domain.contract.topic
@@ -211,6 +224,11 @@ class Driver:
         claim(checkpoint, query, topic_ids)
 
     def _move_aside(self, spark: SparkSession, domain: Domain) -> None:
+        name = bronze.query_name(domain)
+        folder = HadoopFolder(spark, self._settings.checkpoint(name))
+        # What is owed stands in there: offsets without a message, which would else be missed once retention has taken them.
+        ids = {domain.contract.topic: topic_id(self._settings.kafka_bootstrap, domain.contract.topic)}
+        bronze.landing(domain, ids, folder).settle(spark, batch_properties(name, None), at_once=True)
         for name in (bronze.query_name(domain), refine.query_name(domain)):
             folder = HadoopFolder(spark, self._settings.checkpoint(name))
             if folder.names():
@@ -221,32 +239,72 @@ class Driver:
         home = self._settings.home
         if time.monotonic() < self._ask_at or (request := resume.asked(home, self._name)) is None:
             return
+        says = []
         try:
-            if request.accept and _applies(RejectRateExceeded, queries):
-                self._breaker.accept(newest_mark(spark, domain.bronze))
-            if request.accept_loss and _applies(DataLoss, queries) and (lost := self._lost(spark, domain, self._source(spark, domain))):
-                record_losses(spark, self._name, lost)
-                log.warning("loss accepted", ranges=[str(one) for one in lost])
+            if request.accept:
+                says.append(self._accept(spark, domain, queries))
+            if request.accept_loss:
+                says.append(self._accept_loss(spark, domain, queries))
         except (WeirError, PySparkException, Py4JJavaError, OSError) as error:
             self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
             log.warning("cannot resume yet", reason=cause_of(error))
             return
-        resume.done(home, self._name)
+        resume.done(home, self._name, resume.Answer(request.id, says))
         for query in queries:
             query.resume()
 
+    def _accept(self, spark: SparkSession, domain: Domain, queries: Sequence[Supervised]) -> str:
+        """Let the rows that are in bronze through; give a sentence of what that was."""
+        if not _applies(RejectRateExceeded, queries):
+            log.warning("nothing to accept", reason="no query is stopped by its rejects")
+            return "No query is stopped by its rejects: nothing was accepted."
+        self._breaker.accept(newest_mark(spark, domain.bronze))
+        return "The rows that are in bronze now are let through."
+
+    def _accept_loss(self, spark: SparkSession, domain: Domain, queries: Sequence[Supervised]) -> str:
+        """Record what Kafka has lost; give a sentence of what that was."""
+        if not _applies(DataLoss, queries):
+            log.warning("no loss to accept", reason="no query is stopped by a loss: nothing was recorded")
+            return "No query is stopped by a loss: nothing was recorded."
+        lost = self._lost(spark, domain, self._source(spark, domain))
+        if not lost:
+            log.warning("no loss to accept", reason="Kafka has all that bronze lacks: nothing was recorded")
+            return "Nothing is lost, Kafka has all that bronze lacks: nothing was recorded."
+        record_losses(spark, self._name, lost)
+        log.warning("loss accepted", ranges=[str(one) for one in lost])
+        return f"Recorded as lost in {LOSSES.name}: {'; '.join(map(str, lost))}."
+
+    def _settle(self, spark: SparkSession, domain: Domain, check: Callable[[], None], at_once: bool) -> None:
+        """Commit the mark that bronze owes; what fails is tried again, at the latest by the next driver, which finds it noted."""
+        if self._landing is None:
+            return
+        try:
+            check()
+            if self._landing.settle(spark, batch_properties(bronze.query_name(domain), None), at_once):
+                log.debug("offsets without a message passed", table=domain.bronze.name)
+        except (WeirError, PySparkException, Py4JError, OSError) as error:
+            log.warning("offsets without a message are not noted in bronze yet", table=domain.bronze.name, reason=cause_of(error))
+
     @contextmanager
-    def _topic_watched(self, domain: Domain, query: Supervised) -> Iterator[None]:
-        """Ask on a timer whether the topic is still the one that bronze holds; an idle stream would not notice otherwise."""
+    def _topic_watched(self, spark: SparkSession, domain: Domain, query: Supervised, check: Callable[[], None]) -> Iterator[None]:
+        """Ask on a timer whether the topic is still the one that bronze holds, and made as weir needs it; an idle stream would not notice.
+
+        The same timer writes what bronze owes of offsets without a message.
+        """
         ended = threading.Event()
 
         def watch() -> None:
+            settings_at = time.monotonic() + SETTINGS_SECONDS
             while not ended.wait(TOPIC_SECONDS):
                 try:
                     self._check_topic(domain)
+                    if time.monotonic() >= settings_at:
+                        settings_at = time.monotonic() + SETTINGS_SECONDS
+                        check_topic(self._settings.kafka_bootstrap, domain.contract.topic)
                 except WeirError as error:
                     if not isinstance(error, Retryable):
                         query.halt(error)
+                self._settle(spark, domain, check, at_once=False)
 
         watching = threading.Thread(target=watch, name="weir-topic", daemon=True)
         watching.start()

@@ -77,6 +77,17 @@ class BrokerLostItsEnd(StreamError, Fatal):
         )
 
 
+class AheadOfTransaction(StreamError, Retryable):
+    """Bronze has read what an open transaction may still abort: an older version read what was not committed."""
+
+    def __init__(self, query: str, topic: str, ends: Mapping[int, tuple[int, int]]) -> None:
+        told = "; ".join(f"partition {p} can be read up to {end - 1}, {passed - 1} was read" for p, (end, passed) in sorted(ends.items()))
+        super().__init__(
+            f"Query {query} waits: topic {topic} has an open transaction before what an older version of weir has read ({told}). It goes "
+            "on when the transaction ends."
+        )
+
+
 class RejectRateExceeded(StreamError, Fatal):
     """Too many of a domain's last rows break its rules: more likely the source or the rules changed than the rows are bad."""
 

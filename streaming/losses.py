@@ -9,12 +9,13 @@ from datetime import UTC, datetime
 
 from pyspark.sql import SparkSession
 
-from lakehouse.schema import Column, Table
+from lakehouse.offsets import TopicOffsets
+from lakehouse.schema import Column, Table, quote
 from lakehouse.sinks.fenced_append import Mark
 from lakehouse.sinks.merge import merge_rows
 from lakehouse.sinks.tables import relation
 from streaming.checkpoints import Position, kafka_offsets
-from streaming.errors import BrokerLostItsEnd, LostRange
+from streaming.errors import AheadOfTransaction, BrokerLostItsEnd, LostRange
 
 LOSSES = Table(
     name="lh.ops.losses",
@@ -38,9 +39,12 @@ def find_lost(
 ) -> list[LostRange]:
     """Find what the broker no longer has and bronze does not hold, but for what was accepted before.
 
+    A topic that was read once has been read from its beginning on, with every partition: one that neither bronze nor the checkpoint
+    knows was added since, and what it lacks at its beginning is lost like any other message.
+
     Args:
         topic: whose.
-        bounds: first offset and the one after the last, by partition, as the broker has them.
+        bounds: first offset and the one after the last that was written, by partition, as the broker has them.
         held: bronze's mark: the next offset by partition.
         position: the checkpoint's.
         recorded: ranges accepted before.
@@ -53,10 +57,10 @@ def find_lost(
     cut = {p: (end, held[p]) for p, (_, end) in bounds.items() if held.get(p, 0) > end}
     if cut:
         raise BrokerLostItsEnd(query, topic, cut)
+    if not held and not begun:
+        return []  # never read: what the broker dropped before our time is no loss of ours
     lost = []
     for partition, (begin, end) in bounds.items():
-        if partition not in held and partition not in begun:
-            continue  # never read: what the broker dropped before our time is no loss of ours
         # The greater of the two: an offset may be no message, which only the checkpoint counts.
         following = max(held.get(partition, 0), begun.get(partition, 0))
         if following < begin:
@@ -67,11 +71,24 @@ def find_lost(
     return [rest for one in lost for rest in _without(one, known)]
 
 
+def check_readable(topic: str, offsets: TopicOffsets, held: Mapping[int, int], position: Position, query: str) -> None:
+    """See that all that was read before can still be read: a version that read what was not committed may have been ahead.
+
+    Raises:
+        AheadOfTransaction: bronze or the checkpoint has passed a transaction that is still open.
+    """
+    begun = kafka_offsets(position.start)
+    passed = {p: max(held.get(p, 0), begun.get(p, 0)) for p in offsets.bounds}
+    ahead = {p: (end, passed[p]) for p, (_, end) in offsets.bounds.items() if end < passed[p] <= offsets.written.get(p, end)}
+    if ahead:
+        raise AheadOfTransaction(query, topic, ahead)
+
+
 def fits(bounds: Bounds, position: Position) -> bool:
-    """Say whether Spark can go on from a checkpoint: all offsets of its next micro-batch are there."""
+    """Say whether Spark can go on from a checkpoint: all offsets of its next micro-batch are there, an added partition's from 0 on."""
     begun, planned = kafka_offsets(position.start), kafka_offsets(position.planned)
     return all(
-        begun.get(partition, begin) >= begin and max(begun.get(partition, 0), planned.get(partition, 0)) <= end
+        begun.get(partition, 0) >= begin and max(begun.get(partition, 0), planned.get(partition, 0)) <= end
         for partition, (begin, end) in bounds.items()
     )
 
@@ -90,7 +107,7 @@ def held_by(mark: Mark, topic: str) -> dict[int, int]:
 
 def recorded_losses(spark: SparkSession, topic: str) -> list[LostRange]:
     """Read the ranges of a topic that were accepted as lost."""
-    rows = spark.table(LOSSES.name).where(f"topic = '{topic}'").collect()
+    rows = spark.table(LOSSES.name).where(f"topic = {quote(topic)}").collect()
     return [LostRange(row["topic"], row["partition"], row["first_offset"], row["last_offset"]) for row in rows]
 
 

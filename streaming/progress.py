@@ -27,6 +27,7 @@ class BatchReport:
         rows_in: rows read.
         rows_out: rows that went on.
         rejected: rows by the rule that rejected them.
+        tombstones: messages without a value.
         warned: rows by the warning they broke.
         late: rows behind the watermark on arrival.
         unknown: messages by the field that the contract does not know.
@@ -40,6 +41,7 @@ class BatchReport:
     rows_in: int = 0
     rows_out: int = 0
     rejected: Mapping[str, int] = field(default_factory=dict)
+    tombstones: int = 0
     warned: Mapping[str, int] = field(default_factory=dict)
     late: int = 0
     unknown: Mapping[str, int] = field(default_factory=dict)
@@ -62,6 +64,8 @@ def log_batch(batch: BatchReport) -> None:
     """Write the one line of a micro-batch: counts and names of rules, never what a row holds."""
     rejected = sum(batch.rejected.values())
     details: dict[str, object] = {"rules": dict(batch.rejected)} if rejected else {}
+    if batch.tombstones:
+        details["tombstones"] = batch.tombstones
     if batch.warned:
         details["warnings"] = dict(batch.warned)
     if batch.late:

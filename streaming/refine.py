@@ -80,7 +80,7 @@ def refine_body(
 
             met = apply(rows, domain, properties, look, memory, batch.phases)
             batch.rows_in, batch.rows_out = met.rows_in, met.accepted
-            batch.rejected, batch.warned, batch.late = met.rejected, met.warned, met.late
+            batch.rejected, batch.tombstones, batch.warned, batch.late = met.rejected, met.tombstones, met.warned, met.late
             with batch.phases.timed("compact"):
                 batch.compacted = compactor.after(rows.sparkSession, domain, met.touched)
 

@@ -18,6 +18,7 @@ def report_batch(batch: BatchReport) -> None:
         metrics.QUERY_ROWS_OUT.labels(batch.query).inc(batch.rows_out)
         metrics.QUERY_BATCH_SECONDS.labels(batch.query).observe(batch.seconds)
         metrics.LATE_ROWS.labels(batch.query).inc(batch.late)
+        metrics.TOMBSTONES.labels(batch.query).inc(batch.tombstones)
         if batch.rows_in:
             metrics.QUERY_LAST_COMMIT.labels(batch.query).set_to_current_time()
         for phase, seconds in batch.phases.seconds.items():

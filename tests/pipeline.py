@@ -75,11 +75,16 @@ class Pipeline:
     @classmethod
     def open(cls, spark: SparkSession, settings: Settings, topic: str = HOURLY.topic) -> "Pipeline":
         """Make the tables and the topic of a home."""
-        session = session_of(spark, settings)
-        domain = build_domain("air_quality", settings)
-        pipeline = cls(settings, session, replace(domain, contract=replace(domain.contract, topic=topic)))
+        pipeline = cls.unmade(spark, settings, topic)
         ensure_topic(settings.kafka_bootstrap, pipeline.domain.contract, 2)
         return pipeline
+
+    @classmethod
+    def unmade(cls, spark: SparkSession, settings: Settings, topic: str) -> "Pipeline":
+        """Open a home on a topic that is somebody else's."""
+        session = session_of(spark, settings)
+        domain = build_domain("air_quality", settings)
+        return cls(settings, session, replace(domain, contract=replace(domain.contract, topic=topic)))
 
     def prepare(self) -> "Pipeline":
         """Make the tables, as the driver does at its start."""

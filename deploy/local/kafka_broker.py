@@ -5,6 +5,9 @@ It listens on the loopback only and keeps everything in one folder:
     FOLDER/cluster-id          our note of the cluster, written before the storage is formatted
     FOLDER/server.properties   written anew at every start
     FOLDER/data/               Kafka's own storage; meta.properties in it says which cluster and node it is
+
+Its processes work in that folder and name what is in it without a path: Kafka reads `log.dirs` as a list with commas, and its settings
+file in Latin-1 with escapes, so not every folder's name could be written there.
 """
 
 import base64
@@ -13,7 +16,6 @@ import errno
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 import uuid
@@ -23,7 +25,9 @@ from pathlib import Path
 from deploy.local.errors import DiskFull, ForeignKafkaFolder, HalfFormattedKafka, PartFailed, PortInUse
 from deploy.local.jars import jars_for
 from deploy.local.processes import ProcessKey, free_ports, port_is_free, port_owner, stop_process
+from lakehouse.bootstrap import bootstrap_text, parse_bootstrap, usable
 from lakehouse.java import find_java
+from lakehouse.machine import java_scratch, own_environment
 
 NODE_ID = "1"
 # A segment's indexes are reserved at their full size in each partition; below this a new broker cannot begin.
@@ -32,7 +36,8 @@ NEEDED_BYTES = 256 * 2**20
 START_SECONDS = 120.0
 # A clean stop of a broker with the recorded year takes about one second; one that takes longer than this hangs.
 STOP_SECONDS = 30.0
-LOG_SETTINGS = Path(__file__).with_name("kafka-log4j2.properties")
+SETTINGS_FILE = "server.properties"
+LOG_SETTINGS = Path(__file__).resolve().with_name("kafka-log4j2.properties")
 
 EMBEDDED: dict[str, str] = {
     # One node cannot keep three copies, and each of Kafka's own topics asks for three unless told otherwise.
@@ -151,16 +156,19 @@ class EmbeddedKafka:
         class_path = os.pathsep.join(str(jar) for jar in jars_for("kafka", self.jars))
         self._pick_ports()
         check_room(self.folder)
-        environment = {**self.environment, "JAVA_HOME": str(java.home)}
+        environment = {**own_environment(self.environment), "JAVA_HOME": str(java.home)}
+        # Its jars bring native libraries (zstd, snappy), which it unpacks to load them.
+        scratch = f"-Djava.io.tmpdir={java_scratch(self.folder.parent)}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self.log.parent.mkdir(parents=True, exist_ok=True)
-            self._format([str(java.launcher), "-Xmx128m", "-cp", class_path], environment)
+            self._format([str(java.launcher), "-Xmx128m", scratch, "-cp", class_path], environment)
             written = self.log.stat().st_size if self.log.exists() else 0
             with self.log.open("ab") as output:
-                command = [str(java.launcher), f"-Xmx{self.heap}", *_JVM, f"-Dlog4j2.configurationFile={LOG_SETTINGS}", "-cp", class_path]
+                options = [f"-Xmx{self.heap}", *_JVM, scratch, f"-Dlog4j2.configurationFile={LOG_SETTINGS.as_uri()}"]
                 self.process = subprocess.Popen(
-                    [*command, "kafka.Kafka", str(self.folder / "server.properties")],
+                    [str(java.launcher), *options, "-cp", class_path, "kafka.Kafka", SETTINGS_FILE],
+                    cwd=self.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -202,9 +210,9 @@ class EmbeddedKafka:
                 # A leading hyphen would be taken for an option of StorageTool.
                 cluster = cluster.replace("-", "A")
                 note.write_text(cluster + "\n")
-            self._write_settings(fresh)
-            tool = [*java, "kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(self.folder / "server.properties")]
-            done = subprocess.run(tool, capture_output=True, text=True, env=environment, timeout=60, check=False)
+            self._write_settings(fresh.name)
+            tool = [*java, "kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", SETTINGS_FILE]
+            done = subprocess.run(tool, cwd=self.folder, capture_output=True, text=True, env=environment, timeout=60, check=False)
             if done.returncode != 0:
                 said = done.stdout + done.stderr
                 if "No space left on device" in said:
@@ -213,9 +221,9 @@ class EmbeddedKafka:
             if data.exists():
                 data.rmdir()
             fresh.rename(data)
-        self._write_settings(data)
+        self._write_settings(data.name)
 
-    def _write_settings(self, data: Path) -> None:
+    def _write_settings(self, data: str) -> None:
         addresses = {
             "process.roles": "broker,controller",
             "node.id": NODE_ID,
@@ -223,10 +231,10 @@ class EmbeddedKafka:
             "controller.listener.names": "CONTROLLER",
             "listeners": f"PLAINTEXT://127.0.0.1:{self.port},CONTROLLER://127.0.0.1:{self._controller_port}",
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
-            "log.dirs": str(data),
+            "log.dirs": data,
         }
         lines = [f"{name}={value}\n" for name, value in {**addresses, **EMBEDDED}.items()]
-        (self.folder / "server.properties").write_text("".join(lines))
+        (self.folder / SETTINGS_FILE).write_text("".join(lines))
 
     def _wait_until_it_answers(self, seconds: float, log_offset: int, stopping: Callable[[], bool]) -> None:
         assert self.process is not None
@@ -259,17 +267,19 @@ _JVM = ("-Xms128m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.a
 
 
 def answers(bootstrap: str, seconds: float = 2.0) -> bool:
-    """Ask a broker for its metadata: true once it takes requests, which is later than its port being open."""
+    """Ask for a broker's metadata: true once one of the addresses takes requests, which is later than its port being open.
+
+    Raises:
+        BadBootstrapError: the addresses cannot be read.
+    """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    host, port = bootstrap.rsplit(":", 1)
-    try:
-        # The client library writes to stderr when nobody listens; a bare connection does not.
-        socket.create_connection((host, int(port)), timeout=seconds).close()
-    except OSError:
+    # The client library writes to stderr when nobody listens; a bare connection does not.
+    addresses = usable(parse_bootstrap(bootstrap), seconds)
+    if not addresses:
         return False
-    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
+    admin = AdminClient({"bootstrap.servers": bootstrap_text(addresses), "log_level": 0})
     with contextlib.suppress(KafkaException):
         return bool(admin.list_topics(timeout=seconds).brokers)
     return False

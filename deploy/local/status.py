@@ -4,7 +4,8 @@
 with the reason beside it. `show` prints them.
 
     parts      part, state (up, starting, restarting, down, stale), pid, since, address, restarts, says, log
-    queries    query, table, lag_messages, lag_seconds, last_commit, says; state (running, restarting, stopped, done; null without a
+    queries    query, table, lag_messages, lag_seconds, last_commit, says; waiting_messages: written to the topic within a transaction
+               that is still open, or after one began (null for silver); state (running, restarting, stopped, done; null without a
                driver), state_since, restarts and reason, as the driver says
     tables     table, rows, last_commit, age_seconds, files
     freshness  city, newest_ts_utc, newest_retrieved_ts, age_seconds   (of the hourly fact; the age of the newest hour's start)
@@ -93,9 +94,13 @@ def _queries(settings: Settings, commits: dict[str, str | None], now: datetime) 
     states = {state.query: state for state in read_states(run_folder(settings), DOMAIN)}
     found: list[dict[str, Any]] = []
     for query, table in QUERIES.items():
-        lag, says = None, None
+        lag, waiting, says = None, None, None
         try:
-            lag = bronze_lag(settings, running_kafka(settings)).whole if table.startswith("bronze.") else silver_lag(settings)
+            if table.startswith("bronze."):
+                topic = bronze_lag(settings, running_kafka(settings))
+                lag, waiting = topic.whole, sum(topic.waiting.values())
+            else:
+                lag = silver_lag(settings)
         except WeirError as error:
             says = str(error)
         state = states.get(query)
@@ -105,6 +110,7 @@ def _queries(settings: Settings, commits: dict[str, str | None], now: datetime) 
                 "table": f"lh.{table}",
                 "lag_messages": lag.messages if lag else None,
                 "lag_seconds": _rounded(lag.seconds(now)) if lag else None,
+                "waiting_messages": waiting,
                 "last_commit": commits.get(f"lh.{table}"),
                 "says": says,
                 "state": state.state if state else None,
@@ -233,7 +239,7 @@ def show(found: dict[str, Any]) -> None:
         if part["says"]:
             console.print(f"[bold]{part['part']}[/bold] {_plain(part['says'])}", soft_wrap=True)
             if part["log"] and part["state"] == "restarting":
-                console.print(f"  log: {part['log']}", soft_wrap=True)
+                console.print(f"  log: {part['log']}", markup=False, soft_wrap=True)
 
     for query in found["queries"]:
         if query["state"] in ("restarting", "stopped"):
@@ -251,6 +257,8 @@ def show(found: dict[str, Any]) -> None:
             behind = _behind(
                 lag.get("lag_messages"), lag.get("lag_seconds"), "messages" if table["table"].startswith("lh.bronze") else "rows"
             )
+            if waiting := lag.get("waiting_messages"):
+                behind += f"; {waiting:,} wait for an open transaction to end"
             tables.add_row(table["table"], f"{table['rows']:,}", _short(table["last_commit"]), _span(table["age_seconds"]), behind)
         console.print(tables)
     elif found["tables_say"]:
@@ -283,7 +291,7 @@ def show(found: dict[str, Any]) -> None:
     console.print()
     paths = _grid("path", "where")
     for name, where in found["paths"].items():
-        paths.add_row(name, where)
+        paths.add_row(name, _plain(where))
     console.print(paths, soft_wrap=True)
 
 

@@ -106,13 +106,13 @@ class DataFileWriter:
             yield Written(path, spec, partition, file, ordered)
 
     def append(self, rows: pa.Table, said: Mapping[str, str]) -> None:
-        """Append rows in one commit, whose snapshot says what is given.
+        """Append rows, or none, in one commit, whose snapshot says what is given.
 
         Raises:
             NotFromMemory: as for `write`; nothing was committed.
             Py4JJavaError: as for `commit`.
         """
-        written = list(self.write(rows))
+        written = list(self.write(rows)) if rows.num_rows else []
         pending = self._handle.newAppend()
         for one in written:
             pending.appendFile(one.file)

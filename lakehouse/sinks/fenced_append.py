@@ -5,12 +5,19 @@ an append the newest such mark among the branch's ancestors is read, rows below 
 with random file names. So repeating a micro-batch changes nothing, whether its checkpoint survived or not, however it is
 cut into tasks, and whoever drives. Check and append are not one atomic step: the lease keeps a second driver out.
 
+The mark is where the micro-batch was planned to end, not its last row: an offset need not be a message (a transaction's control
+record, an aborted record, one that compaction took), and what is passed is passed. A micro-batch without any row is no reason for a
+commit each time: at most one empty append a minute says so, and what it lacks meanwhile is owed (`owed.py`): written by the next
+append, or by `settle`.
+
 Why not Iceberg's native streaming append: it names files by partition, task, query and epoch, and overwrote committed files
 when the replayed batch was the first of its driver (docs/design.md, "Bronze").
 """
 
 import json
-from collections.abc import Iterator, Mapping
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,12 +29,16 @@ from pyspark.sql import functions as F
 
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.few_rows import SMALL_ROWS, conf_for_few, conf_for_many, session_conf
+from lakehouse.folders import Folder
 from lakehouse.schema import Table, quote
 from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory
+from lakehouse.sinks.owed import read_owed, write_owed
 from lakehouse.sinks.tables import append_rows
 from lakehouse.spark import iceberg_table
 
 MARK_PROPERTY = "weir.offsets"
+# At most one append without a row within so many seconds.
+EMPTY_SECONDS = 60.0
 
 Offsets = Mapping[tuple[str, int], int]  # by topic and partition
 
@@ -121,16 +132,31 @@ class FencedAppend:
     A few rows are written from memory, so that they are read and parsed once; many by Spark, in one pass where it is known before
     how far they go, in two where not. Remembers the table's metadata from one micro-batch to the next.
 
+    Safe for a thread that settles beside the one that appends.
+
     Args:
         table: the bronze table.
         topic_ids: the broker's id of each topic.
+        checkpoint: of the query that appends, where what is owed is noted; kept in memory alone where there is none.
+        clock: seconds since 1970.
     """
 
-    def __init__(self, table: Table, topic_ids: Mapping[str, str]) -> None:
-        self._table, self._topic_ids = table, topic_ids
+    def __init__(
+        self,
+        table: Table,
+        topic_ids: Mapping[str, str],
+        checkpoint: Folder | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._table, self._topic_ids, self._checkpoint, self._clock = table, topic_ids, checkpoint, clock
         self._handle: Any = None
         self._writer: DataFileWriter | None = None
         self._calls = 0
+        # What is owed, on top of the mark of which snapshot; None while it is not known.
+        self._owed: dict[tuple[str, int], int] | None = None
+        self._owed_after = 0
+        self._said: Mapping[str, str] = {}
+        self._lock = threading.Lock()
 
     def append(self, rows: DataFrame, properties: Mapping[str, str], ends: Offsets | None = None) -> int:
         """Append.
@@ -142,16 +168,53 @@ class FencedAppend:
                 rows are asked where it is left out.
 
         Returns:
-            How many rows were appended; 0 when all were there, and then nothing is committed.
+            How many rows were appended; 0 when all were there. Then nothing is committed, unless `ends` lie behind the table's mark
+            and the last append without a row is a minute old.
 
         Raises:
             TopicRecreated: the table holds offsets of another topic of that name.
         """
+        with self._lock:
+            try:
+                self._said = dict(properties)
+                return self._append(rows, properties, ends)
+            except BaseException:
+                self._handle = None  # nobody knows how far it went
+                raise
+
+    def settle(self, spark: SparkSession, properties: Mapping[str, str] | None = None, at_once: bool = False) -> bool:
+        """Commit a mark that is owed, once its minute is over; tell whether that was done.
+
+        Does nothing while another thread appends: an append writes what is owed itself.
+
+        Args:
+            spark: any session of the driver.
+            properties: for the snapshot where nothing was appended yet.
+            at_once: commit it now: the driver ends, or its checkpoint goes.
+
+        Raises:
+            TopicRecreated: the table holds offsets of another topic of that name.
+        """
+        if not self._lock.acquire(blocking=at_once):
+            return False
         try:
-            return self._append(rows, properties, ends)
+            if self._owed is not None and not self._owed:
+                return False
+            mark = self._look(spark)
+            mark.check_topics(self._topic_ids, self._table.name)
+            owed = self._owed or {}
+            if not mark.missing(owed):
+                self._owed = {}
+                return False
+            if not at_once and self._was_empty_just_now():
+                return False
+            self._commit_nothing(mark, owed, {**(properties or {}), **self._said})
+            return True
         except BaseException:
-            self._handle = None  # nobody knows how far it went
+            self._handle = None
             raise
+        finally:
+            self._lock.release()
 
     def _append(self, rows: DataFrame, properties: Mapping[str, str], ends: Offsets | None) -> int:
         spark = rows.sparkSession
@@ -162,7 +225,7 @@ class FencedAppend:
                 few = rows.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
             if few.num_rows <= SMALL_ROWS:
                 self._calls += 1
-                return self._append_few(spark, _not_held(few, mark), mark, properties)
+                return self._append_few(spark, _not_held(few, mark), mark, properties, ends)
         with session_conf(spark, conf_for_many(0 if ends is None else mark.missing(ends))):
             many = rows.where(" AND ".join(f"NOT ({held})" for held in _held(mark)) or "true")
             if ends is None:
@@ -170,27 +233,68 @@ class FencedAppend:
                 ends = {(row[0], row[1]): row[2] for row in counted}
             if not mark.missing(ends):
                 return 0
-            append_rows(many, self._table, {**properties, **self._said(mark, ends)})
+            # Offsets may be of no message: many at once, where a long transaction was aborted.
+            if self._was_empty_just_now() and many.isEmpty():
+                self._owe(mark, ends)
+                return 0
+            append_rows(many, self._table, {**properties, **self._marked(mark, ends)})
+        self._owed = {}
         self._look(spark)
-        # Offsets may be of no message (a transaction's end): then nothing was added.
         return int(_newest_marked(self._handle).summary().getOrDefault("added-records", "0"))
 
-    def _append_few(self, spark: SparkSession, fresh: pa.Table, mark: Mark, properties: Mapping[str, str]) -> int:
+    def _append_few(self, spark: SparkSession, fresh: pa.Table, mark: Mark, properties: Mapping[str, str], ends: Offsets | None) -> int:
         if not fresh.num_rows:
+            if ends is not None and mark.missing(ends):
+                self._pass_over(mark, ends, properties)
             return 0
         lasts = fresh.group_by(["topic", "partition"]).aggregate([("kafka_offset", "max")]).to_pylist()
-        said = {**properties, **self._said(mark, {(row["topic"], row["partition"]): row["kafka_offset_max"] + 1 for row in lasts})}
+        reached = {(row["topic"], row["partition"]): row["kafka_offset_max"] + 1 for row in lasts}
+        said = {**properties, **self._marked(mark, reached if ends is None else ends)}
         try:
             assert self._writer is not None  # `_look` has been here
             self._writer.append(fresh, said)
         except NotFromMemory as reason:
             log.debug("written by Spark", why=str(reason))
             append_rows(spark.createDataFrame(fresh), self._table, said)
+        self._owed = {}
         return int(fresh.num_rows)
 
-    def _said(self, mark: Mark, ends: Offsets) -> dict[str, str]:
-        following = {place: max(end, mark.next_offsets.get(place, 0)) for place, end in ends.items()}
+    def _pass_over(self, mark: Mark, ends: Offsets, properties: Mapping[str, str]) -> None:
+        """Say, or owe, that offsets hold no message."""
+        if self._was_empty_just_now():
+            self._owe(mark, ends)
+        else:
+            self._commit_nothing(mark, ends, properties)
+
+    def _owe(self, mark: Mark, ends: Offsets) -> None:
+        self._owed, self._owed_after = self._following(mark, ends), self._marked_id()
+        if self._checkpoint is not None:
+            write_owed(self._checkpoint, self._owed_after, self._owed)
+
+    def _commit_nothing(self, mark: Mark, ends: Offsets, properties: Mapping[str, str]) -> None:
+        assert self._writer is not None  # `_look` has been here
+        self._writer.append(pa.table({}), {**properties, **self._marked(mark, ends)})
+        self._owed = {}
+
+    def _was_empty_just_now(self) -> bool:
+        """Whether the newest mark came without a row, and within the last minute: by the table, so that restarts count too."""
+        newest = _newest_marked(self._handle)
+        if newest is None or newest.summary().getOrDefault("added-records", "0") != "0":
+            return False
+        return bool(abs(self._clock() - newest.timestampMillis() / 1000) < EMPTY_SECONDS)
+
+    def _marked_id(self) -> int:
+        newest = _newest_marked(self._handle)
+        return 0 if newest is None else int(newest.snapshotId())
+
+    def _marked(self, mark: Mark, ends: Offsets) -> dict[str, str]:
+        """Give the property that says how far the table has got; what was owed is said with it."""
+        following = self._following(mark, ends)
         return {MARK_PROPERTY: Mark({**mark.topic_ids, **self._topic_ids}, {**mark.next_offsets, **following}).to_json()}
+
+    def _following(self, mark: Mark, ends: Offsets) -> dict[tuple[str, int], int]:
+        owed, held = self._owed or {}, mark.next_offsets
+        return {place: max(ends.get(place, 0), owed.get(place, 0), held.get(place, 0)) for place in {**owed, **ends}}
 
     def _look(self, spark: SparkSession) -> Mark:
         """Look at the table as it is now."""
@@ -199,6 +303,11 @@ class FencedAppend:
             self._writer = DataFileWriter(spark, self._handle, ())
         else:
             self._handle.refresh()
+        if self._owed is None:
+            self._owed_after = self._marked_id()
+            self._owed = {} if self._checkpoint is None else read_owed(self._checkpoint, self._owed_after)
+        elif self._owed and self._marked_id() != self._owed_after:  # the table was set back, or somebody else has gone on
+            self._owed = {}
         return _mark_of(spark, self._table, self._handle)
 
 

@@ -117,9 +117,10 @@ def write_dimensions(spark: SparkSession, domain: Domain) -> None:
         merge_rows(relation(spark, table, rows), table)
 
 
-def batch_properties(query: str, batch_id: int) -> dict[str, str]:
-    """Give what every snapshot of a micro-batch, or of a chunk, says of it; `lh.ops.batches` reads it back."""
-    return {"weir.query": query, "weir.batch-id": str(batch_id), "weir.code-version": version("weir")}
+def batch_properties(query: str, batch_id: int | None) -> dict[str, str]:
+    """Give what every snapshot of a micro-batch, or of a chunk, says of it; `lh.ops.batches` reads it back. None: of no batch."""
+    of_batch = {} if batch_id is None else {"weir.batch-id": str(batch_id)}
+    return {"weir.query": query, **of_batch, "weir.code-version": version("weir")}
 
 
 def append_rows(rows: DataFrame, table: Table, said: Mapping[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import random
+import threading
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -113,3 +115,117 @@ def test_a_table_by_somebodys_own_partitions_is_written_by_spark(session: SparkS
     create_missing(session, [own])
     assert FencedAppend(BRONZE, {TOPIC: "one"}).append(micro_batch(session, [(0, 0), (0, 1), (1, 1)]), {}) == 3
     assert held(tmp_path).keys() == {(0, 0), (0, 1), (1, 1)}
+
+
+class Checkpoint:
+    """A query's checkpoint, in memory."""
+
+    uri = "memory:"
+
+    def __init__(self) -> None:
+        self.files: dict[str, str] = {}
+
+    def names(self, sub: str = "") -> list[str]:
+        return [] if sub else sorted(self.files)
+
+    def text(self, name: str) -> str | None:
+        return self.files.get(name)
+
+    def write(self, name: str, text: str) -> None:
+        self.files[name] = text
+
+    def remove(self, name: str) -> bool:
+        return self.files.pop(name, None) is not None
+
+    def move_aside(self) -> str:
+        self.files.clear()
+        return self.uri
+
+
+def said_of_commits(session: SparkSession) -> list[tuple[dict[str, int], str]]:
+    """The mark and the added rows of each commit, oldest first."""
+    rows = session.sql(f"SELECT summary FROM {BRONZE.name}.snapshots ORDER BY committed_at").collect()
+    return [(json.loads(row[0]["weir.offsets"])[TOPIC]["next"], row[0].get("added-records", "0")) for row in rows]
+
+
+@pytest.mark.parametrize("small_rows", [0, 5_000], ids=["by Spark", "from memory"])
+def test_offsets_without_a_message_are_passed_with_the_next_rows_or_by_one_commit_a_minute(
+    session: SparkSession, monkeypatch: pytest.MonkeyPatch, small_rows: int
+) -> None:
+    monkeypatch.setattr(lakehouse.sinks.fenced_append, "SMALL_ROWS", small_rows)
+    create_missing(session, [BRONZE])
+    later = [0.0]
+    checkpoint = Checkpoint()
+
+    def driver() -> FencedAppend:
+        return FencedAppend(BRONZE, {TOPIC: "one"}, checkpoint, lambda: time.time() + later[0])
+
+    def up_to(end: int) -> dict[tuple[str, int], int]:
+        return {(TOPIC, 0): end, (TOPIC, 1): 0}
+
+    append = driver()
+    # The last two offsets are of no message; the other partition brought no row at all.
+    assert append.append(micro_batch(session, [(0, 0), (0, 1)]), {"weir.query": NAME}, up_to(4)) == 2
+    assert said_of_commits(session) == [({"0": 4, "1": 0}, "2")]
+    for end in (5, 6, 7):  # micro-batches of control records alone
+        assert append.append(micro_batch(session, []), {"weir.query": NAME}, up_to(end)) == 0
+    assert said_of_commits(session)[1:] == [({"0": 5, "1": 0}, "0")]
+    assert not append.settle(session), "its minute is not over"
+    assert append.append(micro_batch(session, [(1, 0)]), {"weir.query": NAME}, {(TOPIC, 0): 7, (TOPIC, 1): 1}) == 1
+    assert said_of_commits(session)[2:] == [({"0": 7, "1": 1}, "1")], "rows bring along what was owed"
+    assert not append.settle(session, at_once=True)
+
+    following = {(TOPIC, 0): 8, (TOPIC, 1): 1}
+    append.append(micro_batch(session, []), {}, following)
+    append.append(micro_batch(session, []), {}, {**following, (TOPIC, 0): 9})
+    append = driver()  # the one before was killed
+    assert not append.settle(session)
+    later[0] = 61
+    assert append.settle(session)
+    assert not append.settle(session)
+    assert said_of_commits(session)[3:] == [({"0": 8, "1": 1}, "0"), ({"0": 9, "1": 1}, "0")]
+    later[0] = 0
+    append.append(micro_batch(session, []), {}, {**following, (TOPIC, 0): 10})
+    assert append.settle(session, at_once=True)
+    assert said_of_commits(session)[5:] == [({"0": 10, "1": 1}, "0")]
+
+
+def test_what_was_owed_to_a_table_that_was_set_back_since_is_forgotten(session: SparkSession) -> None:
+    create_missing(session, [BRONZE])
+    checkpoint = Checkpoint()
+    append = FencedAppend(BRONZE, {TOPIC: "one"}, checkpoint)
+    append.append(micro_batch(session, [(0, 0)]), {}, {(TOPIC, 0): 1})
+    first = session.sql(f"SELECT snapshot_id FROM {BRONZE.name}.snapshots").collect()[0][0]
+    append.append(micro_batch(session, []), {}, {(TOPIC, 0): 2})
+    append.append(micro_batch(session, []), {}, {(TOPIC, 0): 3})
+    session.sql(f"CALL lh.system.rollback_to_snapshot('{NAME}', {first})")
+    for one in (append, FencedAppend(BRONZE, {TOPIC: "one"}, checkpoint)):
+        assert not one.settle(session, at_once=True)
+    assert newest_mark(session, BRONZE).next_offsets == {(TOPIC, 0): 1}
+
+
+def test_a_settling_thread_never_commits_beside_an_append(session: SparkSession) -> None:
+    create_missing(session, [BRONZE])
+    append = FencedAppend(BRONZE, {TOPIC: "one"}, None, lambda: time.time() + 120)
+    ended, failed = threading.Event(), list[BaseException]()
+
+    def settle() -> None:
+        while not ended.is_set():
+            try:
+                append.settle(session)
+            except BaseException as error:
+                failed.append(error)
+
+    beside = threading.Thread(target=settle)
+    beside.start()
+    try:
+        for n in range(12):
+            append.append(micro_batch(session, [(0, 2 * n)]), {}, {(TOPIC, 0): 2 * n + 1})
+            append.append(micro_batch(session, []), {}, {(TOPIC, 0): 2 * n + 2})
+    finally:
+        ended.set()
+        beside.join()
+    assert failed == []
+    marks = [int(mark["0"]) for mark, _ in said_of_commits(session)]
+    assert marks == sorted(marks) and marks[-1] == 24
+    assert session.table(BRONZE.name).count() == 12

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
+from lakehouse.missing import Missing
 from lakehouse.offsets import Broker, TopicOffsets
 from lakehouse.settings import Settings
 from lakehouse.topics import NoKafkaError
@@ -22,18 +23,20 @@ NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
 
 class FakeBroker:
-    """A broker whose messages arrived a second per offset after a moment."""
+    """A broker whose messages arrived a second per offset after a moment; of some partitions it can tell nothing."""
 
-    def __init__(self, bounds: Mapping[int, tuple[int, int]], topic_id: str = "abc") -> None:
-        self.offsets = TopicOffsets(topic_id, bounds)
+    def __init__(self, bounds: Mapping[int, tuple[int, int]], topic_id: str = "abc", unreadable: bool = False) -> None:
+        self.offsets, self.unreadable = TopicOffsets(topic_id, bounds), unreadable
         self.asked: list[tuple[int, int]] = []
 
     def topic(self, _: str) -> TopicOffsets:
         return self.offsets
 
-    def arrival(self, _: str, partition: int, offset: int) -> datetime:
-        self.asked.append((partition, offset))
-        return NOW + timedelta(seconds=offset)
+    def missing(self, _: str, wanted: Mapping[int, tuple[int, int]]) -> dict[int, Missing]:
+        self.asked += [(partition, first) for partition, (first, _end) in wanted.items()]
+        if self.unreadable:
+            raise NoKafkaError("a test's", "it cannot be read")
+        return {partition: Missing(end - first, NOW + timedelta(seconds=first)) for partition, (first, end) in wanted.items()}
 
 
 @pytest.fixture
@@ -74,6 +77,19 @@ def test_lag_of_a_topic_is_the_sum_over_partitions_and_as_old_as_its_oldest_mess
     assert {partition: one.messages for partition, one in lag.partitions.items()} == {0: 4, 1: 0, 2: 5}
     assert lag.whole == Lag(9, 0, NOW + timedelta(seconds=2))
     assert broker.asked == [(0, 6), (2, 2)]  # nobody waits in partition 1
+
+
+def test_what_cannot_be_looked_at_is_told_by_its_offsets(settings: Settings, bronze: Table) -> None:
+    append(bronze, 10, {"0": 6})
+    lag = bronze_lag(settings, broker=cast(Broker, FakeBroker({0: (0, 10)}, unreadable=True)))
+    assert lag.whole == Lag(4)
+    assert lag.whole.seconds(NOW) is None
+
+
+def test_what_waits_for_an_open_transaction_is_no_lag() -> None:
+    offsets = TopicOffsets("abc", {0: (0, 6), 1: (0, 4)}, {0: 9, 1: 4})
+    lag = topic_lag(TOPIC, offsets, {TOPIC: {"id": "abc", "next": {"0": 6, "1": 3}}})
+    assert (lag.whole.messages, dict(lag.waiting)) == (1, {0: 3, 1: 0})
 
 
 def test_lag_in_seconds_grows_while_nothing_is_committed() -> None:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from lakehouse.offsets import TopicOffsets
 from streaming.checkpoints import Position
-from streaming.errors import BrokerLostItsEnd, LostRange
-from streaming.losses import Bounds, find_lost, fits, starting_offsets
+from streaming.errors import AheadOfTransaction, BrokerLostItsEnd, LostRange
+from streaming.losses import Bounds, check_readable, find_lost, fits, starting_offsets
 
 NEW = Position(True)
 
@@ -41,6 +42,26 @@ def test_what_the_broker_dropped_before_it_was_read_is_lost_once() -> None:
 
 def test_an_offset_that_is_no_message_is_counted_by_the_checkpoint_alone() -> None:
     assert lost({0: (41, 41)}, {0: 40}, at({0: 41})) == []
+
+
+def test_a_partition_that_was_added_since_is_read_from_zero_or_it_is_a_loss() -> None:
+    added = LostRange("t", 1, 0, 1)
+    for held, position in (({0: 40}, NEW), ({}, at({0: 40})), ({0: 40}, at({0: 40}))):
+        assert lost({0: (0, 100), 1: (2, 3)}, held, position) == [added]
+        assert lost({0: (0, 100), 1: (2, 3)}, held, position, (added,)) == []
+        assert lost({0: (0, 100), 1: (0, 3)}, held, position) == []
+    # Spark goes on only where nothing is gone; so the checkpoint of an accepted loss is moved aside.
+    assert fits({0: (0, 100), 1: (0, 3)}, at({0: 40}))
+    assert not fits({0: (0, 100), 1: (2, 3)}, at({0: 40}))
+
+
+def test_what_an_older_version_read_of_an_open_transaction_is_waited_for() -> None:
+    offsets = TopicOffsets("id", {0: (0, 10), 1: (0, 5)}, {0: 15, 1: 5})
+    check_readable("t", offsets, {0: 10, 1: 5}, at({0: 10}), "bronze.x")
+    for held, position in (({0: 12}, NEW), ({}, at({0: 12}))):
+        with pytest.raises(AheadOfTransaction, match="partition 0 can be read up to 9, 11 was read"):
+            check_readable("t", offsets, held, position, "bronze.x")
+    check_readable("t", offsets, {0: 16}, NEW, "bronze.x")  # more than was written: the broker lost its end, which is another error
 
 
 def test_what_was_planned_and_is_gone_from_the_end_is_lost_but_what_bronze_holds_cannot_be() -> None:
