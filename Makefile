@@ -62,5 +62,6 @@ cds: setup ## an archive of the driver's classes (some 210 MB), so that drivers 
 
 clean: ## remove .venv, .jars (with the archive of make cds) and caches; data (.weir) stays
 	@echo "removing .venv .jars and caches; .weir stays"
+	@for made in .venv .jars; do if [ -L $$made ]; then rm -rf "$$(readlink -f $$made)"; fi; done
 	@rm -rf .venv .jars .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
