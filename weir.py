@@ -10,7 +10,11 @@ from typer.core import TyperCommand, TyperGroup
 
 from deploy.local.state import running_kafka
 from lakehouse.errors import Retryable, WeirError
+from lakehouse.fitness import check_home, given_home, raise_open_files, sentence_of
+from lakehouse.machine import adopt_environment
+from lakehouse.proxies import leave_out_this_machine
 from lakehouse.settings import load_settings
+from lakehouse.terminal import speak_plainly
 
 # verb -> module:function. A module here imports Spark, Kafka or pyarrow inside its functions only, so `weir --help` is quick.
 VERBS = {
@@ -33,6 +37,8 @@ VERBS = {
     "query": "lakehouse.cli:query",
     "connect": "lakehouse.cli:connect",
 }
+# They write in the home: without write access they say so before anything else. The demo may choose another home, and looks itself.
+WRITERS = frozenset({"up", "produce", "stream", "resume", "backfill", "rebuild", "maintain"})
 EXIT_FAILED, EXIT_TRY_AGAIN = 1, 75
 
 
@@ -61,7 +67,11 @@ app = typer.Typer(cls=LazyVerbs, add_completion=False, no_args_is_help=True, ric
 def weir(ctx: typer.Context) -> None:
     """A streaming-first lakehouse: from the API through Kafka into Iceberg in seconds, and provably so."""
     if not {"--help", "-h"} & set(sys.argv[1:]):
+        home = given_home(os.environ)
         settings = load_settings(dict(os.environ))
+        adopt_environment(settings.hadoop_conf_dir)
+        if ctx.invoked_subcommand in WRITERS and "--dry-run" not in sys.argv:
+            check_home(settings.home, home)
         if not settings.kafka_bootstrap and (embedded := running_kafka(settings)):
             settings = settings.model_copy(update={"kafka_bootstrap": embedded})
         ctx.obj = settings
@@ -69,11 +79,19 @@ def weir(ctx: typer.Context) -> None:
 
 def main() -> None:
     """Run the command; a known error is one clear message on stderr and an exit code that says whether to try again."""
+    speak_plainly()
+    raise_open_files()
+    leave_out_this_machine(os.environ)
     try:
         app()
     except WeirError as error:
         print(f"weir: {error}", file=sys.stderr)
         sys.exit(EXIT_TRY_AGAIN if isinstance(error, Retryable) else EXIT_FAILED)
+    except OSError as error:
+        if not (sentence := sentence_of(error)):
+            raise
+        print(f"weir: {sentence}", file=sys.stderr)
+        sys.exit(EXIT_FAILED)
     except KeyboardInterrupt:
         sys.exit(130)
 

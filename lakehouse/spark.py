@@ -1,16 +1,19 @@
 """How is Spark set up? One session for every program; each setting with the reason it is there."""
 
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pyspark.sql import SparkSession
 
 from lakehouse.catalog import catalog_file, spark_catalog_conf
 from lakehouse.class_archive import archive_options
 from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.fitness import check_machine
+from lakehouse.java import find_java
+from lakehouse.jvm_start import DriverNotStarted, why_not_started
+from lakehouse.machine import adopt_environment, java_option, java_scratch, spark_scratch
+from lakehouse.paths import local_path
 from lakehouse.settings import Settings
 
 SHORT = "-XX:TieredStopAtLevel=1"
@@ -34,6 +37,18 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.sql.defaultCatalog": "lh",
         # All instants are UTC; a local zone would shift dates and keys.
         "spark.sql.session.timeZone": "UTC",
+        # What the SQL of this repository means. They are Spark's defaults, said so that no other configuration can overrule them.
+        "spark.sql.ansi.enabled": "true",
+        "spark.sql.ansi.doubleQuotedIdentifiers": "false",
+        "spark.sql.ansi.enforceReservedKeywords": "false",
+        "spark.sql.caseSensitive": "false",
+        "spark.sql.mapKeyDedupPolicy": "EXCEPTION",
+        "spark.sql.parser.escapedStringLiterals": "false",
+        "spark.sql.parser.quotedRegexColumnNames": "false",
+        "spark.sql.storeAssignmentPolicy": "ANSI",
+        "spark.sql.timestampType": "TIMESTAMP_LTZ",
+        # A text of ours is no template: a name may hold `${`.
+        "spark.sql.variable.substitute": "false",
         # A micro-batch is small: more tasks cost more than they save.
         "spark.sql.shuffle.partitions": "2",
         "spark.default.parallelism": "2",
@@ -62,7 +77,13 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         # HDFS: a file's close waits this long for its block; the default of 400 ms triples a micro-batch.
         "spark.hadoop.dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "10",
         "spark.driver.extraJavaOptions": " ".join(
-            ["-XX:+UseParallelGC", f"-Dlog4j2.configurationFile={LOG4J.as_uri()}", *archive, *own_options]
+            [
+                "-XX:+UseParallelGC",
+                f"-Dlog4j2.configurationFile={LOG4J.as_uri()}",
+                java_option(f"-Djava.io.tmpdir={java_scratch(settings.home)}"),
+                *archive,
+                *own_options,
+            ]
         ),
     }
     if settings.enable_yarn_defaults:
@@ -72,7 +93,7 @@ def spark_conf(settings: Settings) -> dict[str, str]:
             "spark.dynamicAllocation.minExecutors": str(settings.spark_dyn_min),
             "spark.dynamicAllocation.maxExecutors": str(settings.spark_dyn_max),
         }
-    if urlsplit(settings.checkpoints_uri).scheme == "file":
+    if local_path(settings.checkpoints_uri) is not None:
         # Spark's choice goes past the file system named above. It renames over a file that is there only by one call more: on HDFS
         # that would matter, on one machine the lease keeps a second driver out either way.
         conf["spark.sql.streaming.checkpointFileManagerClass"] = (
@@ -88,17 +109,33 @@ def open_spark(settings: Settings, app_name: str, is_short: bool = False) -> Spa
         settings: all of them.
         app_name: as Spark shows it.
         is_short: the JVM will live for a minute or two, and never earn its optimising compiler; `spark_java_options` say otherwise.
+
+    Raises:
+        TooFewOpenFiles, NoTemporaryFolder, ClockWrong, WrongJava, JarsMissing: the machine is not fit; no JVM was started.
+        DriverNotStarted: the JVM ended, or Spark refused its settings.
     """
     if is_short and not settings.spark_java_options:
         settings = settings.model_copy(update={"spark_java_options": SHORT})
     if (file := catalog_file(settings)) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)  # SQLite makes no folder
+    adopt_environment(settings.hadoop_conf_dir)
+    check_machine(settings)
+    java = find_java(os.environ)
+    os.environ["JAVA_HOME"] = str(java.home)  # Spark's scripts would take the first one, whatever its version
+    if settings.spark_master.startswith("local"):
+        os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # or Spark looks its host name up, which some machines cannot
     builder = SparkSession.builder.appName(app_name).master(settings.spark_master)
-    conf = spark_conf(settings) | {"spark.local.dir": tempfile.gettempdir()}
+    conf = spark_conf(settings) | {"spark.local.dir": str(spark_scratch())}
     secrets = {key: conf.pop(key) for key in [key for key in conf if key.endswith(".password")]}
     for key, value in conf.items():
         builder = builder.config(key, value)
-    session = builder.getOrCreate()
+    try:
+        session = builder.getOrCreate()
+    except Exception as error:  # whatever PySpark and py4j make of a JVM that ends
+        options = settings.spark_java_options
+        raise DriverNotStarted(
+            why_not_started(error, java, settings.spark_driver_memory, options.split()), settings.spark_driver_memory, options
+        ) from error
     for key, value in secrets.items():
         session.conf.set(key, value)  # what the builder has stands on the JVM's command line, for whoever lists processes
     return session

@@ -35,6 +35,6 @@ def recompute(domain: str, bronze: Any, dimensions: Mapping[str, pa.Table], edit
             connection.register(name, rows)
         for name, value in edition.items():
             connection.execute(f"SET VARIABLE {name} = $1", [value])
-        connection.execute((FOLDER / f"{domain}.sql").read_text())
+        connection.execute((FOLDER / f"{domain}.sql").read_text(encoding="utf-8"))
         made = connection.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
         return {name: connection.sql(f"FROM {name}").to_arrow_table() for (name,) in made}

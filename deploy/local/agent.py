@@ -46,6 +46,7 @@ from lakehouse.errors import WeirError
 from lakehouse.java import find_java
 from lakehouse.logs import configure_logs
 from lakehouse.settings import Settings, load_settings
+from lakehouse.terminal import speak_plainly
 
 LOOP_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 60.0
@@ -192,7 +193,7 @@ class Agent:
         except WeirError as error:
             failure = error
             if not self.stopping.is_set():
-                (self.run_folder / "agent-failure.txt").write_text(str(error))
+                (self.run_folder / "agent-failure.txt").write_text(str(error), encoding="utf-8")
                 log.error("gave up", failure=str(error))
         finally:
             if not self.leaving.is_set():
@@ -270,6 +271,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m deploy.local.agent", description="Keep the parts of one home running.")
     parser.add_argument("--parts", required=True, help="names separated by commas")
     asked = parser.parse_args(arguments)
+    speak_plainly()
     environment = dict(os.environ)
     settings = load_settings(environment)
     configure_logs(settings.log_format, settings.log_level)

@@ -37,6 +37,7 @@ from deploy.local.open_meteo_server import OpenMeteoServer
 from deploy.local.parts import COMMANDS, DOMAIN, PYTHON, last_line, launch
 from deploy.local.processes import ProcessKey, kill_group, stop_process, wait_gone
 from deploy.local.state import MULTIPROC, PartCondition, PartName, PartState, log_file, remove_state, run_folder, write_state
+from lakehouse.fitness import check_home, check_machine, given_home
 from lakehouse.java import find_java
 from lakehouse.offsets import end_offsets
 from lakehouse.settings import OLDER_NAMES, Settings
@@ -85,7 +86,8 @@ def run_demo(settings: Settings) -> None:
     """Show it, in the home of the settings or beside it.
 
     Raises:
-        HomeIsTaken, HomeRuns: no folder may be used.
+        HomeIsTaken, HomeRuns, HomeNotWritable: no folder may be used.
+        TooFewOpenFiles, NoTemporaryFolder, ClockWrong, WrongJava: the machine is not fit.
         DemoFailed, PartFailed: something is not as promised, or a part failed.
     """
     started = time.monotonic()
@@ -94,7 +96,9 @@ def run_demo(settings: Settings) -> None:
         console = Console(highlight=False, width=PIPE_WIDTH)
     home, why = choose_home(settings.home)
     if why:
-        console.print(f"{settings.home} {why}; the demo leaves it alone and runs in {home}.", soft_wrap=True)
+        console.print(f"{settings.home} {why}; the demo leaves it alone and runs in {home}.", markup=False, soft_wrap=True)
+    check_home(home, given_home(os.environ) if home == settings.home else None)
+    check_machine(settings)
     rule = settings.aqi_rule if "WEIR_AQI_RULE" in os.environ else AQI_RULE
     with only_demo(home), _told_to_stop():
         prepare(home, settings_text(rule))
@@ -465,9 +469,9 @@ def print_next(console: Console, home: Path, environment: Mapping[str, str]) -> 
         "add-city Madrid 40.4168 -3.7038 --timezone Europe/Madrid": "one more city; `up` polls it",
         "down": "stop it",
     }
-    console.print(f"The tables are in {home} ({SETTINGS_FILE} there sets the AQI rule). Try:", soft_wrap=True)
+    console.print(f"The tables are in {home} ({SETTINGS_FILE} there sets the AQI rule). Try:", markup=False, soft_wrap=True)
     for verb, about in tries.items():
-        console.print(f"  {prefix}{shown} {verb}", markup=False, soft_wrap=True)
+        console.print(f"  {prefix}{shlex.quote(str(shown))} {verb}", markup=False, soft_wrap=True)
         console.print(f"      {about}", style="dim", soft_wrap=True)
     ignored = [name for place in PLACES for name in names_of(place) if name in environment]
     if ignored:

@@ -5,9 +5,8 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime, timedelta
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from deploy.local.errors import DataFileDiffers, PortInUse, StaleProcessId
 from deploy.local.jars import jars_for
@@ -15,9 +14,17 @@ from deploy.local.kafka_broker import answers, check_room
 from deploy.local.processes import port_is_free, port_owner
 from deploy.local.stack import check_kafka_folder
 from deploy.local.state import PARTS, PartName, read_state, run_folder, running_kafka, seen
+from lakehouse import fitness
 from lakehouse.errors import WeirError
 from lakehouse.java import find_java
+from lakehouse.paths import local_path
+from lakehouse.proxies import proxies_argument, proxy_of
 from lakehouse.settings import Settings
+from lakehouse.terminal import is_utf8, letters
+
+# Clocks that are synchronised differ by less than a second.
+CLOCK_OFF = timedelta(minutes=5)
+API_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +47,20 @@ def examine(settings: Settings, *, files: bool = False) -> list[Finding]:
         ("python", _python),
         ("java", _java),
         ("jars", _jars),
+        ("host name", fitness.host_name),
+        ("temp folder", lambda: fitness.temporary_folder(settings)),
+        ("open files", fitness.open_files),
+        ("locale", _locale),
+        ("home", lambda: fitness.home_folder(settings)),
         ("disk", lambda: _disk(settings)),
         ("ports", lambda: _ports(settings)),
         ("processes", lambda: _processes(settings)),
         ("kafka folder", lambda: _kafka_folder(settings)),
         ("kafka", lambda: _kafka(settings)),
+        ("topic", lambda: _topic(settings)),
         ("tables", lambda: _tables(settings)),
+        ("proxy", lambda: _proxy(settings)),
+        ("clock", lambda: _clock(settings)),
     ]
     if files:
         checks.append(("data files", lambda: _data_files(settings)))
@@ -66,6 +81,58 @@ def _python() -> str:
 def _java() -> str:
     java = find_java(os.environ)
     return f"Java {java.version} in {java.home}"
+
+
+def _locale() -> str:
+    encoding, is_installed = letters()
+    if not is_installed:
+        return fitness.Noted("the locale that the environment names is not installed: weir uses C.UTF-8. Set LANG=C.UTF-8")
+    if not is_utf8(encoding):
+        return fitness.Noted(f"output is in {encoding}: what that cannot write is printed as ?. Set LANG=C.UTF-8 to see every name")
+    return encoding
+
+
+def _proxy(settings: Settings) -> str:
+    proxy = proxy_of(settings.open_meteo_url)
+    return f"{settings.open_meteo_url} is asked {f'through {proxy}' if proxy else 'directly'}"
+
+
+def _clock(settings: Settings) -> str:
+    """Compare the clock with what cannot be later: the newest commit; and with the API's, if it answers in time."""
+    from lakehouse.catalog import NoTables
+
+    now = datetime.now(UTC)
+    fitness.clock(now)
+    try:
+        for name, table in _open_tables(settings):
+            head = table.current_snapshot()
+            if head is not None and (committed := datetime.fromtimestamp(head.timestamp_ms / 1000, UTC)) > now + CLOCK_OFF:
+                raise fitness.ClockWrong(now, f"the newest commit of {name} is of {committed:%Y-%m-%dT%H:%M:%SZ}")
+    except NoTables:
+        pass
+    there, why = _api_clock(settings)
+    if there is None:
+        return f"{now:%Y-%m-%dT%H:%M:%SZ}; not compared with the API's clock ({why})"
+    if abs(now - there) > CLOCK_OFF:
+        raise fitness.ClockWrong(now, f"that of {settings.open_meteo_url} says {there:%Y-%m-%dT%H:%M:%SZ}")
+    return f"{now:%Y-%m-%dT%H:%M:%SZ}, as the API's within {CLOCK_OFF.seconds // 60} min"
+
+
+def _api_clock(settings: Settings) -> tuple[datetime | None, str]:
+    """Ask for the `Date` of an answer, of whatever path: it costs no call. None with the reason where there is none."""
+    import requests
+
+    from producers.sources.open_meteo import answered_at
+
+    url = settings.open_meteo_url
+    try:
+        proxies = proxies_argument(proxy_of(url))
+        with requests.head(f"{url}/", timeout=API_SECONDS, proxies=proxies, allow_redirects=False) as answer:
+            return answered_at(answer.headers), "its answer has no Date"
+    except WeirError:
+        return None, "the proxy cannot be used"
+    except (requests.RequestException, ValueError):
+        return None, f"{url} did not answer within {API_SECONDS:g} s"
 
 
 def _jars() -> str:
@@ -114,6 +181,29 @@ def _kafka(settings: Settings) -> str:
     return f"{address} answers" if answers(address) else f"{address} does not answer; `weir status` says more"
 
 
+def _topic(settings: Settings) -> str:
+    """Look at the settings of the topic of each domain, which somebody else may have made.
+
+    Raises:
+        UnfitTopicError: weir cannot work with them.
+    """
+    from lakehouse.registry import BUILDERS, build_domain
+    from lakehouse.topics import check_topic, topic_names
+
+    address = running_kafka(settings) or settings.kafka_bootstrap
+    if not address or not answers(address):
+        return "not looked at: Kafka does not answer"
+    present, told = topic_names(address), []
+    for topic in (build_domain(name, settings).contract.topic for name in BUILDERS):
+        if topic not in present:
+            told.append(f"{topic} is not made yet: the stream or the producer makes it")
+        elif (found := check_topic(address, topic)) is None:
+            told.append(f"{topic}: the broker does not let weir describe its settings")
+        else:
+            told.append(f"{topic} has {', '.join(f'{name}={value}' for name, value in sorted(found.items()))}")
+    return "; ".join(told)
+
+
 def _tables(settings: Settings) -> str:
     from lakehouse.catalog import NoTables
 
@@ -149,10 +239,9 @@ def _check_files(name: str, table: Any) -> int:  # noqa: ANN401 - pyiceberg's Ta
         return 0
     entries = table.inspect.files().select(["content", "file_path", "file_format", "record_count", "file_size_in_bytes"]).to_pylist()
     for entry in entries:
-        where = urlsplit(entry["file_path"])
-        if where.scheme not in ("file", ""):
+        file = local_path(entry["file_path"])
+        if file is None:
             continue
-        file = Path(unquote(where.path) if where.scheme else entry["file_path"])
         expected = f"{entry['file_size_in_bytes']} bytes and {entry['record_count']} rows"
         if not file.exists():
             raise DataFileDiffers(name, file, "no such file", expected)
@@ -184,6 +273,7 @@ def show(findings: list[Finding]) -> None:
 
     console = Console(highlight=False)
     for one in findings:
-        mark = "[green]ok[/green]   " if one.ok else "[bold red]wrong[/bold red]"
+        good = "[yellow]note[/yellow] " if isinstance(one.says, fitness.Noted) else "[green]ok[/green]   "
+        mark = good if one.ok else "[bold red]wrong[/bold red]"
         text = one.says.replace("[", r"\[")
         console.print(f"{mark}  {one.check:<13} {text}", soft_wrap=True)

@@ -32,6 +32,7 @@ from deploy.local.state import (
     running_kafka,
     seen,
 )
+from lakehouse.fitness import check_machine
 from lakehouse.java import find_java
 from lakehouse.settings import Settings
 
@@ -90,8 +91,10 @@ def preflight(settings: Settings, parts: tuple[PartName, ...]) -> None:
     """Look for what would make a start fail, and name it while the operator is looking.
 
     Raises:
-        PortInUse, DiskFull, WrongJava, MissingJars, HalfFormattedKafka, ForeignKafkaFolder: the first one found.
+        TooFewOpenFiles, NoTemporaryFolder, ClockWrong, PortInUse, DiskFull, WrongJava, MissingJars, HalfFormattedKafka, ForeignKafkaFolder:
+            the first one found.
     """
+    check_machine(settings)
     find_java(os.environ)
     check_room(settings.home)
     run = run_folder(settings)
@@ -143,7 +146,7 @@ def _clear_leftovers(settings: Settings, console: Console) -> None:
     for part in ("agent", *PARTS):
         state = read_state(run, part)
         if state is not None and state.pid is not None and not state.alive:
-            console.print(f"note: {StaleProcessId(part, state.pid, run / f'{part}.json')}", soft_wrap=True, highlight=False)
+            console.print(f"note: {StaleProcessId(part, state.pid, run / f'{part}.json')}", markup=False, soft_wrap=True, highlight=False)
             remove_state(run, part)
     remove_state(run, "agent")
     if not seen_alive(run, "kafka"):
@@ -167,7 +170,7 @@ def _wait_until_up(settings: Settings, parts: tuple[PartName, ...], agent: Proce
                 if not agent.alive():
                     failure = run / "agent-failure.txt"
                     if failure.exists():
-                        raise StartFailed(failure.read_text())
+                        raise StartFailed(failure.read_text(encoding="utf-8"))
                     raise PartFailed("The agent", "ended while it started the parts", "its log says why", log_file(settings, "agent"))
                 if state is not None and state.restarts >= FAILURES_UNTIL_GIVEN_UP:
                     raise PartFailed(part, "failed again and is tried on in the background", state.failure, log_file(settings, part))
@@ -185,7 +188,7 @@ def _print_summary(console: Console, settings: Settings, parts: tuple[PartName, 
         state = seen(run_folder(settings), part)
         grid.add_row(part, state.condition, str(state.pid or ""), state.address)
     out.print(grid)
-    out.print(f"home {settings.home}", soft_wrap=True, highlight=False)
+    out.print(f"home {settings.home}", markup=False, soft_wrap=True, highlight=False)
     after = ("status", 'query "SELECT * FROM lh.gold.fact_city_daily"', "down")
     if "stream" not in parts:
         after = ("up (adds the stream and the producer)", "stream air_quality", "down")
@@ -217,7 +220,7 @@ def bring_down(settings: Settings) -> None:
     if killed:
         out.print(f"killed {killed} process(es) of this home that no file named")
     if not stopped and not killed:
-        out.print(f"nothing runs for {settings.home}", soft_wrap=True, highlight=False)
+        out.print(f"nothing runs for {settings.home}", markup=False, soft_wrap=True, highlight=False)
 
 
 @contextmanager
