@@ -67,6 +67,7 @@ def land(spark: SparkSession, domain: Domain, settings: Settings, ids: Mapping[s
     messages = (
         spark.read.format("kafka")
         .option("kafka.bootstrap.servers", settings.kafka_bootstrap)
+        .option("kafka.isolation.level", "read_committed")
         .option("subscribe", domain.contract.topic)
         .option("startingOffsets", json.dumps({domain.contract.topic: starts}) if starts else "earliest")
         .load()

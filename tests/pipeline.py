@@ -112,17 +112,21 @@ class Pipeline:
             anew: as a new driver would; otherwise the refine query goes on with what it remembers of its last micro-batch.
         """
         reports: list[BatchReport] = []
-        ids = {self.domain.contract.topic: ensure_topic(self.settings.kafka_bootstrap, self.domain.contract, 2)}
-        source = bronze.read_topic(self.spark, self.domain, self.settings)
-        checkpoint = HadoopFolder(self.spark, self.settings.checkpoint(bronze.query_name(self.domain)))
-        body = bronze.bronze_body(self.domain, ids, checkpoint, reports.append)
-        bronze.start_bronze(source, self.domain, self.settings, body, available_now=True).awaitTermination()
+        self.land(reports)
         rows = refine.read_bronze(self.spark, self.domain, self.settings)
         if anew or self._refine is None:
             self._refine = refine.refine_body(lambda: self.domain, lambda report: self._told.append(report), compact_after=4)
         self._told = reports
         refine.start_refine(rows, self.domain, self.settings, self._refine, available_now=True).awaitTermination()
         return reports
+
+    def land(self, reports: list[BatchReport]) -> None:
+        """Let the bronze query alone run to the end of what is there."""
+        ids = {self.domain.contract.topic: ensure_topic(self.settings.kafka_bootstrap, self.domain.contract, 2)}
+        source = bronze.read_topic(self.spark, self.domain, self.settings)
+        checkpoint = HadoopFolder(self.spark, self.settings.checkpoint(bronze.query_name(self.domain)))
+        body = bronze.bronze_body(self.domain, ids, checkpoint, reports.append)
+        bronze.start_bronze(source, self.domain, self.settings, body, available_now=True).awaitTermination()
 
     def table(self, name: str, places: Iterable[str] | None = None) -> pa.Table:
         """Read a table by PyIceberg, such as `gold.fact_city_daily`; only rows of some places where named."""

@@ -112,7 +112,7 @@ class DemoTables:
 
     def is_all_in_gold(self, end_offsets: dict[int, int]) -> bool:
         """Say whether bronze holds every message, and the micro-batch that brought its last row to gold is committed."""
-        if self._next_offsets() != {partition: end for partition, end in end_offsets.items() if end}:
+        if {partition: end for partition, end in self._next_offsets().items() if end} != {p: end for p, end in end_offsets.items() if end}:
             return False
         checkpoint = local_path(self._settings.checkpoint(SILVER))
         committed = max((int(file.name) for file in checkpoint.glob("commits/*") if file.name.isdigit()), default=-1)

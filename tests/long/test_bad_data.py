@@ -26,7 +26,7 @@ PREFIX = '{"location_key":"a","ts_utc":1709251200000,"retrieved_ts":171720000000
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """One message: its bytes, key, and the rule it breaks; null for a good one."""
+    """One message: its bytes, key, and the rule it breaks; null for a good one, and for one without a value, which no rule judges."""
 
     value: bytes | None
     key: bytes | None = None
@@ -40,7 +40,7 @@ def good(records: Sequence[Reading]) -> list[Sent]:
 BAD = [
     Sent(b"\xff\xfe\x00 no text", b"a", "unparsable"),
     Sent(b'{"location_key":"a","ts_utc":17092', b"a", "unparsable"),
-    Sent(None, b"a", "unparsable"),
+    Sent(b"", b"a", "unparsable"),
     Sent((PREFIX + '"pm25":"high"}').encode(), b"a", "wrong_type"),
     Sent((PREFIX + '"pm25":[1,2]}').encode(), b"a", "wrong_type"),
     *[
@@ -53,6 +53,10 @@ BAD = [
         )
     ],
 ]
+
+
+# Without a value: as a producer deletes a key. Bronze keeps them, and no rule judges them.
+TOMBSTONES = [Sent(None, b"a")] * 20
 
 
 class Topic:
@@ -105,7 +109,7 @@ def test_bad_data_of_every_kind_is_rejected_with_its_reason_and_the_good_is_in_g
         return found
 
     # Revised before it was first told, twice, in any order, with bad ones between: 9 of about 650.
-    messages = [*good(newer), *good(newer[::2]), *good(revised), *BAD, Sent(HOURLY.encode(unkeyed))]
+    messages = [*good(newer), *good(newer[::2]), *good(revised), *BAD, *TOMBSTONES, Sent(HOURLY.encode(unkeyed))]
     chance.shuffle(messages)
     topic.send(messages)
     delivered = [*newer, *revised, unkeyed]
@@ -128,7 +132,7 @@ def test_bad_data_of_every_kind_is_rejected_with_its_reason_and_the_good_is_in_g
     # Three of ten are bad: silver stops before it writes, bronze goes on.
     more = [reading(place, hour) for place in PLACES for hour in range(200, 340)]
     poison = [BAD[n % len(BAD)] for n in range(180)]
-    mixed = [*good(more), *poison]
+    mixed = [*good(more), *poison, *TOMBSTONES]
     chance.shuffle(mixed)
     topic.send(mixed)
     driver.until(lambda: driver.queries()[SILVER].state == "stopped" and stand.rows(BRONZE) == len(topic.expected))

@@ -48,10 +48,10 @@ def contract(request: pytest.FixtureRequest) -> Contract:
     return replace(HOURLY, topic=name)
 
 
-def make_topic(bootstrap: str, name: str, partitions: int = 1, **config: str) -> None:
+def make_topic(bootstrap: str, name: str, **config: str) -> None:
     admin = AdminClient({"bootstrap.servers": bootstrap})
     named = {key.replace("_", "."): value for key, value in config.items()}
-    admin.create_topics([NewTopic(name, num_partitions=partitions, config=named)])[name].result(timeout=30)
+    admin.create_topics([NewTopic(name, num_partitions=1, config=named)])[name].result(timeout=30)
 
 
 def fake_address() -> str:

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.bootstrap import Address, BadBootstrapError, bootstrap_text, parse_bootstrap, plain
+from lakehouse.errors import SettingsError
 from lakehouse.settings import Settings, load_settings
 
 HOSTS = st.one_of(st.from_regex(r"[a-z][a-z0-9.-]{0,20}", fullmatch=True), st.ip_addresses().map(str))
@@ -38,8 +39,13 @@ def test_an_entry_that_is_none_is_named_with_the_form(text: str, said: str) -> N
     assert "HOST:PORT[,HOST:PORT…], such as kafka-1:9092,10.0.0.7:9092,[::1]:9092" in str(error.value)
 
 
-def test_a_setting_that_is_no_list_is_told_with_the_other_wrong_settings() -> None:
-    with pytest.raises(Exception, match=r"kafka_bootstrap: 'here' - .*'here' has no port; expected HOST:PORT"):
-        load_settings({"WEIR_KAFKA_BOOTSTRAP": "here"})
+def test_a_setting_that_is_no_list_is_told_with_the_other_wrong_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEIR_KAFKA_BOOTSTRAP", "here")
+    monkeypatch.setenv("WEIR_TRIGGER_SECONDS", "soon")
+    with pytest.raises(SettingsError, match=r"kafka_bootstrap: 'here' - .*'here' has no port; expected HOST:PORT") as error:
+        load_settings({})
+    assert "trigger_seconds" in str(error.value)
+    monkeypatch.delenv("WEIR_TRIGGER_SECONDS")
+    monkeypatch.delenv("WEIR_KAFKA_BOOTSTRAP")
     assert Settings(kafka_bootstrap="[::1]:9092 , b:1").kafka_bootstrap == "[::1]:9092 , b:1"
     assert Settings(kafka_bootstrap="  ").kafka_bootstrap == ""

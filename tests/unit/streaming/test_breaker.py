@@ -37,6 +37,17 @@ def test_it_judges_from_100_rows_on_and_above_10_percent(file: Path) -> None:
             one.judge(0, met(rows, rejected))
 
 
+def test_messages_without_a_value_have_no_place_in_the_window(file: Path) -> None:
+    one = breaker(file)
+    for batch in range(5):
+        one.judge(batch, Applied(500, tombstones=500, offsets={"t": {"0": (500 * batch, 500 * batch + 499)}}))
+    assert not file.exists()
+    one.judge(5, Applied(1090, {"no_key": 9}, tombstones=1000))
+    with pytest.raises(RejectRateExceeded, match="19 of the last 100 rows"):  # not of the last 1,000
+        one.judge(6, Applied(1010, {"no_key": 10}, tombstones=1000))
+    assert Applied(1010, {"no_key": 4}, tombstones=1000).accepted == 6
+
+
 def test_small_micro_batches_add_up_over_restarts_and_old_rows_leave_the_window(file: Path) -> None:
     for batch in range(9):
         breaker(file).judge(batch, met(10, 2))
