@@ -178,8 +178,7 @@ def test_transactions_only_what_is_committed_is_read_and_no_offset_without_a_mes
         running.until(lambda: rows(pipeline, SILVER) == 15)
         for n in range(4):  # micro-batches of control records alone
             others.abort(hours(0, 3, pm25=777.0))
-            end = pipeline.end_offsets()[0]
-            running.until(lambda end=end: _planned(pipeline)[0] == end)
+            running.until(lambda: _planned(pipeline)[0] == pipeline.end_offsets()[0])
             assert lag_of(pipeline).whole.messages == 0, n
         assert commits_without_a_row(pipeline) <= 1
         assert marked(pipeline)[0] < pipeline.end_offsets()[0]  # owed, and it is no lag

@@ -63,7 +63,7 @@ class Script:
 def look(given: Sequence[One], wanted: dict[int, tuple[int, int]], seconds: float = 2.0) -> tuple[dict[int, Missing], Script]:
     script = Script(given)
     found = look_for_messages(script, "t", wanted, seconds, lambda: script.now)
-    assert script.paused == script.assigned == []  # for the next look
+    assert not script.paused and not script.assigned  # for the next look
     return found, script
 
 
