@@ -1,6 +1,5 @@
 """What of the surrounding shell may reach our processes? Spark, Python and Java run by weir's own settings, whatever it brings."""
 
-import locale
 import os
 import sys
 import tempfile
@@ -41,9 +40,9 @@ def own_environment(environment: Mapping[str, str], hadoop_conf_dir: str = "") -
     if spark is not None and spark.origin is not None:
         # Set, not only left out: PySpark's scripts and the class archive then look at one place.
         kept["SPARK_HOME"] = str(Path(spark.origin).resolve().parent)
-    if not _is_utf8(kept):
-        # Java writes and opens a name in the locale's letters only: `Tài liệu` could not be opened under LANG=C.
-        kept["LC_ALL"] = UTF8_LOCALE
+    # Java writes and opens a name in the locale's letters only: `Tài liệu` could not be opened under LANG=C. And what it takes for the
+    # same letter differs between languages: in Turkish, `ID` is not `id`.
+    kept["LC_ALL"] = UTF8_LOCALE
     return kept
 
 
@@ -89,25 +88,3 @@ def may_execute(folder: Path) -> bool:
 def java_option(text: str) -> str:
     """Quote an option of a JVM for Spark, which splits a line of options as a shell does."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
-def _is_utf8(environment: Mapping[str, str]) -> bool:
-    """Say whether the locale that an environment asks for writes UTF-8; one that is not installed writes ASCII in Java."""
-    asked = next((environment[name] for name in ("LC_ALL", "LC_CTYPE", "LANG") if environment.get(name)), "C")
-    if asked.partition("@")[0].rpartition(".")[2].lower().replace("-", "") != "utf8":
-        return False
-    # Where one of them is missing, Java takes none.
-    each = {value for name, value in environment.items() if value and (name == "LANG" or name.startswith("LC_"))}
-    named = {environment["LC_ALL"]} if environment.get("LC_ALL") else each
-    return all(_is_installed(name) for name in named)
-
-
-def _is_installed(name: str) -> bool:
-    before = locale.setlocale(locale.LC_ALL)
-    try:
-        locale.setlocale(locale.LC_ALL, name)
-    except locale.Error:
-        return False
-    finally:
-        locale.setlocale(locale.LC_ALL, before)
-    return True

@@ -6,8 +6,8 @@ from pathlib import Path
 EVERY_SIGN = "Mes données (2026) #1 50% %20 a&b+c=d? 'q\"x, [z] {y} $HOME ~ ;| `! @: \\ Tài liệu 数据 😀"
 
 
-def foreign_shell(folder: Path) -> dict[str, str]:
-    """Make another Spark, its settings and another Hadoop's in a folder; give the variables that name them, and a proxy where none is."""
+def foreign_shell(folder: Path, proxy: str = "http://127.0.0.1:9") -> dict[str, str]:
+    """Make another Spark, its settings and another Hadoop's in a folder; give the variables that name them and a proxy."""
     spark, hadoop, packages = folder / "spark-2.4", folder / "hadoop", folder / "packages"
     for made in (spark / "bin", spark / "conf", hadoop, packages / "pyspark"):
         made.mkdir(parents=True)
@@ -28,7 +28,6 @@ def foreign_shell(folder: Path) -> dict[str, str]:
         "<configuration><property><name>fs.defaultFS</name><value>hdfs://127.0.0.1:9</value></property></configuration>"
     )
     (packages / "pyspark" / "__init__.py").write_text("raise ImportError('another pyspark')\n")
-    nobody = "http://127.0.0.1:9"
     return {
         "SPARK_HOME": str(spark),
         "SPARK_CONF_DIR": str(spark / "conf"),
@@ -38,5 +37,5 @@ def foreign_shell(folder: Path) -> dict[str, str]:
         "HADOOP_CONF_DIR": str(hadoop),
         "PYTHONPATH": str(packages),
         "JAVA_TOOL_OPTIONS": "-XX:ThereIsNoSuchOption",
-        **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), nobody),
+        **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), proxy),
     }

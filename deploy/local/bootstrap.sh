@@ -119,6 +119,14 @@ write_command() {
 		exec "$(dirname -- "$command")/python" -P -s -m weir "$@"
 	END
 	chmod +x .venv/bin/weir
+	# The file in which pip notes this folder is read in the locale's letters, and without the blanks at its end. It may keep Python from
+	# starting: -S leaves it out.
+	.venv/bin/python -S - <<-'END'
+		import os, pathlib
+		line = f"import sys; sys.path += [folder for folder in [{os.getcwd()!a}] if folder not in sys.path]\n"
+		for file in pathlib.Path(".venv/lib").glob("python*/site-packages/_weir.pth"):
+		    file.write_text(line, encoding="ascii")
+	END
 }
 
 set_up_java() {

@@ -63,3 +63,17 @@ def test_jars_without_network_are_one_sentence_from_the_real_resolver(tmp_path: 
     assert str(caught.value).startswith("Ivy could not fetch 2 jar(s): no connection to its repository (")
     assert str(caught.value).endswith("then run `make setup` again; jars that arrived are kept.")
     assert [file for file in (tmp_path / "jars").rglob("*") if file.is_file()] == []
+
+
+def test_checkout_that_java_cannot_load_from_is_refused_in_one_sentence_where_no_other_folder_is_known(tmp_path: Path) -> None:
+    clone = tmp_path / "a:b"
+    script = clone / "deploy/local/bootstrap.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy2(REPOSITORY / "deploy/local/bootstrap.sh", script)
+    shutil.copy2(REPOSITORY / "pyproject.toml", clone)
+    environment = {"PATH": "/usr/bin:/bin", "HOME": str(tmp_path / "what a home!")}
+    done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("setup: Java cannot load programs below ")
+    assert done.stderr.endswith("Set XDG_CACHE_HOME to a folder whose path holds none.\n")
+    assert not (tmp_path / "what a home!").exists()
