@@ -20,7 +20,7 @@ from lakehouse.java import find_java
 from lakehouse.paths import local_path
 from lakehouse.proxies import proxies_argument, proxy_of
 from lakehouse.settings import Settings
-from lakehouse.terminal import is_utf8, letters
+from lakehouse.terminal import NOT_INSTALLED, is_utf8
 
 # Clocks that are synchronised differ by less than a second.
 CLOCK_OFF = timedelta(minutes=5)
@@ -84,9 +84,9 @@ def _java() -> str:
 
 
 def _locale() -> str:
-    encoding, is_installed = letters()
-    if not is_installed:
-        return fitness.Noted("the locale that the environment names is not installed: weir uses C.UTF-8. Set LANG=C.UTF-8")
+    encoding = getattr(sys.stdout, "encoding", None) or "no letters"
+    if NOT_INSTALLED:
+        return fitness.Noted(f"{', '.join(NOT_INSTALLED)}: no such locale is installed, weir uses C.UTF-8. Set LANG=C.UTF-8, or install it")
     if not is_utf8(encoding):
         return fitness.Noted(f"output is in {encoding}: what that cannot write is printed as ?. Set LANG=C.UTF-8 to see every name")
     return encoding
