@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.machine import own_environment
 
 # Spark 4.1 is tested on 17 and 21; Iceberg's and Kafka's jars run on both.
 GOOD_VERSIONS = (17, 21)
@@ -59,7 +60,9 @@ def java_version(launcher: Path, module: str | None = None) -> int | None:
     """Ask a launcher for its major version; null means it does not start, lacks the module, or says nothing of the kind."""
     modules = ["--add-modules", module] if module else []
     try:
-        answer = subprocess.run([launcher, *modules, "-version"], capture_output=True, text=True, timeout=30, check=False)
+        # Without the options that a shell gives every JVM: ours do not get them either.
+        command, own = [launcher, *modules, "-version"], own_environment(os.environ)
+        answer = subprocess.run(command, env=own, capture_output=True, text=True, errors="replace", timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None
     found = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)

@@ -26,6 +26,8 @@ from deploy.local.errors import JarsUnavailable, MissingJars, WrongJarHash
 from deploy.local.jar_proxies import java_arguments, maven_options, proxies_by_scheme
 from lakehouse.errors import WeirError
 from lakehouse.java import find_java
+from lakehouse.machine import UTF8_LOCALE
+from lakehouse.terminal import speak_plainly
 
 ClassPath = Literal["spark", "kafka"]
 
@@ -78,7 +80,8 @@ def jars_for(classpath: ClassPath, folder: Path | None = None) -> list[Path]:
     Raises:
         MissingJars: one or more are not in the folder.
     """
-    where = (folder or DEFAULT_FOLDER) / classpath
+    # Resolved: a link may stand for a folder below which Java finds no class (`place_for_java` in bootstrap.sh).
+    where = (folder or DEFAULT_FOLDER).resolve() / classpath
     files = [where / jar.file_name for jar in locked_jars() if jar.classpath == classpath]
     if missing := [file.name for file in files if not file.exists()]:
         raise MissingJars(where, missing)
@@ -103,9 +106,9 @@ def fetch(folder: Path, environment: Mapping[str, str], jars: Iterable[Jar] | No
         BadProxyError: the environment names a proxy that cannot be used.
     """
     wanted = [jar for jar in (locked_jars() if jars is None else jars) if _sha256(folder / jar.classpath / jar.file_name) != jar.sha256]
+    folder = folder.resolve()  # Java looks for what it loads by the folder's own path, not by a link's
     folder.mkdir(parents=True, exist_ok=True)
-    # Inside the folder, so that taking its place is a rename on one disk.
-    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=folder) as work:
+    with _work_folder() as work:
         for classpath in sorted({jar.classpath for jar in wanted}):
             group = [jar for jar in wanted if jar.classpath == classpath]
             print(f"  fetching {len(group)} jars of the {classpath} class path", file=sys.stderr)
@@ -137,7 +140,18 @@ def _take(jar: Jar, arrived: Path, target: Path) -> None:
     found = _sha256(arrived)
     if found != jar.sha256:
         raise WrongJarHash(jar.coordinates, found or "", jar.sha256)
-    arrived.replace(target)
+    beside = target.with_name(f".{target.name}.{os.getpid()}")
+    try:
+        shutil.copyfile(arrived, beside)
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def _work_folder() -> tempfile.TemporaryDirectory[str]:
+    """Make a folder for a resolver to work in, apart from the jars: Maven and Ivy take a backslash in a path for a slash."""
+    usual = tempfile.gettempdir()
+    return tempfile.TemporaryDirectory(prefix="weir-jars-", dir="/tmp" if "\\" in usual else usual)
 
 
 def _by_maven(jars: list[Jar], into: Path, environment: Mapping[str, str]) -> str | None:
@@ -168,7 +182,7 @@ def _by_ivy(jars: list[Jar], into: Path, environment: Mapping[str, str]) -> str 
     java = find_java(environment)
     spec = find_spec("pyspark")
     # Ivy alone: with the HTTP client that Spark brings beside it, it sends no password to a proxy.
-    ivy = [] if spec is None or spec.origin is None else sorted((Path(spec.origin).parent / "jars").glob("ivy-*.jar"))
+    ivy = [] if spec is None or spec.origin is None else sorted((Path(spec.origin).resolve().parent / "jars").glob("ivy-*.jar"))
     if not ivy:
         return None
     settings = Path(environment.get("HOME", "/nonexistent")) / ".ivy2" / "ivysettings.xml"
@@ -188,18 +202,21 @@ def _by_ivy(jars: list[Jar], into: Path, environment: Mapping[str, str]) -> str 
     )
     proxied = java_arguments(into.with_suffix(".java.args"), environment)
     command = [str(java.launcher), *proxied, "-cp", str(ivy[-1]), "org.apache.ivy.Main"]
-    options = ["-settings", str(settings), "-cache", str(into.with_suffix(".cache")), "-ivy", str(module)]
-    return _run([*command, *options, "-retrieve", f"{into}/[artifact]-[revision].[ext]"], environment)
+    # Named from their folder: brackets and parentheses in a path would be a part of Ivy's pattern.
+    options = ["-settings", str(settings), "-cache", f"{into.name}.cache", "-ivy", module.name]
+    return _run([*command, *options, "-retrieve", f"{into.name}/[artifact]-[revision].[ext]"], environment, into.parent)
 
 
-def _run(command: list[str], environment: Mapping[str, str]) -> str:
+def _run(command: list[str], environment: Mapping[str, str], folder: Path | None = None) -> str:
+    # Under another locale Java opens no name with letters beyond ASCII.
+    own = {**environment, "LC_ALL": UTF8_LOCALE}
     try:
         done = subprocess.run(
-            command, env=dict(environment), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=FETCH_SECONDS, check=False
+            command, cwd=folder, env=own, stdin=subprocess.DEVNULL, capture_output=True, timeout=FETCH_SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         return f"error: it did not end within {FETCH_SECONDS} s"
-    return done.stdout + done.stderr
+    return (done.stdout + done.stderr).decode(errors="replace")  # in the letters of whatever options the shell gives a JVM
 
 
 def _reason(said: str) -> str:
@@ -230,7 +247,7 @@ def lock(environment: Mapping[str, str], wanted_file: Path = WANTED) -> None:
     for classpath in sorted({row[1] for row in rows}):
         wanted = [Jar.parse(row[0], classpath) for row in rows if row[1] == classpath]
         closure = [Jar.parse(row[0], classpath) for row in rows if row[1] == classpath and row[2] == "closure"]
-        with tempfile.TemporaryDirectory() as work:
+        with _work_folder() as work:
             into = Path(work) / classpath
             into.mkdir()
             if shutil.which("mvn", path=environment.get("PATH", "")) is None:
@@ -253,6 +270,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=DEFAULT_FOLDER, help="folder with one folder for each class path")
     parser.add_argument("--wanted", type=Path, default=WANTED, help="another list than jars.in, to lock")
     asked = parser.parse_args(arguments)
+    speak_plainly()
     try:
         if asked.verb == "lock":
             lock(dict(os.environ), asked.wanted)
