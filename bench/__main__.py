@@ -1,6 +1,7 @@
 """Which figure? `python -m bench [--quick] [CASE]`: runs one case, or all, and prints what docs/benchmarks.md keeps."""
 
 import argparse
+import os
 import signal
 import sys
 import time
@@ -18,6 +19,7 @@ from bench.many_places import many_places
 from bench.proof_cost import proof_cost
 from bench.report import Stolen, hardware
 from bench.table_size import table_size
+from lakehouse.proxies import leave_out_this_machine
 
 # Each is told whether to take less data, and how many runs to make if not as many as it is defined with.
 CASES: dict[str, Callable[[bool, int | None], None]] = {
@@ -46,6 +48,7 @@ def main() -> None:
     chosen = parser.parse_args()
     # So that a benchmark that is told to end leaves no process and no folder.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    leave_out_this_machine(os.environ)
     print(hardware(), flush=True)
     # Quick, B3 tells of B8 too: another run of the load would only take longer.
     every = [name for name in CASES if not (chosen.quick and name == "B8")]

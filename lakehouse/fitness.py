@@ -198,7 +198,8 @@ def host_name() -> str:
 
 def home_folder(settings: Settings) -> str:
     """Check the home for `weir doctor`."""
-    return check_home(settings.home, given_home(os.environ))
+    given = given_home(os.environ)
+    return check_home(settings.home, given if given.expanduser().resolve() == settings.home else None)
 
 
 def sentence_of(error: OSError) -> str:

@@ -61,7 +61,7 @@ def java_version(launcher: Path, module: str | None = None) -> int | None:
     modules = ["--add-modules", module] if module else []
     try:
         # Without the options that a shell gives every JVM: ours do not get them either.
-        command, own = [launcher, *modules, "-version"], own_environment(os.environ)
+        command, own = [str(launcher), *modules, "-version"], own_environment(os.environ)
         answer = subprocess.run(command, env=own, capture_output=True, text=True, errors="replace", timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return None

@@ -8,9 +8,7 @@ from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.java import Java
 
 PROBE_SECONDS = 30
-_USELESS = re.compile(
-    r"^Error occurred during initialization|Could not create the Java Virtual Machine|fatal exception has occurred|^Picked up|^NOTE:|incubator"
-)
+_USELESS = re.compile(r"^Error occurred during init|Could not create the Java|fatal exception has occ|^Picked up|^NOTE:|incubator")
 
 
 class DriverNotStarted(LakehouseError, Fatal):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
+from lakehouse.proxies import leave_out_this_machine
 from lakehouse.settings import OLDER_NAMES
 from tests.services import Kafka, Postgres
 
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 # What an operator has set for a home of their own has no say in a test, nor do a running stack's metrics.
 for name in [name for name in os.environ if name.startswith("WEIR_") or name in (*OLDER_NAMES, "PROMETHEUS_MULTIPROC_DIR")]:
     del os.environ[name]
+
+# Behind a proxy, too, tests ask what listens on the loopback directly.
+leave_out_this_machine(os.environ)
 
 # The same examples for the same code: what a change broke fails, and nothing else. `HYPOTHESIS_PROFILE=explore` looks for new ones.
 # No deadline: how long an example takes says something about the machine alone.

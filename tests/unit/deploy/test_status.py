@@ -70,5 +70,5 @@ def test_status_names_fields_that_the_contract_does_not_know_with_nothing_runnin
 
 
 def test_doctor_finds_nothing_wrong_with_a_home_that_was_never_used(tmp_path: Path) -> None:
-    findings = examine(Settings(home=tmp_path / "home"), files=True)
+    findings = examine(Settings(home=tmp_path / "home", open_meteo_url="http://127.0.0.1:9"), files=True)
     assert [one for one in findings if not one.ok] == []
