@@ -36,12 +36,13 @@ class UnfitTopicError(LakehouseError, Fatal):
     """The topic's settings break what weir relies on."""
 
     def __init__(self, bootstrap: str, topic: str, unfit: Sequence[Unfit]) -> None:
-        named = "; ".join(f"{one.setting} is {one.found}, expected {OWN_SETTINGS[one.setting]}: {one.why}" for one in unfit)
+        named = "; ".join(f"{one.setting} is {one.found}, expected {OWN_SETTINGS[one.setting]}" for one in unfit)
         wanted = ",".join(f"{one.setting}={OWN_SETTINGS[one.setting]}" for one in unfit)
+        # The command stands early: `weir status` shows the beginning of why a part does not start.
         super().__init__(
-            f"Topic {topic} at {bootstrap} has settings that weir cannot work with: {named}. Nothing was read or published. Alter it by "
-            f"`kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics --entity-name {topic} --add-config {wanted}`, "
-            "then start again."
+            f"Topic {topic}: {named}. Alter it by `kafka-configs.sh --bootstrap-server {bootstrap} --alter --entity-type topics "
+            f"--entity-name {topic} --add-config {wanted}` and start again. Nothing was read or published. "
+            + " ".join(f"{one.setting}={one.found}: {one.why}." for one in unfit)
         )
         self.unfit = tuple(unfit)
 

@@ -118,7 +118,6 @@ def test_what_is_no_reading_is_a_reject_with_its_reason_and_stops_nothing(spark:
         (b'{"location_key":"hanoi","ts_utc":17092', "unparsable"),
         (b"[1, 2]", "unparsable"),
         (b"", "unparsable"),
-        (None, "unparsable"),
         (b"{}", "no_key"),
         (b'{"location_key":"hanoi","pm25":3}', "no_key"),
         (b'{"location_key":"hanoi","ts_utc":9000000000000000000,"retrieved_ts":1717200000000}', "no_key"),
@@ -133,10 +132,12 @@ def test_what_is_no_reading_is_a_reject_with_its_reason_and_stops_nothing(spark:
         ({**reading(), "ts_utc": datetime(2099, 1, 1, tzinfo=UTC)}, "beyond_forecast"),
         ({**reading(), "retrieved_ts": datetime(2099, 1, 1, tzinfo=UTC)}, "retrieved_in_future"),
     ]
-    pipeline.publish([good, *(message for message, _ in cases), reading(hour=6)])
+    # One without a value (a tombstone) says nothing: it is neither accepted nor rejected.
+    pipeline.publish([good, None, *(message for message, _ in cases), reading(hour=6)])
     for _ in range(2):  # the second time the same bytes again: other offsets, so other rejects
         reports = pipeline.drain()
-        pipeline.publish(message for message, _ in cases)
+        pipeline.publish([None, *(message for message, _ in cases)])
+    assert sum(report.tombstones for report in reports) == 1
     assert sum(sum(report.rejected.values()) for report in reports) == len(cases)
     rejects = pipeline.table("ops.rejects").to_pylist()
     assert sorted(row["rule"] for row in rejects) == sorted(2 * [rule for _, rule in cases])

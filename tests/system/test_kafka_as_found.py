@@ -183,7 +183,7 @@ def test_addresses_are_tried_at_once_and_one_that_never_answers_is_left_out(kafk
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"cleanup_policy": "compact"}, "cleanup.policy is compact, expected delete: .* `weir backfill` fetches them"),
+        ({"cleanup_policy": "compact"}, r"cleanup\.policy is compact, expected delete; .* `weir backfill` fetches them"),
         ({"cleanup_policy": "compact,delete", "message_timestamp_type": "LogAppendTime"}, "cleanup.policy is compact,delete"),
         ({"message_timestamp_type": "CreateTime"}, "message.timestamp.type is CreateTime, expected LogAppendTime"),
         ({}, "message.timestamp.type is CreateTime"),  # as the broker's defaults make it
@@ -202,43 +202,68 @@ def test_a_topic_that_breaks_what_weir_relies_on_is_refused_with_the_command_tha
     assert f"`kafka-configs.sh {command}" in str(refused.value)
 
 
-def test_a_topic_that_weir_makes_is_right_whatever_the_brokers_defaults_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """On a broker of its own: its defaults compact, and it has an authorizer."""
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedKafka]:
+    """Give a broker of this module's own: its defaults compact, it has an authorizer, and its files may be spoilt."""
     more = {
         "log.cleanup.policy": "compact",
         "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
         "allow.everyone.if.no.acl.found": "true",
     }
-    monkeypatch.setattr(kafka_broker, "EMBEDDED", {**kafka_broker.EMBEDDED, **more})
-    own = EmbeddedKafka(tmp_path / "kafka", tmp_path / "kafka.log", environment=dict(os.environ))
-    try:
-        own.start()
-        settings = Settings(home=tmp_path / "home", kafka_bootstrap=own.bootstrap)
+    folder = tmp_path_factory.mktemp("own")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(kafka_broker, "EMBEDDED", {**kafka_broker.EMBEDDED, **more})
+        broker = EmbeddedKafka(folder / "kafka", folder / "kafka.log", environment=dict(os.environ))
+        try:
+            broker.start()
+            yield broker
+        finally:
+            broker.stop()
 
-        def doctor() -> tuple[bool, str]:
-            return next((one.ok, one.says) for one in examine(settings) if one.check == "topic")
 
-        assert doctor() == (True, f"{HOURLY.topic} is not made yet: the stream or the producer makes it")
-        ensure_topic(own.bootstrap, HOURLY, 1)
-        assert doctor() == (True, f"{HOURLY.topic} has cleanup.policy=delete, message.timestamp.type=LogAppendTime")
+def test_a_topic_that_weir_makes_is_right_whatever_the_brokers_defaults_are_and_who_may_not_look_goes_on(
+    own: EmbeddedKafka, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = Settings(home=tmp_path / "home", kafka_bootstrap=own.bootstrap)
 
-        # Whoever may not describe the settings is warned and goes on.
-        def rule(operation: AclOperation, permission: AclPermissionType) -> AclBinding:
-            where = ResourceType.TOPIC, HOURLY.topic, ResourcePatternType.LITERAL
-            return AclBinding(*where, "User:ANONYMOUS", "*", operation, permission)
+    def doctor() -> tuple[bool, str]:
+        return next((one.ok, one.says) for one in examine(settings) if one.check == "topic")
 
-        rules = [rule(AclOperation.ALL, AclPermissionType.ALLOW), rule(AclOperation.DESCRIBE_CONFIGS, AclPermissionType.DENY)]
-        admin = AdminClient({"bootstrap.servers": own.bootstrap})
-        for future in admin.create_acls(rules).values():
-            future.result(timeout=30)
-        assert ensure_topic(own.bootstrap, HOURLY, 1) == topic_id(own.bootstrap, HOURLY.topic)
-        assert check_topic(own.bootstrap, HOURLY.topic) is None
-        assert "does not let weir describe" in capsys.readouterr().out
-        assert doctor() == (True, f"{HOURLY.topic}: the broker does not let weir describe its settings")
-    finally:
-        own.stop()
+    assert doctor() == (True, f"{HOURLY.topic} is not made yet: the stream or the producer makes it")
+    ensure_topic(own.bootstrap, HOURLY, 1)
+    assert doctor() == (True, f"{HOURLY.topic} has cleanup.policy=delete, message.timestamp.type=LogAppendTime")
+
+    def rule(operation: AclOperation, permission: AclPermissionType) -> AclBinding:
+        where = ResourceType.TOPIC, HOURLY.topic, ResourcePatternType.LITERAL
+        return AclBinding(*where, "User:ANONYMOUS", "*", operation, permission)
+
+    rules = [rule(AclOperation.ALL, AclPermissionType.ALLOW), rule(AclOperation.DESCRIBE_CONFIGS, AclPermissionType.DENY)]
+    admin = AdminClient({"bootstrap.servers": own.bootstrap})
+    for future in admin.create_acls(rules).values():
+        future.result(timeout=30)
+    assert ensure_topic(own.bootstrap, HOURLY, 1) == topic_id(own.bootstrap, HOURLY.topic)
+    assert check_topic(own.bootstrap, HOURLY.topic) is None
+    assert "does not let weir describe" in capsys.readouterr().out
+    assert doctor() == (True, f"{HOURLY.topic}: the broker does not let weir describe its settings")
+
+
+def test_a_partition_whose_data_is_spoilt_is_told_by_its_offsets_and_holds_nothing_up(own: EmbeddedKafka, contract: Contract) -> None:
+    contract = replace(contract, topic="spoilt")
+    ensure_topic(own.bootstrap, contract, 2)
+    producer = Producer({"bootstrap.servers": own.bootstrap, "compression.type": "lz4"})
+    for partition in (0, 1):
+        send(producer, contract.topic, 20, partition)
+    (file,) = own.folder.rglob("spoilt-0/*.log")
+    with file.open("r+b") as log:
+        header, data = log.read(61), log.read()
+        log.seek(len(header))
+        log.write(bytes(byte ^ 0x5A for byte in data.rstrip(b"\0")))
+    with Broker(own.bootstrap) as broker:
+        began = time.monotonic()
+        found = broker.missing(contract.topic, broker.topic(contract.topic).bounds)
+        assert time.monotonic() - began < 5
+    assert (found[0], found[1].messages) == (Missing(20), 20)
+    assert found[1].since is not None
 
 
 def test_doctor_names_a_topic_that_is_unfit(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +273,7 @@ def test_doctor_names_a_topic_that_is_unfit(kafka: Kafka, tmp_path: Path, monkey
     monkeypatch.setattr("lakehouse.registry.build_domain", lambda *_: built)
     (found,) = [one for one in examine(Settings(home=tmp_path, kafka_bootstrap=kafka.bootstrap)) if one.check == "topic"]
     assert not found.ok
-    assert f"Topic {topic} at {kafka.bootstrap} has settings that weir cannot work with" in found.says
+    assert f"Topic {topic}: cleanup.policy is compact, expected delete; message.timestamp.type is CreateTime" in found.says
 
 
 def transactional(kafka: Kafka) -> Producer:
