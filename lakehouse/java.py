@@ -17,6 +17,7 @@ GOOD_VERSIONS = (17, 21)
 INSTALLED = Path("/usr/lib/jvm")
 # Spark's launcher always asks for this module; trimmed Javas, such as one from a Python package, start without it and fail there.
 VECTORS = "jdk.incubator.vector"
+_USELESS = re.compile(r"^Error occurred during init|Could not create the Java|fatal exception has occ|^Picked up|^NOTE:|incubator")
 
 
 class WrongJava(LakehouseError, Fatal):
@@ -52,21 +53,37 @@ def find_java(environment: Mapping[str, str], installed: Path = INSTALLED) -> Ja
             return Java(launcher=real, home=real.parent.parent, version=version)
         version = java_version(launcher)
         lacking = f" without {VECTORS}" if version in GOOD_VERSIONS else ""
-        seen.append(f"Java {version}{lacking} ({where})" if version else f"{launcher} that does not start ({where})")
+        seen.append(f"Java {version}{lacking} ({where})" if version else f"{launcher} that does not start ({where}{_why(launcher)})")
     raise WrongJava(", ".join(seen) or f"none in JAVA_HOME, on PATH or in {installed}")
 
 
 def java_version(launcher: Path, module: str | None = None) -> int | None:
     """Ask a launcher for its major version; null means it does not start, lacks the module, or says nothing of the kind."""
+    code, said = _ask(launcher, module)
+    found = re.search(r'version "(?:1\.)?(\d+)', said)
+    return int(found[1]) if found and code == 0 else None
+
+
+def last_words(said: str) -> str:
+    """Pick the line of a JVM's output that names the cause."""
+    lines = [line.strip().rstrip(".") for line in said.splitlines() if line.strip() and not _USELESS.search(line)]
+    return (lines or [""])[0][:300]
+
+
+def _ask(launcher: Path, module: str | None = None) -> tuple[int | None, str]:
     modules = ["--add-modules", module] if module else []
     try:
         # Without the options that a shell gives every JVM: ours do not get them either.
         command, own = [str(launcher), *modules, "-version"], own_environment(os.environ)
         answer = subprocess.run(command, env=own, capture_output=True, text=True, errors="replace", timeout=30, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    found = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
-    return int(found[1]) if found and answer.returncode == 0 else None
+        return None, ""
+    return answer.returncode, answer.stderr + answer.stdout
+
+
+def _why(launcher: Path) -> str:
+    words = last_words(_ask(launcher)[1])
+    return f": {words}" if words else ""
 
 
 def _candidates(environment: Mapping[str, str], installed: Path) -> Iterator[tuple[str, Path]]:

@@ -5,10 +5,9 @@ import subprocess
 from collections.abc import Sequence
 
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.java import Java
+from lakehouse.java import Java, last_words
 
 PROBE_SECONDS = 30
-_USELESS = re.compile(r"^Error occurred during init|Could not create the Java|fatal exception has occ|^Picked up|^NOTE:|incubator")
 
 
 class DriverNotStarted(LakehouseError, Fatal):
@@ -51,9 +50,3 @@ def why_not_started(error: Exception, java: Java, heap: str, options: Sequence[s
         return last_words(alone.stdout + alone.stderr) or f"{java.launcher} ended with {alone.returncode} and said nothing"
     first = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return f"{first.rstrip('.')[:300]}; what the JVM said stands above"
-
-
-def last_words(said: str) -> str:
-    """Pick the line of a JVM's output that names the cause."""
-    lines = [line.strip().rstrip(".") for line in said.splitlines() if line.strip() and not _USELESS.search(line)]
-    return (lines or [""])[0][:300]

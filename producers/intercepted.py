@@ -52,7 +52,7 @@ def intercepted(status: int, what: str, asked: str, url: str, proxy: Proxy | Non
     """Make the error of a foreign answer; None for an outage between proxy and API (5xx), which may be over in a second."""
     if status >= 500 and status != 511:
         return None
-    kind = ProxyRefusedError if status == 407 else PortalError
+    kind = ProxyRefusedError if _is_about_credentials(status, proxy) else PortalError
     return kind(f"{sentence(what, asked, proxy)} {next_step(status, url, proxy)}")
 
 
@@ -65,7 +65,7 @@ def sentence(what: str, asked: str, proxy: Proxy | None) -> str:
 def next_step(status: int, url: str, proxy: Proxy | None) -> str:
     """Say what the operator does about it."""
     host = urlsplit(url).hostname or url
-    if status == 407:
+    if _is_about_credentials(status, proxy):
         where = proxy.variable if proxy else "https_proxy"
         if proxy and proxy.user:
             return f"The proxy does not take the user and password in {where}: correct them there (special characters as %XX)."
@@ -80,6 +80,11 @@ def next_step(status: int, url: str, proxy: Proxy | None) -> str:
     if proxy:
         return f"Check {proxy.variable} and log in where that page asks for it, or add {host} to no_proxy; run it again then."
     return f"Log in to the network, or set https_proxy if it has a proxy for {host}; run it again then."
+
+
+def _is_about_credentials(status: int, proxy: Proxy | None) -> bool:
+    # tinyproxy answers 407 where there are none, and 401 where they are wrong.
+    return status == 407 or (status == 401 and proxy is not None)
 
 
 def tunnel_status(message: str) -> int | None:

@@ -386,8 +386,10 @@ class OpenMeteo:
             )
         way = f" through the proxy {proxy}" if proxy else ""
         if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-            step = "If a proxy opens TLS here, set REQUESTS_CA_BUNDLE to a file with its certificate"
-            return UnavailableError(f"Open-Meteo did not answer for {asked}{way}: its certificate is not trusted. {step}.")
+            step = "Log in to the network if it asks for that; if a proxy opens TLS, set REQUESTS_CA_BUNDLE to a file with its certificate"
+            return UnavailableError(
+                f"Somebody without a trusted certificate answered instead of Open-Meteo, asked for {asked}{way}. {step}."
+            )
         return UnavailableError(f"Open-Meteo did not answer for {asked}{way}: {_kind(error)}. Run it again later.")
 
     def _not_reached(self, status: int, what: str, asked: str, proxy: Proxy | None) -> ProducerError:

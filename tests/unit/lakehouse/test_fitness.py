@@ -18,8 +18,8 @@ from lakehouse.fitness import (
     sentence_of,
     temporary_folder,
 )
-from lakehouse.java import find_java
-from lakehouse.jvm_start import last_words, why_not_started
+from lakehouse.java import find_java, last_words
+from lakehouse.jvm_start import why_not_started
 from lakehouse.settings import Settings
 
 
