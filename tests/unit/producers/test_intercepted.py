@@ -56,6 +56,7 @@ FINAL = [
     ("network wants a log-in", Fault(511, b"Log in"), PortalError, "status 511, Log in", "log in"),
     ("404 of a portal", Fault(404, SQUID, headers=HTML), PortalError, "status 404, the page", "log in"),
     ("407", Fault(407, TINYPROXY % b"407 No", headers=HTML), ProxyRefusedError, "status 407", "correct them there"),
+    ("401 of tinyproxy", Fault(401, TINYPROXY % b"401 No", headers=HTML), ProxyRefusedError, "status 401", "correct them there"),
     ("407 in plain text", Fault(407, b"Proxy Authentication Required"), ProxyRefusedError, "status 407, Proxy Auth", "correct them there"),
 ]  # fmt: skip
 PASSING = [
