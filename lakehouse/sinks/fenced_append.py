@@ -155,6 +155,8 @@ class FencedAppend:
         # What is owed, on top of the mark of which snapshot; None while it is not known.
         self._owed: dict[tuple[str, int], int] | None = None
         self._owed_after = 0
+        # When an append came without a row, seconds since 1970; None while it is not known.
+        self._empty_at: float | None = None
         self._said: Mapping[str, str] = {}
         self._lock = threading.Lock()
 
@@ -240,7 +242,10 @@ class FencedAppend:
             append_rows(many, self._table, {**properties, **self._marked(mark, ends)})
         self._owed = {}
         self._look(spark)
-        return int(_newest_marked(self._handle).summary().getOrDefault("added-records", "0"))
+        added = int(_newest_marked(self._handle).summary().getOrDefault("added-records", "0"))
+        if not added:
+            self._empty_at = self._clock()
+        return added
 
     def _append_few(self, spark: SparkSession, fresh: pa.Table, mark: Mark, properties: Mapping[str, str], ends: Offsets | None) -> int:
         if not fresh.num_rows:
@@ -274,14 +279,24 @@ class FencedAppend:
     def _commit_nothing(self, mark: Mark, ends: Offsets, properties: Mapping[str, str]) -> None:
         assert self._writer is not None  # `_look` has been here
         self._writer.append(pa.table({}), {**properties, **self._marked(mark, ends)})
-        self._owed = {}
+        self._owed, self._empty_at = {}, self._clock()
 
     def _was_empty_just_now(self) -> bool:
-        """Whether the newest mark came without a row, and within the last minute: by the table, so that restarts count too."""
-        newest = _newest_marked(self._handle)
-        if newest is None or newest.summary().getOrDefault("added-records", "0") != "0":
-            return False
-        return bool(abs(self._clock() - newest.timestampMillis() / 1000) < EMPTY_SECONDS)
+        """Whether an append came without a row within the last minute, also one of a driver before this one."""
+        if self._empty_at is None:
+            self._empty_at = self._last_empty()
+        return abs(self._clock() - self._empty_at) < EMPTY_SECONDS
+
+    def _last_empty(self) -> float:
+        """Find when the last minute's newest append without a row was committed; long ago where there was none."""
+        snapshot, oldest = self._handle.currentSnapshot(), self._clock() - EMPTY_SECONDS
+        while snapshot is not None and (at := float(snapshot.timestampMillis()) / 1000) > oldest:
+            said = snapshot.summary()
+            if said.get(MARK_PROPERTY) and said.getOrDefault("added-records", "0") == "0":
+                return at
+            parent = snapshot.parentId()
+            snapshot = None if parent is None else self._handle.snapshot(parent)
+        return 0.0
 
     def _marked_id(self) -> int:
         newest = _newest_marked(self._handle)
