@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
 
@@ -21,6 +21,7 @@ from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.notes import Applied, add_applied, applied_of
 from lakehouse.schema import REJECTS, quote
 from lakehouse.settings import Settings
+from lakehouse.sinks.publishing import check_edition, edition_of
 from lakehouse.turns import turn
 
 
@@ -74,6 +75,21 @@ class Heads:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._held.close()
+
+    def by_own_edition(self) -> "Heads":
+        """Give the same with the domain as gold was made: by the edition that its tables name, whatever the settings say.
+
+        Raises:
+            OtherEdition: gold's tables are of several editions, or of one that this version cannot compute any more.
+        """
+        domain = self.domain
+        found = {gold.table.name: edition_of(domain, self.tables[gold.table.name].properties) for gold in domain.gold}
+        own = next((edition for edition in found.values() if edition), {})
+        if not own or own == domain.edition or domain.by_edition is None:
+            return self
+        domain = domain.by_edition(own)
+        check_edition(domain, lambda name: self.tables[name].properties)
+        return replace(self, domain=domain)
 
     def snapshot_id(self, name: str) -> int:
         """Give the id of a table's snapshot; 0 for a table without one."""

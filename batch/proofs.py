@@ -58,7 +58,8 @@ class Proof:
         compared: a comparison per gold table and way.
         applied: by topic and partition the last offset that silver and gold held.
         snapshots: id of the snapshot of each table.
-        edition: what gold was computed by.
+        edition: what gold was computed by, and is proved by.
+        asked: what the settings would compute it by.
         seconds: time by part: `read`, `independent`, `batch`, `compare`.
         is_kept: whether `lh.ops.proofs` has it; it cannot where the tables are on a read-only mount.
     """
@@ -70,6 +71,7 @@ class Proof:
     applied: dict[tuple[str, int], int]
     snapshots: dict[str, int]
     edition: dict[str, str]
+    asked: dict[str, str]
     seconds: dict[str, float]
     is_kept: bool = True
 
@@ -77,6 +79,11 @@ class Proof:
     def is_equal(self) -> bool:
         """Whether streamed gold is what it should be."""
         return not any(comparison.differences for _, comparison in self.compared)
+
+    @property
+    def would_change(self) -> dict[str, tuple[str, str]]:
+        """What the settings would change of the edition: by part, as it is and as they say."""
+        return {what: (found, self.asked[what]) for what, found in self.edition.items() if self.asked[what] != found}
 
     def applied_json(self) -> str:
         """Write `applied` as the table and --json have it."""

@@ -37,7 +37,9 @@ from lakehouse.sinks.tables import in_arrow
 
 
 def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = None) -> Proof:
-    """Prove a domain's gold, and keep the result in `lh.ops.proofs` unless the tables are on a read-only mount.
+    """Prove a domain's gold by the edition that it was made by, and keep the result in `lh.ops.proofs`.
+
+    A result cannot be kept where the tables are on a read-only mount.
 
     Args:
         settings: name the catalog.
@@ -49,10 +51,12 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
     Raises:
         NoTables, NoGold: nothing has been written yet.
         NotWhole: bronze no longer holds what these days are made of.
+        OtherEdition: gold is of an edition that this version cannot compute any more, and must be rebuilt.
     """
     phases = Phases()
-    with Heads.look(settings, domain) as heads:
-        proved_ts = datetime.now(UTC)
+    with Heads.look(settings, domain) as looked:
+        heads, proved_ts, asked = looked.by_own_edition(), datetime.now(UTC), dict(domain.edition)
+        domain = heads.domain
         provable = whole_from(domain.bronze.name, heads.tables[domain.bronze.name].properties, days)
         if provable is not None:
             days = days or (provable, max(provable, proved_ts.date()))
@@ -73,7 +77,7 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
                     compared.append((way, compare(gold.table, rows, wanted, days, between)))
         snapshots = {name: heads.snapshot_id(name) for name in (domain.bronze.name, *found)}
         held, edition, kept = dict(heads.applied), dict(domain.edition), not cannot_be_written(settings)
-        proof = Proof(domain.name, proved_ts, days, tuple(compared), held, snapshots, edition, phases.seconds, kept)
+        proof = Proof(domain.name, proved_ts, days, tuple(compared), held, snapshots, edition, asked, phases.seconds, kept)
     if proof.is_kept:
         keep(spark, proof, domain.bronze.name, version("weir"))
     return proof

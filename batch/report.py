@@ -48,6 +48,12 @@ def print_proofs(proofs: Sequence[Proof], sources: Mapping[int, Places], as_json
         found = "is" if proof.is_equal else "is NOT"
         kept = "kept in lh.ops.proofs" if proof.is_kept else "not kept: the tables are on a read-only mount"
         print(f"gold {found} what the messages that arrived make it ({sum(proof.seconds.values()):.1f} s: {took}); {kept}")
+        if proof.would_change:
+            parts = ", ".join(f"{what} from {found} to {asked}" for what, (found, asked) in proof.would_change.items())
+            print(
+                f"Gold was proved by its own edition. The settings would change {parts}: "
+                f"`weir rebuild {proof.domain} --layer gold --dry-run` shows in which rows, and without --dry-run makes it so."
+            )
         if not proof.is_equal:
             print(
                 "What a crash cut off is mended by the next start of the stream, and hours of a backfill are in gold once it has ended. "
@@ -139,6 +145,7 @@ def _proof_json(proof: Proof, sources: Mapping[int, Places]) -> dict[str, Any]:
         "is_equal": proof.is_equal,
         "is_kept": proof.is_kept,
         "edition": proof.edition,
+        "settings_would_change": {what: {"is": found, "would_be": asked} for what, (found, asked) in proof.would_change.items()},
         "applied": json.loads(proof.applied_json()),
         "seconds": {part: round(seconds, 3) for part, seconds in proof.seconds.items()},
         "compared": [{"against": way, **comparison_json(one, sources)} for way, one in proof.compared],

@@ -79,6 +79,8 @@ class Domain:
         rules: in the order they are tried.
         dimensions: static tables and their rows, written at start and when they change.
         edition: what gold was computed by; a table made by another edition is refused.
+        by_edition: puts the same domain together by another edition; None where there are no others.
+        edition_before: of these parts, what a table was made by that says other parts and not this one: it is from before there was one.
         watermark: how long before its arrival a row's event time may lie; what is behind it is late, which is counted and
             changes nothing else.
         checks: what must hold in its tables, beside what follows from their keys and the contract.
@@ -96,6 +98,8 @@ class Domain:
     gold: Sequence[Gold]
     dimensions: Sequence[tuple[Table, Sequence[tuple[object, ...]]]] = ()
     edition: Mapping[str, str] = field(default_factory=dict)
+    edition_before: Mapping[str, str] = field(default_factory=dict)
+    by_edition: "Callable[[Mapping[str, str]], Domain] | None" = None
     watermark: timedelta = timedelta(hours=48)
     checks: Callable[[Days], Sequence[Check]] = _no_checks
     rejects: Table = REJECTS

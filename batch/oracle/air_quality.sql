@@ -14,10 +14,6 @@ CREATE OR REPLACE MACRO pm25_2012(c) AS CASE
   WHEN c < 55.5 THEN segment(c, 35.5, 55.5, 100, 150) WHEN c < 150.5 THEN segment(c, 55.5, 150.5, 150, 200)
   WHEN c < 250.5 THEN segment(c, 150.5, 250.5, 200, 300) WHEN c < 350.5 THEN segment(c, 250.5, 350.5, 300, 400)
   WHEN c >= 350.5 THEN segment(c, 350.5, 500.5, 400, 500) END;
-CREATE OR REPLACE MACRO pm25_2024(c) AS CASE
-  WHEN c < 9 THEN segment(c, 0, 9, 0, 50) WHEN c < 35.5 THEN segment(c, 9, 35.5, 50, 100)
-  WHEN c < 55.5 THEN segment(c, 35.5, 55.5, 100, 150) WHEN c < 125.5 THEN segment(c, 55.5, 125.5, 150, 200)
-  WHEN c < 225.5 THEN segment(c, 125.5, 225.5, 200, 300) WHEN c >= 225.5 THEN segment(c, 225.5, 325.5, 300, 500) END;
 CREATE OR REPLACE MACRO pm10_index(c) AS CASE
   WHEN c < 55 THEN segment(c, 0, 55, 0, 50) WHEN c < 155 THEN segment(c, 55, 155, 50, 100)
   WHEN c < 255 THEN segment(c, 155, 255, 100, 150) WHEN c < 355 THEN segment(c, 255, 355, 150, 200)
@@ -26,7 +22,7 @@ CREATE OR REPLACE MACRO pm10_index(c) AS CASE
 CREATE OR REPLACE MACRO o3_8h(c) AS CASE
   WHEN c < 55 THEN segment(c, 0, 55, 0, 50) WHEN c < 70 THEN segment(c, 55, 70, 50, 100)
   WHEN c < 85 THEN segment(c, 70, 85, 100, 150) WHEN c < 105 THEN segment(c, 85, 105, 150, 200)
-  WHEN c >= 105 THEN segment(c, 105, 200, 200, 300) END;
+  WHEN c <= 200 THEN segment(c, 105, 200, 200, 300) END;
 CREATE OR REPLACE MACRO o3_1h(c) AS CASE
   WHEN c < 125 THEN NULL WHEN c < 165 THEN segment(c, 125, 165, 100, 150)
   WHEN c < 205 THEN segment(c, 165, 205, 150, 200) WHEN c < 405 THEN segment(c, 205, 405, 200, 300)
@@ -48,6 +44,38 @@ CREATE OR REPLACE MACRO co_index(c) AS CASE
   WHEN c < 12.5 THEN segment(c, 9.5, 12.5, 100, 150) WHEN c < 15.5 THEN segment(c, 12.5, 15.5, 150, 200)
   WHEN c < 30.5 THEN segment(c, 15.5, 30.5, 200, 300) WHEN c < 40.5 THEN segment(c, 30.5, 40.5, 300, 400)
   WHEN c >= 40.5 THEN segment(c, 40.5, 50.5, 400, 500) END;
+-- The edition of 2024, EPA-454/B-24-002 table 6: concentrations truncated (tenths for PM2.5 and CO, whole ones for the rest, ozone in ppb),
+-- rows with gaps between them. Each takes the truncated number, PM2.5 and CO in tenths. A sum of doubles may lie a last bit below.
+CREATE OR REPLACE MACRO whole(c) AS floor(c + 1e-9);
+CREATE OR REPLACE MACRO tenths(c) AS floor(c * 10 + 1e-9);
+CREATE OR REPLACE MACRO pm25_2024(n) AS CASE
+  WHEN n <= 90 THEN segment(n, 0, 90, 0, 50) WHEN n <= 354 THEN segment(n, 91, 354, 51, 100) WHEN n <= 554 THEN segment(n, 355, 554, 101, 150)
+  WHEN n <= 1254 THEN segment(n, 555, 1254, 151, 200) WHEN n <= 2254 THEN segment(n, 1255, 2254, 201, 300)
+  WHEN n > 2254 THEN segment(n, 2255, 3254, 301, 500) END;
+CREATE OR REPLACE MACRO pm10_2024(n) AS CASE
+  WHEN n <= 54 THEN segment(n, 0, 54, 0, 50) WHEN n <= 154 THEN segment(n, 55, 154, 51, 100) WHEN n <= 254 THEN segment(n, 155, 254, 101, 150)
+  WHEN n <= 354 THEN segment(n, 255, 354, 151, 200) WHEN n <= 424 THEN segment(n, 355, 424, 201, 300)
+  WHEN n > 424 THEN segment(n, 425, 604, 301, 500) END;
+CREATE OR REPLACE MACRO o3_8h_2024(n) AS CASE
+  WHEN n <= 54 THEN segment(n, 0, 54, 0, 50) WHEN n <= 70 THEN segment(n, 55, 70, 51, 100) WHEN n <= 85 THEN segment(n, 71, 85, 101, 150)
+  WHEN n <= 105 THEN segment(n, 86, 105, 151, 200) WHEN n <= 200 THEN segment(n, 106, 200, 201, 300) END;
+CREATE OR REPLACE MACRO o3_1h_2024(n) AS CASE
+  WHEN n < 125 THEN NULL WHEN n <= 164 THEN segment(n, 125, 164, 101, 150) WHEN n <= 204 THEN segment(n, 165, 204, 151, 200)
+  WHEN n <= 404 THEN segment(n, 205, 404, 201, 300) WHEN n > 404 THEN segment(n, 405, 604, 301, 500) END;
+CREATE OR REPLACE MACRO no2_2024(n) AS CASE
+  WHEN n <= 53 THEN segment(n, 0, 53, 0, 50) WHEN n <= 100 THEN segment(n, 54, 100, 51, 100) WHEN n <= 360 THEN segment(n, 101, 360, 101, 150)
+  WHEN n <= 649 THEN segment(n, 361, 649, 151, 200) WHEN n <= 1249 THEN segment(n, 650, 1249, 201, 300)
+  WHEN n > 1249 THEN segment(n, 1250, 2049, 301, 500) END;
+CREATE OR REPLACE MACRO so2_1h_2024(n) AS CASE
+  WHEN n <= 35 THEN segment(n, 0, 35, 0, 50) WHEN n <= 75 THEN segment(n, 36, 75, 51, 100) WHEN n <= 185 THEN segment(n, 76, 185, 101, 150)
+  WHEN n <= 304 THEN segment(n, 186, 304, 151, 200) WHEN n > 304 THEN 200.0 END;
+CREATE OR REPLACE MACRO so2_24h_2024(n) AS CASE
+  WHEN n < 305 THEN NULL WHEN n <= 604 THEN segment(n, 305, 604, 201, 300) WHEN n > 604 THEN segment(n, 605, 1004, 301, 500) END;
+CREATE OR REPLACE MACRO co_2024(n) AS CASE
+  WHEN n <= 44 THEN segment(n, 0, 44, 0, 50) WHEN n <= 94 THEN segment(n, 45, 94, 51, 100) WHEN n <= 124 THEN segment(n, 95, 124, 101, 150)
+  WHEN n <= 154 THEN segment(n, 125, 154, 151, 200) WHEN n <= 304 THEN segment(n, 155, 304, 201, 300)
+  WHEN n > 304 THEN segment(n, 305, 504, 301, 500) END;
+
 CREATE OR REPLACE MACRO first_largest(pm25, pm10, o3, no2, so2, co) AS CASE greatest(pm25, pm10, o3, no2, so2, co)
   WHEN pm25 THEN 'pm25' WHEN pm10 THEN 'pm10' WHEN o3 THEN 'o3' WHEN no2 THEN 'no2' WHEN so2 THEN 'so2' WHEN co THEN 'co' END;
 
@@ -109,13 +137,22 @@ means AS (
 ),
 indexed AS (
   SELECT *,
-    CASE getvariable('aqi_rule') WHEN 'us-epa-2012' THEN pm25_2012(pm25_24h) ELSE pm25_2024(pm25_24h) END AS i_pm25,
+    pm25_2012(pm25_24h) AS i_pm25,
     pm10_index(pm10_24h) AS i_pm10,
     greatest(o3_8h(o3_8h / 1.96), o3_1h(o3 / 1.96)) AS i_o3,
     no2_index(no2 / 1.88) AS i_no2,
     greatest(so2_1h(so2 / 2.62), so2_24h(so2_24h / 2.62)) AS i_so2,
     co_index(co_8h / 1150) AS i_co
-  FROM means
+  FROM means WHERE getvariable('aqi_rule') = 'us-epa-2012'
+  UNION ALL
+  SELECT *,
+    pm25_2024(tenths(pm25_24h)) AS i_pm25,
+    pm10_2024(whole(pm10_24h)) AS i_pm10,
+    greatest(o3_8h_2024(whole(o3_8h / 1.96)), o3_1h_2024(whole(o3 / 1.96))) AS i_o3,
+    no2_2024(whole(no2 / 1.88)) AS i_no2,
+    greatest(so2_1h_2024(whole(so2 / 2.62)), so2_24h_2024(whole(so2_24h / 2.62))) AS i_so2,
+    co_2024(tenths(co_8h / 1150)) AS i_co
+  FROM means WHERE getvariable('aqi_rule') = 'us-epa-2024'
 )
 SELECT
   location_key, ts_utc, ts_utc::DATE AS date_utc, strftime(ts_utc, '%Y%m%d')::INT AS date_key, hour(ts_utc)::INT AS time_key,

@@ -38,10 +38,11 @@ log = structlog.get_logger("weir.tables")
 class OtherEdition(LakehouseError, Fatal):
     """Gold was computed by other rules than those of the settings."""
 
-    def __init__(self, domain: str, table: str, what: str, found: str, expected: str) -> None:
+    def __init__(self, domain: str, table: str, what: str, found: str, expected: str, is_setting: bool = True) -> None:
+        by, back = ("the settings say", f"Set it back to {found}, or rebuild") if is_setting else ("this version computes by", "Rebuild")
         super().__init__(
-            f"{table} was made with {what} {found}, the settings say {expected}; rows of two editions in one table would not compare. "
-            f"Set it back to {found}, or make gold anew by the settings: weir rebuild {domain} --layer gold."
+            f"{table} was made with {what} {found}, {by} {expected}; rows of two editions in one table would not compare. "
+            f"{back} gold: weir rebuild {domain} --layer gold (--dry-run shows what changes)."
         )
 
 
@@ -74,11 +75,16 @@ def check_edition(domain: Domain, properties_of: PropertiesOf) -> None:
         OtherEdition: it was not.
     """
     for gold in domain.gold if domain.edition else ():
-        properties = properties_of(gold.table.name)
-        for what, expected in domain.edition.items():
-            found = properties.get(f"weir.{what}")
-            if found is not None and found != expected:
-                raise OtherEdition(domain.name, gold.table.name, what, found, expected)
+        for what, found in edition_of(domain, properties_of(gold.table.name)).items():
+            if found != domain.edition[what]:
+                is_setting = what not in domain.edition_before
+                raise OtherEdition(domain.name, gold.table.name, what, found, domain.edition[what], is_setting)
+
+
+def edition_of(domain: Domain, properties: Any) -> dict[str, str]:  # noqa: ANN401 - Python's or Java's map
+    """Read by which edition a gold table was made; empty for one that was not made yet."""
+    said = {what: found for what in domain.edition if (found := properties.get(f"weir.{what}")) is not None}
+    return {**domain.edition_before, **said} if said else {}
 
 
 def look_before_writing(spark: SparkSession, domain: Domain, properties_of: PropertiesOf | None = None) -> bool:

@@ -48,8 +48,9 @@ def facts(spark: SparkSession, rows: list[dict[str, Any]], rule: str = "us-epa-2
         ("us-epa-2012", 2.76, 12),  # 11.5 exactly: half up
         ("us-epa-2012", 650.5, 600),  # beyond the last point the last segment goes on
         ("us-epa-2024", 9.0, 50),
-        ("us-epa-2024", 35.5, 100),
-        ("us-epa-2024", 125.5, 200),
+        ("us-epa-2024", 9.1, 51),
+        ("us-epa-2024", 35.5, 101),
+        ("us-epa-2024", 125.5, 201),
         ("us-epa-2024", 325.5, 500),
     ],
 )

@@ -11,6 +11,7 @@ from pyspark.sql import SparkSession
 
 from batch.compare_frames import compare_frames
 from batch.in_place import rebuild_dimensions, rebuild_in_place
+from batch.prove import prove
 from batch.rebuild import NotPublished, Rebuild
 from lakehouse import failpoints
 from lakehouse.apply import to_gold, to_silver
@@ -96,6 +97,29 @@ def test_another_edition_of_the_index_is_compared_and_published(session: SparkSe
     assert_right(session, other)
     fill(session, other, MadeHistory(PLACES, version=6), override=True)
     assert_right(session, other)
+
+
+def test_proof_is_by_golds_own_edition_and_names_what_the_settings_would_change(session: SparkSession, filled: Settings) -> None:
+    other = filled.model_copy(update={"aqi_rule": "us-epa-2012", "episode_hours": 3})
+    proof = prove(other, domain_of(other), session)
+    assert proof.is_equal
+    assert proof.edition["aqi_rule"] == "us-epa-2024"
+    assert proof.would_change == {"aqi_rule": ("us-epa-2024", "us-epa-2012"), "rule_code": ("AQI>=151_4h", "AQI>=151_3h")}
+    assert prove(filled, domain_of(filled), session).would_change == {}
+
+
+def test_gold_that_an_earlier_version_computed_otherwise_is_refused_until_it_is_rebuilt(session: SparkSession, filled: Settings) -> None:
+    for name in (HOURLY, DAILY, EPISODES):  # as a version left them that knew of no formula
+        session.sql(f"ALTER TABLE {name} UNSET TBLPROPERTIES ('weir.aqi_formula')")
+    for refused in (lambda: ensure_tables(session, domain_of(filled)), lambda: prove(filled, domain_of(filled), session)):
+        with pytest.raises(OtherEdition, match=r"aqi_formula 1, this version computes by 2.*weir rebuild air_quality --layer gold"):
+            refused()
+    with rebuild(session, filled, "gold") as building:
+        building.build()
+        building.compare()
+        building.publish()
+    ensure_tables(session, domain_of(filled))
+    assert prove(filled, domain_of(filled), session).is_equal
 
 
 def test_what_is_not_published_leaves_no_trace(session: SparkSession, filled: Settings) -> None:

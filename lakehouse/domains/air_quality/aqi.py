@@ -1,12 +1,16 @@
 """How is the AQI computed? The US EPA's index: breakpoints and averaging times as data, stamped with their edition.
 
-An hour's index is the largest of six sub-indices, rounded half up once, after the maximum. A sub-index interpolates linearly
-between breakpoints; above the last one the last segment goes on. A mean is taken over the hours **before** the hour, the
-hour itself not included, and needs 75 % of them, else it is null.
+An hour's index is the largest of six sub-indices, rounded half up once, after the maximum. A sub-index interpolates linearly within
+the step of its scale that holds the concentration; above the last step that step goes on ("beyond the AQI"). A mean is taken over the
+hours **before** the hour, the hour itself not included, and needs 75 % of them, else it is null.
 
-Sources: US EPA, Technical Assistance Document for the Reporting of Daily Air Quality (EPA-454/B-18-007, 2018, tables 5-6, and
-its May 2024 edition after the PM NAAQS final rule, 89 FR 16202); the breakpoints are joined without gaps and concentrations
-are not truncated, as the Open-Meteo API does (open-meteo.com, air quality API, "US AQI").
+`us-epa-2024` follows the document to the letter: a concentration is truncated to the digits that the EPA names, and steps have gaps
+(9.0 is 50, 9.1 is 51). `us-epa-2012` is the index before the change of 2024 as the Open-Meteo API computed it until July 2026: steps are
+joined without gaps, and nothing is truncated.
+
+Sources: US EPA, Technical Assistance Document for the Reporting of Daily Air Quality, EPA-454/B-24-002 (May 2024), section IV: digits,
+breakpoints (table 6), ozone of 8 hours and of one, sulphur dioxide; the same, EPA-454/B-18-007 (2018), table 5, for the edition before;
+open-meteo.com, air quality API, "US AQI".
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,24 +36,32 @@ UG_PER_PPB = {"o3": 1.96, "no2": 1.88, "so2": 2.62, "co": 1.15}
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """One row of a scale: between two concentrations the index goes from one value to another."""
+
+    low: float
+    high: float
+    index_low: int
+    index_high: int
+
+
+@dataclass(frozen=True, slots=True)
 class Scale:
-    """One piece of a sub-index.
+    """One piece of a sub-index. Below its first step it says nothing, unless that begins at 0.
 
     Attributes:
         hours: length of the mean over the hours before; 0 takes the hour's own value.
         divisor: the concentration in µg/m³ is divided by it before it is looked up.
-        concentrations: breakpoints, in the unit after the division, ascending.
-        indices: the index at each breakpoint.
-        first: below this concentration the scale says nothing (null).
-        last: above this concentration the scale says nothing; None goes on along the last segment.
+        steps: ascending, concentrations in the unit after the division.
+        digits: decimals that the concentration is truncated to; None takes it as it is.
+        beyond: above the last step the scale goes on along it, holds its last index, or says nothing.
     """
 
     hours: int
     divisor: float
-    concentrations: tuple[float, ...]
-    indices: tuple[int, ...]
-    first: float | None = None
-    last: Literal["extrapolate", "hold"] = "extrapolate"
+    steps: tuple[Step, ...]
+    digits: int | None = None
+    beyond: Literal["goes on", "holds", "says nothing"] = "goes on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +72,57 @@ class AqiRule:
     scales: dict[str, tuple[Scale, ...]]
 
 
+def _joined(concentrations: Sequence[float], indices: Sequence[int]) -> tuple[Step, ...]:
+    """Give steps without gaps between breakpoints."""
+    points = pairwise(zip(concentrations, indices, strict=True))
+    return tuple(Step(low, high, index_low, index_high) for (low, index_low), (high, index_high) in points)
+
+
+def _printed(*concentrations: tuple[float, float], first: int = 0) -> tuple[Step, ...]:
+    """Give steps as the EPA prints them: 0-50, 51-100 …; `first` is how many of its rows are blank."""
+    return tuple(Step(low, high, *_PRINTED[first + n]) for n, (low, high) in enumerate(concentrations))
+
+
+_PRINTED = ((0, 50), (51, 100), (101, 150), (151, 200), (201, 300), (301, 500))
 _TO_500 = (0, 50, 100, 150, 200, 300, 400, 500)
-_PM25_2012 = Scale(24, 1, (0, 12, 35.5, 55.5, 150.5, 250.5, 350.5, 500.5), _TO_500)
-_PM25_2024 = Scale(24, 1, (0, 9, 35.5, 55.5, 125.5, 225.5, 325.5), (0, 50, 100, 150, 200, 300, 500))
-_OTHERS = {
-    "pm10": (Scale(24, 1, (0, 55, 155, 255, 355, 425, 505, 605), _TO_500),),
+_PPB = UG_PER_PPB
+_EPA_2012: dict[str, tuple[Scale, ...]] = {
+    "pm25": (Scale(24, 1, _joined((0, 12, 35.5, 55.5, 150.5, 250.5, 350.5, 500.5), _TO_500)),),
+    "pm10": (Scale(24, 1, _joined((0, 55, 155, 255, 355, 425, 505, 605), _TO_500)),),
     "o3": (
-        Scale(8, UG_PER_PPB["o3"], (0, 55, 70, 85, 105, 200), (0, 50, 100, 150, 200, 300)),
-        # EPA defines the 1-hour index from 125 ppb on only.
-        Scale(0, UG_PER_PPB["o3"], (125, 165, 205, 405, 505, 605), (100, 150, 200, 300, 400, 500), first=125),
+        # The mean of 8 hours defines no index above 300, the hour none below 100 (EPA-454/B-18-007, notes to table 5).
+        Scale(8, _PPB["o3"], _joined((0, 55, 70, 85, 105, 200), (0, 50, 100, 150, 200, 300)), beyond="says nothing"),
+        Scale(0, _PPB["o3"], _joined((125, 165, 205, 405, 505, 605), (100, 150, 200, 300, 400, 500))),
     ),
-    "no2": (Scale(0, UG_PER_PPB["no2"], (0, 54, 100, 360, 650, 1250, 1650, 2050), _TO_500),),
+    "no2": (Scale(0, _PPB["no2"], _joined((0, 54, 100, 360, 650, 1250, 1650, 2050), _TO_500)),),
     "so2": (
-        # EPA: an hour of 305 ppb or more counts as 200, and the day's mean decides from there.
-        Scale(0, UG_PER_PPB["so2"], (0, 35, 75, 185, 305), (0, 50, 100, 150, 200), last="hold"),
-        Scale(24, UG_PER_PPB["so2"], (304, 604, 804, 1004), (200, 300, 400, 500), first=304),
+        # An hour of 305 ppb or more counts as 200, and the day's mean decides from there.
+        Scale(0, _PPB["so2"], _joined((0, 35, 75, 185, 305), (0, 50, 100, 150, 200)), beyond="holds"),
+        Scale(24, _PPB["so2"], _joined((304, 604, 804, 1004), (200, 300, 400, 500))),
     ),
-    "co": (Scale(8, UG_PER_PPB["co"] * 1000, (0, 4.5, 9.5, 12.5, 15.5, 30.5, 40.5, 50.5), _TO_500),),
+    "co": (Scale(8, _PPB["co"] * 1000, _joined((0, 4.5, 9.5, 12.5, 15.5, 30.5, 40.5, 50.5), _TO_500)),),
+}
+_EPA_2024: dict[str, tuple[Scale, ...]] = {
+    "pm25": (Scale(24, 1, _printed((0, 9.0), (9.1, 35.4), (35.5, 55.4), (55.5, 125.4), (125.5, 225.4), (225.5, 325.4)), digits=1),),
+    "pm10": (Scale(24, 1, _printed((0, 54), (55, 154), (155, 254), (255, 354), (355, 424), (425, 604)), digits=0),),
+    "o3": (  # in ppb; the document's three decimals are of ppm
+        Scale(8, _PPB["o3"], _printed((0, 54), (55, 70), (71, 85), (86, 105), (106, 200)), digits=0, beyond="says nothing"),
+        Scale(0, _PPB["o3"], _printed((125, 164), (165, 204), (205, 404), (405, 604), first=2), digits=0),
+    ),
+    "no2": (Scale(0, _PPB["no2"], _printed((0, 53), (54, 100), (101, 360), (361, 649), (650, 1249), (1250, 2049)), digits=0),),
+    "so2": (
+        Scale(0, _PPB["so2"], _printed((0, 35), (36, 75), (76, 185), (186, 304)), digits=0, beyond="holds"),
+        Scale(24, _PPB["so2"], _printed((305, 604), (605, 1004), first=4), digits=0),
+    ),
+    "co": (Scale(8, _PPB["co"] * 1000, _printed((0, 4.4), (4.5, 9.4), (9.5, 12.4), (12.5, 15.4), (15.5, 30.4), (30.5, 50.4)), digits=1),),
 }
 RULES: dict[AqiRuleName, AqiRule] = {
-    "us-epa-2012": AqiRule("us-epa-2012", {"pm25": (_PM25_2012,), **_OTHERS}),
-    "us-epa-2024": AqiRule("us-epa-2024", {"pm25": (_PM25_2024,), **_OTHERS}),
+    "us-epa-2012": AqiRule("us-epa-2012", _EPA_2012),
+    "us-epa-2024": AqiRule("us-epa-2024", _EPA_2024),
 }
+# Which computation of the editions this is: 1 until 2026-11 went on along ozone's 8-hour scale above 200 ppb, and truncated nothing. Gold
+# of another one is refused until it is rebuilt.
+FORMULA = "2"
 # How far back an hour looks: a changed hour changes this many hours after it.
 LOOK_BACK_HOURS = 24
 
@@ -120,18 +161,26 @@ def dominant(sub_indices: Mapping[str, str]) -> str:
 
 
 def interpolate(concentration: str, scale: Scale) -> str:
-    """Give the SQL of a scale's index for a concentration, a column in the scale's unit."""
-    points = list(zip(scale.concentrations, scale.indices, strict=True))
-    segments = [
-        (upper_c, f"{_double(lower_i)} + ({concentration} - {_double(lower_c)}) * {_double((upper_i - lower_i) / (upper_c - lower_c))}")
-        for (lower_c, lower_i), (upper_c, upper_i) in pairwise(points)
+    """Give the SQL of a scale's index for a concentration, a column in the scale's unit, or in that of its last digit."""
+    # Whole numbers, where it is truncated: 9.1 is no double, 91 is.
+    unit = 10.0**scale.digits if scale.digits is not None else 1.0
+    lines = [
+        f"{_double(step.index_low)} + ({concentration} - {_double(_in(unit, step.low))})"
+        f" * {_double((step.index_high - step.index_low) / (_in(unit, step.high) - _in(unit, step.low)))}"
+        for step in scale.steps
     ]
-    *inner, (_, beyond) = segments  # the last segment has no upper end
-    if scale.last == "hold":
-        beyond = f"least({beyond}, {_double(scale.indices[-1])})"
-    unknown = f"{concentration} IS NULL" + (f" OR {concentration} < {_double(scale.first)}" if scale.first is not None else "")
-    cases = " ".join(f"WHEN {concentration} < {_double(upper)} THEN {index}" for upper, index in inner)
-    return f"CASE WHEN {unknown} THEN NULL {cases} ELSE {beyond} END"
+    begins = [_double(_in(unit, step.low)) for step in scale.steps]
+    cases = [f"WHEN {concentration} < {upper} THEN {line}" for upper, line in zip(begins[1:], lines, strict=False)]
+    last = scale.steps[-1]
+    if scale.beyond == "says nothing":
+        cases.append(f"WHEN {concentration} > {_double(_in(unit, last.high))} THEN NULL")
+    beyond = f"least({lines[-1]}, {_double(last.index_high)})" if scale.beyond == "holds" else lines[-1]
+    unknown = f"{concentration} IS NULL" + (f" OR {concentration} < {begins[0]}" if scale.steps[0].low else "")
+    return f"CASE WHEN {unknown} THEN NULL {' '.join(cases)} ELSE {beyond} END"
+
+
+def _in(unit: float, concentration: float) -> float:
+    return round(concentration * unit, 3)
 
 
 def _greatest(columns: Sequence[str]) -> str:
@@ -140,12 +189,21 @@ def _greatest(columns: Sequence[str]) -> str:
 
 def _concentration(pollutant: str, scale: Scale) -> str:
     if scale.hours == 0:
-        return f"{pollutant} / {_double(scale.divisor)}"
+        return _truncated(f"{pollutant} / {_double(scale.divisor)}", scale)
     before = (
         f"(PARTITION BY location_key ORDER BY unix_timestamp(ts_utc) RANGE BETWEEN {scale.hours * HOUR} PRECEDING AND {HOUR} PRECEDING)"
     )
     enough = f"count({pollutant}) OVER {before} >= {_double(scale.hours * COMPLETENESS)}"
-    return f"CASE WHEN {enough} THEN avg({pollutant}) OVER {before} / {_double(scale.divisor)} END"
+    mean = _truncated(f"avg({pollutant}) OVER {before} / {_double(scale.divisor)}", scale)
+    return f"CASE WHEN {enough} THEN {mean} END"
+
+
+def _truncated(concentration: str, scale: Scale) -> str:
+    """Give the SQL of a concentration as the scale looks it up: truncated, in units of its last digit, or as it is."""
+    if scale.digits is None:
+        return concentration
+    # What is 9.1 in exact arithmetic may be a last bit less as a sum of doubles.
+    return f"CAST(floor(({concentration}) * {_double(10.0**scale.digits)} + {_double(ROUNDING_GUARD)}) AS DOUBLE)"
 
 
 def _double(number: float) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lakehouse.domain import Domain, Gold
 from lakehouse.domains.air_quality import transforms as t
+from lakehouse.domains.air_quality.aqi import FORMULA
 from lakehouse.domains.air_quality.checks import quality_checks
 from lakehouse.domains.air_quality.contract import HOURLY, MEASURES, PROVIDER_INDICES
 from lakehouse.domains.air_quality.rules import reading_rules
@@ -196,6 +197,8 @@ def air_quality(rules: t.GoldRules, locations: Sequence[Location], pollutants: S
             (DIM_DATE, date_rows()),
             (DIM_TIME, time_rows()),
         ),
-        edition={"aqi_rule": rules.aqi_rule, "rule_code": rules.rule_code},
+        edition={"aqi_rule": rules.aqi_rule, "rule_code": rules.rule_code, "aqi_formula": FORMULA},
+        edition_before={"aqi_formula": "1"},
+        by_edition=lambda edition: air_quality(t.GoldRules.of_edition(edition, rules.timezones), locations, pollutants),
         checks=lambda days: quality_checks(days, rules.episode_hours),
     )

@@ -7,8 +7,10 @@ Each gold table states beside its transform how far a changed row reaches (`*_re
 recomputed when rows in a given span have changed.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import cast
 
 from pyspark.sql import Column, DataFrame
 from pyspark.sql import functions as F
@@ -50,6 +52,12 @@ class GoldRules:
     def rule_code(self) -> str:
         """The episode rule's code, such as `AQI>=151_4h`."""
         return f"AQI>={self.episode_threshold}_{self.episode_hours}h"
+
+    @classmethod
+    def of_edition(cls, edition: Mapping[str, str], timezones: dict[str, str]) -> "GoldRules":
+        """Give the rules by which gold of an edition was made, as its tables' properties name it."""
+        threshold, hours = edition["rule_code"].removeprefix("AQI>=").removesuffix("h").split("_")
+        return cls(cast(AqiRuleName, edition["aqi_rule"]), int(threshold), int(hours), timezones)
 
 
 def to_clean_hours(readings: DataFrame) -> DataFrame:
