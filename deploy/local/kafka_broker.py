@@ -212,7 +212,9 @@ class EmbeddedKafka:
                 note.write_text(cluster + "\n")
             self._write_settings(fresh.name)
             tool = [*java, "kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", SETTINGS_FILE]
-            done = subprocess.run(tool, cwd=self.folder, capture_output=True, text=True, env=environment, timeout=60, check=False)
+            done = subprocess.run(
+                tool, cwd=self.folder, capture_output=True, text=True, errors="replace", env=environment, timeout=60, check=False
+            )
             if done.returncode != 0:
                 said = done.stdout + done.stderr
                 if "No space left on device" in said:
