@@ -1,17 +1,21 @@
 """Do tables that an older version made become what the specification says, and is nothing touched where it is refused?"""
 
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
+from typing import cast
 
 import pytest
 from pyspark.sql import SparkSession
 from structlog.testing import capture_logs
 
+from lakehouse.domains.dates.tables import DIM_DATE, date_rows
 from lakehouse.evolution import NarrowedSchema
+from lakehouse.registry import build_domain
 from lakehouse.schema import Column, Table
+from lakehouse.settings import Settings
 from lakehouse.sinks.merge import merge_rows
 from lakehouse.sinks.row_delta import DeltaWriter
-from lakehouse.sinks.tables import create_missing, look, relation
+from lakehouse.sinks.tables import create_missing, look, relation, write_dimensions
 
 NOW = Table(
     "lh.silver.x",
@@ -87,3 +91,19 @@ def test_nothing_is_altered_or_made_where_one_table_is_refused(session: SparkSes
     ):
         create_missing(session, [other, narrower])
     assert look(session, [NOW, other]) == before
+
+
+def test_dates_of_an_older_version_become_todays_in_the_same_home(session: SparkSession) -> None:
+    older = replace(DIM_DATE, columns=DIM_DATE.columns[:12])
+    create_missing(session, [older])
+    # As it was until 2026-11: from 2013 on, a fiscal year named for the year in which it ended.
+    fiscal_year = older.names.index("fiscal_year")
+    rows = [(*row[:fiscal_year], cast(int, row[fiscal_year]) + 1) for row in date_rows() if cast(date, row[1]).year >= 2013]
+    merge_rows(relation(session, older, rows), older)
+    domain = replace(build_domain("air_quality", Settings()), dimensions=((DIM_DATE, date_rows()),))
+    create_missing(session, [DIM_DATE])
+    write_dimensions(session, domain)
+    assert sorted(tuple(row) for row in session.table(DIM_DATE.name).collect()) == date_rows()
+    before = session.sql(f"SELECT count(*) FROM {DIM_DATE.name}.snapshots").collect()
+    write_dimensions(session, domain)
+    assert session.sql(f"SELECT count(*) FROM {DIM_DATE.name}.snapshots").collect() == before, "once is enough"

@@ -1,5 +1,9 @@
-"""Which dates and hours are there? Two dimensions for all domains; holidays are Vietnam's, the fiscal year begins in July."""
+"""Which dates and hours are there? Two dimensions for all domains; holidays are Vietnam's.
 
+A fiscal year begins on 1 July and is named for the calendar year in which it begins: 2024-07-01 to 2025-06-30 is 2024.
+"""
+
+from calendar import monthrange
 from datetime import date, timedelta
 from functools import cache
 
@@ -7,8 +11,8 @@ import holidays
 
 from lakehouse.schema import Column, Table
 
-# From the first day of the air-quality archive on; one row a day costs nothing.
-FIRST, LAST = date(2013, 1, 1), date(2035, 12, 31)
+# Older than the air-quality archive, which begins in 2013, since other domains are; one row a day costs nothing.
+FIRST, LAST = date(2000, 1, 1), date(2035, 12, 31)
 FISCAL_YEAR_STARTS = 7
 
 DIM_DATE = Table(
@@ -27,7 +31,13 @@ DIM_DATE = Table(
         Column("year", "INT", "calendar year"),
         Column("is_weekend", "BOOLEAN", "Saturday or Sunday"),
         Column("holiday", "STRING", "public holiday of Vietnam; null on other days"),
-        Column("fiscal_year", "INT", "year in which the fiscal year ends; it begins in July"),
+        Column("fiscal_year", "INT", "calendar year in which the fiscal year begins, on 1 July"),
+        Column("fiscal_quarter", "INT", "1 = July to September … 4 = April to June"),
+        Column("day_name", "STRING", "in English"),
+        Column("day_of_year", "INT", "1-366"),
+        Column("year_month", "STRING", "YYYY-MM"),
+        Column("is_weekday", "BOOLEAN", "Monday to Friday, holidays among them"),
+        Column("days_in_month", "INT", "28-31"),
     ),
 )
 
@@ -44,6 +54,7 @@ DIM_TIME = Table(
     ),
 )
 
+_DAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
 _MONTHS = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"]
 
 
@@ -65,7 +76,13 @@ def date_rows() -> list[tuple[object, ...]]:
             day.year,
             day.isoweekday() >= 6,
             public.get(day),
-            day.year + (day.month >= FISCAL_YEAR_STARTS),
+            day.year - (day.month < FISCAL_YEAR_STARTS),
+            (day.month - FISCAL_YEAR_STARTS) % 12 // 3 + 1,
+            _DAYS[day.weekday()],
+            day.timetuple().tm_yday,
+            f"{day:%Y-%m}",
+            day.isoweekday() < 6,
+            monthrange(day.year, day.month)[1],
         )
         for day in days
     ]
