@@ -32,7 +32,7 @@ def home(spark: SparkSession, kafka: Kafka, tmp_path_factory: pytest.TempPathFac
     """A home with a day of two places in gold, whose name has every sign."""
     folder = tmp_path_factory.mktemp("read-only") / EVERY_SIGN
     write_locations(folder, ("hanoi", "danang"))
-    pipeline = Pipeline.open(spark, Settings(home=folder, kafka_bootstrap=kafka.bootstrap)).prepare()
+    pipeline = Pipeline.open(spark, Settings(home=folder, kafka_bootstrap=kafka.bootstrap), topic="read-only-home").prepare()
     pipeline.publish(reading(place, hour) for place in ("hanoi", "danang") for hour in range(24))
     pipeline.drain()
     # As a driver that ended leaves it: nothing in the file beside the catalog.
