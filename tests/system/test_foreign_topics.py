@@ -306,6 +306,19 @@ def test_partition_added_while_the_stream_is_down_and_cut_is_a_loss_that_is_acce
     pipeline.assert_gold_is_right()
 
 
+def test_partition_added_to_a_topic_that_was_empty_so_far_and_cut_is_a_loss_too(make: Make) -> None:
+    pipeline = make()
+    drain(pipeline)  # nothing to read, and nothing to commit: only the checkpoint knows which partitions there were
+    added = add_partition(pipeline)
+    send_to(pipeline, added, hours(0, 3))
+    take_away(pipeline, {added: 2})
+    with pytest.raises(DataLoss, match=rf"partition {added} offsets 0 to 1 \(2 messages at most\)"):
+        drain(pipeline)
+    ask(pipeline.settings.home, "air_quality", Request(accept_loss=True))
+    drain(pipeline)
+    assert rows(pipeline, "ops.losses") == rows(pipeline, SILVER) == 1
+
+
 def _planned(pipeline: Pipeline) -> dict[int, int]:
     """Where the bronze query's last committed micro-batch ended."""
     folder = Path(pipeline.settings.checkpoint(BRONZE).removeprefix("file://"))
