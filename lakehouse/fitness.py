@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.machine import java_scratch, may_execute
+from lakehouse.machine import may_execute
 from lakehouse.settings import Settings
 
 # A driver had 340 files open at its first commit, jars mostly, and Kafka 94 with one topic; both open more with partitions and queries.
@@ -165,8 +165,8 @@ def temporary_folder(settings: Settings) -> str:
         return temporary
     if may_execute(Path(temporary)):
         return Noted(f"/tmp cannot execute or is read-only: the libraries that Java unpacks go to {temporary}")
-    own = java_scratch(settings.home)
-    if own.exists() and not may_execute(own):
+    own = settings.home / "run" / "tmp"  # as `java_scratch` makes it; a look makes nothing
+    if not may_execute(next(folder for folder in (own, *own.parents) if folder.exists())):
         raise NoTemporaryFolder(f"Java loads libraries from it, and neither /tmp nor {own} may execute (mount option noexec)")
     return Noted(f"/tmp cannot execute or is read-only (noexec): the libraries that Java unpacks go to {own}")
 

@@ -63,7 +63,7 @@ def doctor(
     files: Annotated[bool, typer.Option("--files", help="also open every data file and compare it with its manifest entry")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="a list of objects on stdout: check, ok, says")] = False,
 ) -> None:
-    """Check this machine: Java, jars, host name, folders, limits, locale, ports, Kafka, tables, proxy, clock. Exits with 1 if something is wrong.
+    """Check this machine and its home, from Java to the clock, one sentence each. Exits with 1 if something is wrong.
 
     Example: weir doctor --files
     """

@@ -80,7 +80,7 @@ def test_too_few_open_files_are_refused_with_the_number_and_what_raises_it(verb:
 
 @needs_mount
 def test_tmp_that_cannot_execute_is_refused_where_the_home_cannot_either() -> None:
-    no_exec = "mount -t tmpfs -o noexec tmpfs /tmp && mkdir -p /tmp/home/run/tmp"
+    no_exec = "mount -t tmpfs -o noexec tmpfs /tmp"
     said = sentence(weir("up", before=no_exec, WEIR_HOME="/tmp/home"))
     assert "Java loads libraries from it, and neither /tmp nor /tmp/home/run/tmp may execute" in said
 
