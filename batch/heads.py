@@ -63,7 +63,8 @@ class Heads:
             with turn(settings, domain.name):
                 tables = {name: catalog.load_table(_path(name)) for name in names if catalog.table_exists(_path(name))}
                 rejects = [catalog.load_table(_path(REJECTS.name))] if catalog.table_exists(_path(REJECTS.name)) else []
-            if len(tables) < len(names) or tables[domain.silver.name].current_snapshot() is None:
+            made = [domain.silver.name, *(gold.table.name for gold in domain.gold)]
+            if any(name not in tables for name in made) or tables[domain.silver.name].current_snapshot() is None:
                 raise NoGold(domain.name)
             # After them: what bronze has more is not asked for.
             tables[domain.bronze.name] = catalog.load_table(_path(domain.bronze.name))

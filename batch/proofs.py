@@ -61,6 +61,7 @@ class Proof:
         edition: what gold was computed by, and is proved by.
         asked: what the settings would compute it by.
         seconds: time by part: `read`, `independent`, `batch`, `compare`.
+        advice: what to do about rows that older reference data made; empty where there are none.
         is_kept: whether `lh.ops.proofs` has it; it cannot where the tables are on a read-only mount.
     """
 
@@ -74,6 +75,7 @@ class Proof:
     asked: dict[str, str]
     seconds: dict[str, float]
     is_kept: bool = True
+    advice: str = ""
 
     @property
     def is_equal(self) -> bool:

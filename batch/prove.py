@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,7 @@ from lakehouse.few_rows import conf_for_many, session_conf
 from lakehouse.parse import retyped
 from lakehouse.paths import local_path, location_of
 from lakehouse.phases import Phases
+from lakehouse.references import look_at_references
 from lakehouse.settings import Settings
 from lakehouse.sinks.tables import in_arrow
 
@@ -78,6 +80,8 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
         snapshots = {name: heads.snapshot_id(name) for name in (domain.bronze.name, *found)}
         held, edition, kept = dict(heads.applied), dict(domain.edition), not cannot_be_written(settings)
         proof = Proof(domain.name, proved_ts, days, tuple(compared), held, snapshots, edition, asked, phases.seconds, kept)
+    if not proof.is_equal:
+        proof = replace(proof, advice=look_at_references(settings, domain).advice)
     if proof.is_kept:
         keep(spark, proof, domain.bronze.name, version("weir"))
     return proof

@@ -54,7 +54,9 @@ def print_proofs(proofs: Sequence[Proof], sources: Mapping[int, Places], as_json
                 f"Gold was proved by its own edition. The settings would change {parts}: "
                 f"`weir rebuild {proof.domain} --layer gold --dry-run` shows in which rows, and without --dry-run makes it so."
             )
-        if not proof.is_equal:
+        if proof.advice:
+            print(proof.advice)
+        elif not proof.is_equal:
             print(
                 "What a crash cut off is mended by the next start of the stream, and hours of a backfill are in gold once it has ended. "
                 "`weir why TABLE col=value …` shows what a row is made of."
@@ -144,6 +146,7 @@ def _proof_json(proof: Proof, sources: Mapping[int, Places]) -> dict[str, Any]:
         "until": None if proof.days is None else str(proof.days[1]),
         "is_equal": proof.is_equal,
         "is_kept": proof.is_kept,
+        "advice": proof.advice,
         "edition": proof.edition,
         "settings_would_change": {what: {"is": found, "would_be": asked} for what, (found, asked) in proof.would_change.items()},
         "applied": json.loads(proof.applied_json()),

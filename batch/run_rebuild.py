@@ -19,9 +19,10 @@ from lakehouse.days import Days
 from lakehouse.domain import Domain
 from lakehouse.lease import held_lease
 from lakehouse.logs import configure_logs
+from lakehouse.references import settle_references
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.tables import ensure_tables
+from lakehouse.sinks.tables import ensure_tables, write_dimensions
 from lakehouse.spark import jvm_pid, open_spark
 
 LAYERS = ("silver", "gold")
@@ -79,6 +80,9 @@ def run_rebuild(settings: Settings, wanted: Wanted) -> None:
                     compared += _beside(rebuild, wanted, check)
             if chosen.dimensions:
                 compared += _dimensions(settings, domain, spark, chosen, wanted)
+            if not wanted.dry_run:
+                write_dimensions(spark, domain)
+                settle_references(spark, settings, domain)
     finally:
         spark.stop()
     if wanted.as_json:

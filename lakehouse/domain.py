@@ -79,6 +79,9 @@ class Domain:
         rules: in the order they are tried.
         dimensions: static tables and their rows, written at start and when they change.
         edition: what gold was computed by; a table made by another edition is refused.
+        exact: dimensions that hold the configured rows and no others; of the rest a row stays that the configuration has no more.
+        references: releases of data that gold is computed by, such as the zone database; by name.
+        outdated: SQL of DuckDB that gives the rows of gold computed by an older release: entity, since, until, rows; empty for none.
         by_edition: puts the same domain together by another edition; None where there are no others.
         edition_before: of these parts, what a table was made by that says other parts and not this one: it is from before there was one.
         watermark: how long before its arrival a row's event time may lie; what is behind it is late, which is counted and
@@ -99,6 +102,9 @@ class Domain:
     dimensions: Sequence[tuple[Table, Sequence[tuple[object, ...]]]] = ()
     edition: Mapping[str, str] = field(default_factory=dict)
     edition_before: Mapping[str, str] = field(default_factory=dict)
+    exact: Sequence[str] = ()
+    references: Mapping[str, str] = field(default_factory=dict)
+    outdated: str = ""
     by_edition: "Callable[[Mapping[str, str]], Domain] | None" = None
     watermark: timedelta = timedelta(hours=48)
     checks: Callable[[Days], Sequence[Check]] = _no_checks

@@ -1,21 +1,25 @@
 """Which places are watched, and which pollutants are known?
 
-Both lists are files with one JSON object a line, shipped in `lakehouse/config/` and replaceable by settings. Standard
-library only: the producer, the stream and the command read them the same way.
+Both lists are files with one JSON object a line, shipped in `lakehouse/config/` and replaceable by settings. The producer, the stream and
+the command read them the same way.
 """
 
+import difflib
 import json
 import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import unquote
-from zoneinfo import ZoneInfo
+
+import structlog
 
 from lakehouse import paths
 from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.zones import VERSION, is_zone, zone_names
 
 SHIPPED = Path(__file__).parent / "config"
 KEY_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -30,6 +34,15 @@ class BadListError(LakehouseError, Fatal):
         where = f"{path}, line {line}" if line is not None else str(path)
         super().__init__(f"{where}: {problem}")
         self.path, self.line, self.problem = path, line, problem
+
+
+class UnknownZone(ValueError):
+    """The zone database does not know a name, or it names no place."""
+
+    def __init__(self, name: str) -> None:
+        near = difflib.get_close_matches(name, zone_names(), n=1)
+        meant = f"; did you mean {near[0]}?" if near else ", expected an IANA name such as Asia/Ho_Chi_Minh"
+        super().__init__(f"{name!r} is no time zone of a place (tzdata {VERSION}){meant}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +108,33 @@ def local_path(path_or_uri: str) -> Path:
 
 
 def read_locations(path: Path | str) -> list[Location]:
-    """Read the places, in the order of the file.
+    """Read the places, in the order of the file. One whose zone is unknown is left out, with a warning: the others go on.
 
     Raises:
         BadListError: for a file that cannot be read, holds no place, repeats a key, or has a line that is not a place.
     """
+    places, refused = _places(path)
+    for one in refused:
+        _warn(str(one))
+    return places
+
+
+def refused_locations(path: Path | str) -> list[BadListError]:
+    """Name the places that `read_locations` leaves out.
+
+    Raises:
+        BadListError: as for `read_locations`.
+    """
+    return _places(path)[1]
+
+
+def _places(path: Path | str) -> tuple[list[Location], list[BadListError]]:
     return _read(local_path(str(path)), to_location, lambda place: place.location_key, "place")
+
+
+@cache  # a list is read for every micro-batch
+def _warn(refused: str) -> None:
+    structlog.get_logger("weir.places").warning("place left out", reason=refused)
 
 
 def read_pollutants(path: Path | str) -> list[Pollutant]:
@@ -109,7 +143,7 @@ def read_pollutants(path: Path | str) -> list[Pollutant]:
     Raises:
         BadListError: as for `read_locations`.
     """
-    return _read(local_path(str(path)), to_pollutant, lambda pollutant: pollutant.pollutant_code, "pollutant")
+    return _read(local_path(str(path)), to_pollutant, lambda pollutant: pollutant.pollutant_code, "pollutant")[0]
 
 
 def to_location(row: dict[str, object]) -> Location:
@@ -142,12 +176,19 @@ def to_pollutant(row: dict[str, object]) -> Pollutant:
     return Pollutant(_text(row, "pollutant_code"), _text(row, "display_name"), _text(row, "unit_default"), timespan)
 
 
-def _read(path: Path, convert: Callable[[dict[str, object]], _Row], key_of: Callable[[_Row], str], noun: str) -> list[_Row]:
+def _read(
+    path: Path, convert: Callable[[dict[str, object]], _Row], key_of: Callable[[_Row], str], noun: str
+) -> tuple[list[_Row], list[BadListError]]:
+    """Read the lines of a list; give the rows, and the lines that are left out."""
     rows: list[_Row] = []
+    refused: list[BadListError] = []
     first_line: dict[str, int] = {}
     for number, row in _objects(path):
         try:
             one = convert(row)
+        except UnknownZone as error:
+            refused.append(BadListError(path, number, str(error)))
+            continue
         except ValueError as error:
             raise BadListError(path, number, str(error)) from error
         key = key_of(one)
@@ -156,8 +197,8 @@ def _read(path: Path, convert: Callable[[dict[str, object]], _Row], key_of: Call
         first_line[key] = number
         rows.append(one)
     if not rows:
-        raise BadListError(path, None, f"no {noun} in it, expected one JSON object a line")
-    return rows
+        raise refused[0] if refused else BadListError(path, None, f"no {noun} in it, expected one JSON object a line")
+    return rows, refused
 
 
 def _objects(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
@@ -197,17 +238,8 @@ def _degrees(row: dict[str, object], name: str, most: float) -> float:
 def _zone(row: dict[str, object]) -> str:
     name = _text(row, "timezone")
     if not is_zone(name):
-        raise ValueError(f"timezone is {name!r}, expected an IANA name such as 'Asia/Ho_Chi_Minh'")
+        raise UnknownZone(name)
     return name
-
-
-def is_zone(name: str) -> bool:
-    """Say whether a name is a time zone that this machine knows."""
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # unknown, malformed, or a folder of the zone database
-        return False
-    return True
 
 
 def _found(row: dict[str, object], name: str) -> str:

@@ -1,16 +1,15 @@
 """How does a city come onto the list of places?"""
 
-import difflib
 import json
 import math
 import unicodedata
 from dataclasses import asdict
 from pathlib import Path
-from zoneinfo import available_timezones
 
 from lakehouse.errors import Fatal, ProducerError
 from lakehouse.files import replace_file
-from lakehouse.locations import KEY_PATTERN, SHIPPED, Location, is_zone, local_path, read_locations
+from lakehouse.locations import KEY_PATTERN, SHIPPED, Location, UnknownZone, local_path, read_locations
+from lakehouse.zones import is_zone
 
 # Letters that have no accent to lose: what people write for them in plain ASCII.
 PLAIN_LETTERS = str.maketrans(
@@ -50,10 +49,7 @@ def to_city(name: str, latitude: float, longitude: float, timezone: str, key: st
         if not math.isfinite(value) or abs(value) > most:
             raise ValueError(f"{what} is {value:g}, expected degrees from {-most} to {most}")
     if not is_zone(timezone):
-        near = difflib.get_close_matches(timezone, available_timezones(), n=1)
-        raise ValueError(
-            f"{timezone!r} is no time zone" + (f"; did you mean {near[0]}?" if near else ", expected an IANA name such as Asia/Ho_Chi_Minh")
-        )
+        raise UnknownZone(timezone)
     if key and not KEY_PATTERN.fullmatch(key):
         raise ValueError(f"--key {key!r}, expected lower-case letters a-z, digits, _ and -")
     return Location(key or to_key(name, latitude, longitude), name, latitude, longitude, timezone)

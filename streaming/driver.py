@@ -24,6 +24,7 @@ from lakehouse.errors import Retryable, WeirError
 from lakehouse.folders import HadoopFolder
 from lakehouse.lease import held_lease
 from lakehouse.offsets import topic_offsets
+from lakehouse.references import settle_references
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import FencedAppend, Mark, newest_mark
@@ -125,6 +126,7 @@ class Driver:
             ensure_tables(spark, domain)
             create_missing(spark, [LOSSES])
             write_dimensions(spark, domain)
+            settle_references(spark, self._settings, domain)
             if new_checkpoint:
                 self._move_aside(spark, domain)
             self._take_request(spark, domain, ())

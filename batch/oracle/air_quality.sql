@@ -1,7 +1,7 @@
 -- What should gold be? An independent recomputation in DuckDB, from the bytes that arrived; shares no code with lakehouse/.
 --
 -- Input: the view `bronze` (value, topic, partition, kafka_offset, kafka_ts, source_run), the view `dim_location`
--- (location_key, timezone), and the variables aqi_rule (us-epa-2012 or us-epa-2024) and rule_code (such as AQI>=151_4h).
+-- (location_key, timezone), the view `dim_zone_offset` (timezone, from_ts, offset_seconds), and the variables aqi_rule (us-epa-2012 or us-epa-2024) and rule_code (such as AQI>=151_4h).
 -- Output: tables fact_air_quality_hourly, fact_city_daily, fact_episode.
 
 SET VARIABLE threshold = (SELECT regexp_extract(getvariable('rule_code'), '^AQI>=(\d+)_(\d+)h$', 1)::INT);
@@ -156,7 +156,7 @@ indexed AS (
 )
 SELECT
   location_key, ts_utc, ts_utc::DATE AS date_utc, strftime(ts_utc, '%Y%m%d')::INT AS date_key, hour(ts_utc)::INT AS time_key,
-  strftime(timezone(zone, ts_utc), '%Y%m%d')::INT AS local_date_key, hour(timezone(zone, ts_utc))::INT AS local_time_key,
+  strftime(local_ts, '%Y%m%d')::INT AS local_date_key, hour(local_ts)::INT AS local_time_key,
   pm25, pm10, o3, no2, so2, co, aod, dust, uv_index, co2,
   -- half up; a value that is a half in exact arithmetic may lie a last bit below
   floor(greatest(i_pm25, i_pm10, i_o3, i_no2, i_so2, i_co) + 0.5 + 1e-9)::INT AS aqi,
@@ -165,7 +165,10 @@ SELECT
   10.0 * len(list_filter([pm25, pm10, o3, no2, so2, co, aod, dust, uv_index, co2], lambda v: v IS NOT NULL)) AS data_completeness,
   getvariable('aqi_rule') AS aqi_rule,
   us_aqi, us_aqi_pm25, us_aqi_pm10, us_aqi_no2, us_aqi_o3, us_aqi_so2, us_aqi_co, retrieved_ts
-FROM (SELECT indexed.*, places.timezone AS zone FROM indexed JOIN places USING (location_key));
+FROM (
+  SELECT indexed.*, ts_utc + to_seconds(z.offset_seconds) AS local_ts FROM indexed JOIN places USING (location_key)
+  ASOF JOIN dim_zone_offset z ON z.timezone = places.timezone AND ts_utc >= z.from_ts
+);
 
 CREATE OR REPLACE TABLE fact_city_daily AS
 SELECT

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.table import Table as Grid
 
 from deploy.local.demo_tables import DAYS, EPISODES, HOURS, DemoTables
+from lakehouse.zones import zone
 
 Row = Mapping[str, Any]
 
@@ -210,7 +210,7 @@ def _hour(ts: datetime) -> str:
 
 
 def _there(row: Row) -> str:
-    local = row["ts_utc"].astimezone(ZoneInfo(row["timezone"]))
+    local = row["ts_utc"].astimezone(zone(row["timezone"]))
     offset: timedelta = local.utcoffset() or timedelta(0)
     return f"{local:%a %H:%M} ({offset.total_seconds() / 3600:+g} h)"
 

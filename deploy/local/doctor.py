@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from deploy.local.errors import DataFileDiffers, PortInUse, StaleProcessId
+from deploy.local.errors import DataFileDiffers, OutdatedGold, PlacesLeftOut, PortInUse, StaleProcessId
 from deploy.local.jars import jars_for
 from deploy.local.kafka_broker import answers, check_room
 from deploy.local.processes import port_is_free, port_owner
@@ -58,6 +58,7 @@ def examine(settings: Settings, *, files: bool = False) -> list[Finding]:
         ("kafka folder", lambda: _kafka_folder(settings)),
         ("kafka", lambda: _kafka(settings)),
         ("topic", lambda: _topic(settings)),
+        ("places", lambda: _places(settings)),
         ("tables", lambda: _tables(settings)),
         ("proxy", lambda: _proxy(settings)),
         ("clock", lambda: _clock(settings)),
@@ -202,6 +203,26 @@ def _topic(settings: Settings) -> str:
         else:
             told.append(f"{topic} has {', '.join(f'{name}={value}' for name, value in sorted(found.items()))}")
     return "; ".join(told)
+
+
+def _places(settings: Settings) -> str:
+    from lakehouse.catalog import NoTables, UnsupportedCatalog
+    from lakehouse.locations import locations_file, read_locations, refused_locations
+    from lakehouse.references import look_at_references
+    from lakehouse.registry import BUILDERS, build_domain
+    from lakehouse.zones import VERSION
+
+    path = locations_file(settings.locations_path, settings.home)
+    if refused := refused_locations(path):
+        raise PlacesLeftOut([str(one) for one in refused])
+    for name in BUILDERS:
+        try:
+            found = look_at_references(settings, build_domain(name, settings))
+        except (NoTables, UnsupportedCatalog):
+            continue
+        if found.outdated:
+            raise OutdatedGold(found.advice)
+    return f"{len(read_locations(path))} in {path}, local hours by tzdata {VERSION}"
 
 
 def _tables(settings: Settings) -> str:

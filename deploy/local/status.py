@@ -13,6 +13,7 @@ with the reason beside it. `show` prints them.
     unknown_fields  domain, field, messages, first_seen, last_seen: fields of messages that the contract does not know
     sources    source, last_success, every_minutes, is_late, upstream (unknown, new, nothing new, late), upstream_changed, says,
                problem, failing (location, since, reason): what the polls noted
+    references domain, in_force and noted (release by name, such as tzdata), outdated (entity, since, until, rows of an older one), advice
     paths      home, warehouse, checkpoints, catalog, logs
 """
 
@@ -55,6 +56,7 @@ def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
         "rejects": _rejects(settings, tables),
         "unknown_fields": _unknown_fields(settings),
         "sources": _sources(settings, moment),
+        "references": _references(settings),
         "paths": {
             "home": str(settings.home),
             "warehouse": settings.warehouse_uri,
@@ -195,6 +197,17 @@ def _sources(settings: Settings, now: datetime) -> list[dict[str, Any]]:
     ]
 
 
+def _references(settings: Settings) -> list[dict[str, Any]]:
+    from lakehouse.references import look_at_references
+    from lakehouse.registry import build_domain
+
+    try:
+        found = look_at_references(settings, build_domain(DOMAIN, settings))
+    except WeirError:  # no tables yet, or what is wrong with them stands elsewhere here
+        return []
+    return [{**found.as_dict(), "advice": found.advice or None}]
+
+
 def _scan(settings: Settings, table: str, columns: tuple[str, ...]) -> Any:  # noqa: ANN401 - pyarrow's Table has no types
     from lakehouse.catalog import open_catalog
 
@@ -278,6 +291,9 @@ def show(found: dict[str, Any]) -> None:
             console.print(
                 f"  [red]failing[/red] {place['location']} since {_short(place['since'])}: {_plain(place['reason'])}", soft_wrap=True
             )
+    for reference in found["references"]:
+        if reference["advice"]:
+            console.print(f"\n[yellow]rebuild[/yellow] {_plain(reference['advice'])}", soft_wrap=True)
     if found["rejects"]["total"]:
         rules = " · ".join(f"{rule} {count:,}" for rule, count in found["rejects"]["by_rule"].items())
         console.print(f"\nrejects {found['rejects']['total']:,}: {rules}", soft_wrap=True)

@@ -1,5 +1,6 @@
 """Do the transforms compute what the EPA's tables and the definitions say? Cases worked out by hand."""
 
+import random
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,8 @@ from lakehouse.domains.air_quality import aqi
 from lakehouse.domains.air_quality.tables import SILVER
 from lakehouse.domains.air_quality.transforms import GoldRules, to_city_days, to_episodes, to_hourly_facts
 from lakehouse.sinks.merge import latest_per_key
+from lakehouse.zones import offsets, zone
+from tests.unit.lakehouse.test_zones import ODD
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 
@@ -134,3 +137,29 @@ def test_of_two_rows_retrieved_at_one_time_the_order_of_arrival_does_not_decide(
     one, other = {"hour": 0, "pm25": 10.0}, {"hour": 0, "pm25": 20.0}
     kept = [latest_per_key(clean_hours(spark, rows), SILVER, "retrieved_ts").collect()[0]["pm25"] for rows in ([one, other], [other, one])]
     assert kept == [20.0, 20.0]
+
+
+def test_local_keys_are_the_zone_databases_in_every_zone_and_year(spark: SparkSession) -> None:
+    zones = {zone.replace("/", "-").lower(): zone for zone in ODD}
+    chance = random.Random(7)
+    changes = {key: [one.since for one in offsets(zone)[1:]] for key, zone in zones.items()}
+    instants = {
+        key: [
+            *(datetime(2013, 1, 1, tzinfo=UTC) + timedelta(hours=chance.randrange(24 * 365 * 20)) for _ in range(60)),
+            *(one.replace(minute=0, second=0) + timedelta(hours=h) for one in changes[key] if one.year >= 2013 for h in (-1, 0, 1)),
+        ]
+        for key in zones
+    }
+    rows = [
+        {"location_key": key, "hour": int((ts - START) / timedelta(hours=1)), "pm25": 1.0}
+        for key, all_of in instants.items()
+        for ts in set(all_of)
+    ]
+    made = to_hourly_facts(clean_hours(spark, rows), GoldRules(timezones=zones)).select(
+        "location_key", "ts_utc", "local_date_key", "local_time_key"
+    )
+    found = made.toArrow().to_pylist()
+    assert len(found) == len(rows) > 1000
+    for row in found:
+        local = row["ts_utc"].astimezone(zone(zones[row["location_key"]]))
+        assert (row["local_date_key"], row["local_time_key"]) == (int(f"{local:%Y%m%d}"), local.hour), row

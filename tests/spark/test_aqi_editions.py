@@ -54,7 +54,11 @@ def by_duckdb(places: Mapping[str, Sequence[Hour]], edition: Edition) -> dict[tu
             "source_run": pa.array([None] * count, pa.string()),
         }
     )
-    dimensions = {"dim_location": pa.table({"location_key": list(places), "timezone": ["UTC"] * len(places)})}
+    since = pa.array([datetime(2000, 1, 1, tzinfo=UTC)], pa.timestamp("us", "UTC"))
+    dimensions = {
+        "dim_location": pa.table({"location_key": list(places), "timezone": ["UTC"] * len(places)}),
+        "dim_zone_offset": pa.table({"timezone": ["UTC"], "from_ts": since, "offset_seconds": [0]}),
+    }
     made = recompute("air_quality", bronze, dimensions, {"aqi_rule": edition, "rule_code": "AQI>=151_4h"})
     return keyed(made["fact_air_quality_hourly"])
 

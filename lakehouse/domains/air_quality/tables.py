@@ -1,11 +1,12 @@
 """Which tables does air quality have, and how is each made? Add a column here and in the transform that fills it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from lakehouse import zones
 from lakehouse.domain import Domain, Gold
 from lakehouse.domains.air_quality import transforms as t
 from lakehouse.domains.air_quality.aqi import FORMULA
-from lakehouse.domains.air_quality.checks import quality_checks
+from lakehouse.domains.air_quality.checks import OUTDATED_HOURS, quality_checks
 from lakehouse.domains.air_quality.contract import HOURLY, MEASURES, PROVIDER_INDICES
 from lakehouse.domains.air_quality.rules import reading_rules
 from lakehouse.domains.dates.tables import DIM_DATE, DIM_TIME, date_rows, time_rows
@@ -140,6 +141,18 @@ DIM_LOCATION = Table(
     ),
 )
 
+DIM_ZONE_OFFSET = Table(
+    name="lh.gold.dim_zone_offset",
+    grain="one row per zone of a place and change of its offset from UTC",
+    key=("timezone", "from_ts"),
+    columns=(
+        Column("timezone", "STRING", "IANA zone; dim_location"),
+        Column("from_ts", "TIMESTAMP", "from this instant on, until the zone's next row"),
+        Column("offset_seconds", "INT", "the zone's clocks are so far ahead of UTC [s]"),
+        Column("tzdata", "STRING", "release of the zone database that says so"),
+    ),
+)
+
 DIM_POLLUTANT = Table(
     name="lh.gold.dim_pollutant",
     grain="one row per measure",
@@ -151,6 +164,10 @@ DIM_POLLUTANT = Table(
         Column("aqi_timespan", "STRING", "averaging time of its sub-index; null where it has none"),
     ),
 )
+
+
+def _zone_rows(names: Iterable[str]) -> list[tuple[object, ...]]:
+    return [(name, one.since, one.seconds, zones.VERSION) for name in sorted(names) for one in zones.offsets(name)]
 
 
 def air_quality(rules: t.GoldRules, locations: Sequence[Location], pollutants: Sequence[Pollutant]) -> Domain:
@@ -193,12 +210,16 @@ def air_quality(rules: t.GoldRules, locations: Sequence[Location], pollutants: S
         ),
         dimensions=(
             (DIM_LOCATION, [(p.location_key, p.location_name, p.latitude, p.longitude, p.timezone) for p in locations]),
+            (DIM_ZONE_OFFSET, _zone_rows({place.timezone for place in locations})),
             (DIM_POLLUTANT, [(p.pollutant_code, p.display_name, p.unit_default, p.aqi_timespan) for p in pollutants]),
             (DIM_DATE, date_rows()),
             (DIM_TIME, time_rows()),
         ),
         edition={"aqi_rule": rules.aqi_rule, "rule_code": rules.rule_code, "aqi_formula": FORMULA},
         edition_before={"aqi_formula": "1"},
+        exact=(DIM_ZONE_OFFSET.name,),
+        references={"tzdata": zones.VERSION},
+        outdated=OUTDATED_HOURS,
         by_edition=lambda edition: air_quality(t.GoldRules.of_edition(edition, rules.timezones), locations, pollutants),
         checks=lambda days: quality_checks(days, rules.episode_hours),
     )

@@ -17,8 +17,8 @@ from pyspark.sql import functions as F
 
 from lakehouse.domains.air_quality import aqi
 from lakehouse.domains.air_quality.contract import MEASURES, PROVIDER_INDICES, AqiRuleName
-from lakehouse.schema import quote
 from lakehouse.spans import Spans
+from lakehouse.zones import local_seconds
 
 MEASURE_NAMES = tuple(MEASURES.values())
 PROVIDER_NAMES = tuple(PROVIDER_INDICES.values())
@@ -111,8 +111,9 @@ def to_hourly_facts(clean_hours: DataFrame, rules: GoldRules) -> DataFrame:
     # The API answers with forecast hours too: silver keeps them, a fact is made of hours that had passed when we asked.
     measured = clean_hours.where("NOT is_forecast")
     indexed = aqi.with_sub_indices(measured, aqi.RULES[rules.aqi_rule])
-    # Once: the zone is looked up among all places.
-    located = indexed.selectExpr("*", f"from_utc_timestamp(ts_utc, {_timezone(rules.timezones)}) AS _local_ts")
+    # Once: the zone is looked up among all places. Not by Spark's own zones: Java's database is of another release than ours.
+    ahead = local_seconds("ts_utc", rules.timezones, "location_key")
+    located = indexed.selectExpr("*", f"timestamp_seconds(unix_seconds(ts_utc) + {ahead}) AS _local_ts")
     present = " + ".join(f"CAST({m} IS NOT NULL AS INT)" for m in MEASURE_NAMES)
     return located.selectExpr(
         "location_key",
@@ -249,12 +250,3 @@ def _exprs(*texts: str) -> list[Column]:
 
 def _date_key(instant: str) -> str:
     return f"CAST(date_format({instant}, 'yyyyMMdd') AS INT)"
-
-
-def _timezone(timezones: dict[str, str]) -> str:
-    """Give the SQL of a place's zone. By zone, since Spark looks a list of places up by hash, but reads a map from its start."""
-    places: dict[str, list[str]] = {}
-    for key, zone in sorted(timezones.items()):
-        places.setdefault(zone, []).append(quote(key))
-    cases = " ".join(f"WHEN location_key IN ({', '.join(keys)}) THEN {quote(zone)}" for zone, keys in places.items())
-    return f"CASE {cases} ELSE 'UTC' END" if cases else "'UTC'"
