@@ -120,6 +120,10 @@ def print_checks(checked: Sequence[Checked], as_json: bool) -> None:
         [(_short(one.table), one.name, one.rows, one.bad, "ok" if one.is_good else "FAILED") for one in checked],
     )
     for one in checked:
+        if one.groups:
+            print(f"\n{_short(one.table)}: {one.name}")
+            table(tuple(one.groups[0]), [tuple(group.values()) for group in one.groups])
+    for one in checked:
         if not one.is_good:
             print(f"{_short(one.table)}: {one.name}: {one.bad:,} bad: {one.says}")
     failed = sum(not one.is_good for one in checked)

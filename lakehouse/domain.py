@@ -55,13 +55,17 @@ class Check:
         name: what must hold, for people.
         table: the table's name, with `lh.`.
         bad: SQL of DuckDB that gives the rows, or the keys, for which it does not.
-        share: which share of the table's rows may be bad.
+        share: which share of the rows may be bad.
+        of: SQL of DuckDB that counts the rows it is of; those of the table when empty.
+        groups: SQL of DuckDB that gives figures by group, such as a city and a month, to be shown with the check.
     """
 
     name: str
     table: str
     bad: str
     share: float = 0.0
+    of: str = ""
+    groups: str = ""
 
 
 def _no_checks(_: Days) -> Sequence[Check]:

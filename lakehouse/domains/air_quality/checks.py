@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from lakehouse.days import Days
 from lakehouse.domain import Check
+from lakehouse.domains.air_quality.provider import provider_checks
 
 _SILVER, _HOURS, _DAYS, _EPISODES = (
     "lh.silver.air_quality_hourly_clean",
@@ -80,6 +81,7 @@ def quality_checks(days: Days, episode_hours: int) -> Sequence[Check]:
             f"(SELECT *, lag(end_ts) OVER (PARTITION BY location_key ORDER BY start_ts) AS before FROM {_EPISODES}) "
             "WHERE start_ts <= before + INTERVAL 1 HOUR",
         ),
+        *provider_checks(_HOURS),
     ]
 
 
