@@ -44,6 +44,7 @@ class Applied:
         rows_in: rows read.
         rejected: rows by the rule that rejected them.
         tombstones: messages without a value, which say nothing: neither accepted nor rejected.
+        unjudged: rows that were rejected by a rule that says nothing of source or rules.
         warned: accepted rows by the warning they broke.
         late: accepted rows that were behind the domain's watermark when Kafka took them; one whose arrival nobody knows is not counted.
         touched: the spans of silver that the accepted rows lie in.
@@ -59,16 +60,17 @@ class Applied:
     offsets: Mapping[str, Mapping[str, tuple[int, int]]] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
     tombstones: int = 0
+    unjudged: int = 0
 
     @property
     def judged(self) -> int:
-        """Rows that the rules judged."""
-        return self.rows_in - self.tombstones
+        """Rows that say something of the source and the rules: what the breaker counts."""
+        return self.rows_in - self.tombstones - self.unjudged
 
     @property
     def accepted(self) -> int:
         """Rows that passed the rules."""
-        return self.judged - sum(self.rejected.values())
+        return self.rows_in - self.tombstones - sum(self.rejected.values())
 
 
 def _let_through(_: Applied) -> None:
@@ -122,7 +124,7 @@ def _apply(
     if few.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
         return Applied()
     if few.num_rows <= SMALL_ROWS:
-        met = _summarize(_each(few, domain))
+        met = _summarize(_each(few, domain), domain)
         judge(met)
         said = _said(properties, met)
         # Read and judged once: what follows starts from these rows.
@@ -136,7 +138,7 @@ def _apply(
         judged.persist()
         try:
             with phases.timed("judge"):
-                met = replace(_summarize(_grouped(judged, domain)), unknown=_unknown(judged))
+                met = replace(_summarize(_grouped(judged, domain), domain), unknown=_unknown(judged))
             judge(met)
             with session_conf(spark, as_properties(_said(properties, met))):
                 _write(judged, met, MergeStore(spark, domain), phases, with_gold)
@@ -341,7 +343,7 @@ def _unknown(judged: DataFrame) -> dict[str, int]:
     return {row["name"]: row["rows"] for row in names.orderBy(F.desc("rows"), "name").limit(2 * MOST_NAMES).collect()}
 
 
-def _summarize(groups: Iterable[Mapping[str, Any]]) -> Applied:
+def _summarize(groups: Iterable[Mapping[str, Any]], domain: Domain) -> Applied:
     """Add up groups of rows that are alike: see `_grouped`."""
     rows_in = 0
     rejected: Counter[str] = Counter()
@@ -367,7 +369,8 @@ def _summarize(groups: Iterable[Mapping[str, Any]]) -> Applied:
         touched.append((group["entity"], group["first"], group["last"]))
         for name in group[WARNINGS]:
             warned[name] += group["rows"]
-    return Applied(rows_in, dict(rejected), dict(warned), late, Spans.of(touched), offsets, dict(unknown), tombstones)
+    unjudged = sum(rejected[rule.name] for rule in domain.rules if not rule.is_judged)
+    return Applied(rows_in, dict(rejected), dict(warned), late, Spans.of(touched), offsets, dict(unknown), tombstones, unjudged)
 
 
 def _said(properties: Mapping[str, str], met: Applied) -> dict[str, str]:

@@ -39,10 +39,11 @@ class BadListError(LakehouseError, Fatal):
 class UnknownZone(ValueError):
     """The zone database does not know a name, or it names no place."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, place: str = "") -> None:
         near = difflib.get_close_matches(name, zone_names(), n=1)
         meant = f"; did you mean {near[0]}?" if near else ", expected an IANA name such as Asia/Ho_Chi_Minh"
         super().__init__(f"{name!r} is no time zone of a place (tzdata {VERSION}){meant}")
+        self.place = place
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +115,13 @@ def read_locations(path: Path | str) -> list[Location]:
         BadListError: for a file that cannot be read, holds no place, repeats a key, or has a line that is not a place.
     """
     places, refused = _places(path)
-    for one in refused:
+    for one in refused.values():
         _warn(str(one))
     return places
 
 
-def refused_locations(path: Path | str) -> list[BadListError]:
-    """Name the places that `read_locations` leaves out.
+def refused_locations(path: Path | str) -> dict[str, BadListError]:
+    """Say why `read_locations` leaves places out, by their keys.
 
     Raises:
         BadListError: as for `read_locations`.
@@ -128,7 +129,7 @@ def refused_locations(path: Path | str) -> list[BadListError]:
     return _places(path)[1]
 
 
-def _places(path: Path | str) -> tuple[list[Location], list[BadListError]]:
+def _places(path: Path | str) -> tuple[list[Location], dict[str, BadListError]]:
     return _read(local_path(str(path)), to_location, lambda place: place.location_key, "place")
 
 
@@ -178,16 +179,16 @@ def to_pollutant(row: dict[str, object]) -> Pollutant:
 
 def _read(
     path: Path, convert: Callable[[dict[str, object]], _Row], key_of: Callable[[_Row], str], noun: str
-) -> tuple[list[_Row], list[BadListError]]:
-    """Read the lines of a list; give the rows, and the lines that are left out."""
+) -> tuple[list[_Row], dict[str, BadListError]]:
+    """Read the lines of a list; give the rows, and why others are left out, by key."""
     rows: list[_Row] = []
-    refused: list[BadListError] = []
+    refused: dict[str, BadListError] = {}
     first_line: dict[str, int] = {}
     for number, row in _objects(path):
         try:
             one = convert(row)
         except UnknownZone as error:
-            refused.append(BadListError(path, number, str(error)))
+            refused[error.place] = BadListError(path, number, str(error))
             continue
         except ValueError as error:
             raise BadListError(path, number, str(error)) from error
@@ -197,7 +198,7 @@ def _read(
         first_line[key] = number
         rows.append(one)
     if not rows:
-        raise refused[0] if refused else BadListError(path, None, f"no {noun} in it, expected one JSON object a line")
+        raise next(iter(refused.values())) if refused else BadListError(path, None, f"no {noun} in it, expected one JSON object a line")
     return rows, refused
 
 
@@ -238,7 +239,7 @@ def _degrees(row: dict[str, object], name: str, most: float) -> float:
 def _zone(row: dict[str, object]) -> str:
     name = _text(row, "timezone")
     if not is_zone(name):
-        raise UnknownZone(name)
+        raise UnknownZone(name, _text(row, "location_key"))
     return name
 
 

@@ -107,6 +107,17 @@ def _unchanging(file: Path) -> dict[str, str]:
     return {"mode": "ro", "immutable": "1"}
 
 
+def check_class_path(folder: Path, setting: str) -> None:
+    """Refuse a folder below which Java finds no class: its path ends an entry of the class path, or is not read as it stands.
+
+    Raises:
+        UnusablePath: its path holds a colon, an exclamation mark or a sign that takes four bytes.
+    """
+    if any(sign in ":!" or sign > "\uffff" for sign in str(folder)):
+        why = "Java finds no class below a path with a colon, an exclamation mark or an emoji"
+        raise UnusablePath("The folder of the jars", folder, why, setting)
+
+
 def is_read_only(path: Path) -> bool:
     """Say whether a path, or the folder that it would be made in, is on a read-only mount: then nobody can write there by this path."""
     existing = next((one for one in (path, *path.parents) if one.exists()), None)

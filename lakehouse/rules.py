@@ -26,12 +26,15 @@ class Rule:
         level: `reject` keeps the row out of silver, `warn` counts it and lets it in.
         broken: SQL condition, true where the row breaks the rule; null counts as not broken.
         reason: SQL text expression: what was found against what is allowed.
+        is_judged: whether the breaker counts rows that break it. Not, where the configuration and not the rows is at fault: one place
+            must not stop the others.
     """
 
     name: str
     level: Literal["reject", "warn"]
     broken: str
     reason: str
+    is_judged: bool = True
 
 
 def contract_rules(contract: Contract) -> list[Rule]:

@@ -13,7 +13,7 @@ from lakehouse.fitness import check_machine
 from lakehouse.java import find_java
 from lakehouse.jvm_start import DriverNotStarted, why_not_started
 from lakehouse.machine import adopt_environment, java_option, java_scratch, spark_scratch
-from lakehouse.paths import local_path
+from lakehouse.paths import check_class_path, local_path
 from lakehouse.settings import Settings
 
 SHORT = "-XX:TieredStopAtLevel=1"
@@ -171,4 +171,5 @@ def driver_jars(settings: Settings) -> list[Path]:
     jars = sorted(folder.glob("*.jar"))
     if not jars:
         raise JarsMissing(folder)
+    check_class_path(folder, "Set WEIR_JARS_PATH to another.")
     return jars

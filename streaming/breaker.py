@@ -79,7 +79,7 @@ class Breaker:
         # A message without a value says nothing of source or rules: it has no place in the window.
         if not met.judged or self._is_accepted(met.offsets):
             return
-        rejected = sum(met.rejected.values())
+        rejected = sum(met.rejected.values()) - met.unjudged
         batches = [*(batch for batch in self._batches if batch.batch_id < batch_id), Counted(batch_id, met.judged, rejected)]
         rows, bad = over_window(batches, self._limit.window)
         if rows >= self._limit.least and 100 * bad > self._limit.percent * rows:

@@ -214,7 +214,7 @@ def _places(settings: Settings) -> str:
 
     path = locations_file(settings.locations_path, settings.home)
     if refused := refused_locations(path):
-        raise PlacesLeftOut([str(one) for one in refused])
+        raise PlacesLeftOut([str(one) for one in refused.values()])
     for name in BUILDERS:
         try:
             found = look_at_references(settings, build_domain(name, settings))

@@ -27,6 +27,7 @@ from deploy.local.jar_proxies import java_arguments, maven_options, proxies_by_s
 from lakehouse.errors import WeirError
 from lakehouse.java import find_java
 from lakehouse.machine import UTF8_LOCALE
+from lakehouse.paths import check_class_path
 from lakehouse.terminal import speak_plainly
 
 ClassPath = Literal["spark", "kafka"]
@@ -85,6 +86,7 @@ def jars_for(classpath: ClassPath, folder: Path | None = None) -> list[Path]:
     files = [where / jar.file_name for jar in locked_jars() if jar.classpath == classpath]
     if missing := [file.name for file in files if not file.exists()]:
         raise MissingJars(where, missing)
+    check_class_path(where, "`make setup` puts them where Java finds them.")
     return files
 
 

@@ -198,13 +198,17 @@ def _sources(settings: Settings, now: datetime) -> list[dict[str, Any]]:
 
 
 def _references(settings: Settings) -> list[dict[str, Any]]:
-    from lakehouse.references import look_at_references
+    from lakehouse.references import References, look_at_references
     from lakehouse.registry import build_domain
 
     try:
-        found = look_at_references(settings, build_domain(DOMAIN, settings))
-    except WeirError:  # no tables yet, or what is wrong with them stands elsewhere here
+        domain = build_domain(DOMAIN, settings)
+    except WeirError:  # a list that cannot be read: `weir doctor` says so
         return []
+    try:
+        found = look_at_references(settings, domain)
+    except WeirError:  # no tables yet, or what is wrong with them stands elsewhere here
+        found = References(domain.name, domain.references, {})
     return [{**found.as_dict(), "advice": found.advice or None}]
 
 

@@ -3,21 +3,26 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
+import pyarrow as pa
 from pyspark.sql import SparkSession
 from structlog.testing import capture_logs
 
 from batch.check import check
 from batch.prove import prove
 from batch.rebuild import Rebuild
+from lakehouse.apply import apply
 from lakehouse.days import days_of
 from lakehouse.domain import Domain
+from lakehouse.domains.air_quality.contract import HOURLY
+from lakehouse.parse import to_bronze
 from lakehouse.references import Outdated, look_at_references, settle_references
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.tables import ensure_tables, write_dimensions
 from lakehouse.zones import VERSION
+from streaming.breaker import Breaker, Limit
 from tests.backfills import MadeHistory, fill
-from tests.pipeline import write_locations
+from tests.pipeline import RETRIEVED, reading, write_locations
 
 PLACES = ("a", "b", "c")
 FACTS, OFFSETS = "lh.gold.fact_air_quality_hourly", "lh.gold.dim_zone_offset"
@@ -82,3 +87,30 @@ def test_release_that_changes_nothing_that_is_there_asks_for_nothing(session: Sp
     assert look_at_references(home, domain).advice == "", "a home of an earlier version has no such dimension yet"
     assert start(session, home, domain) == []
     assert note(session) == VERSION
+
+
+def test_place_whose_zone_is_unknown_stops_no_other(session: SparkSession, tmp_path: Path) -> None:
+    home = Settings(home=tmp_path)
+    write_locations(tmp_path, ("hanoi", "danang"))
+    listed = tmp_path / "locations.jsonl"
+    listed.write_text(listed.read_text().replace("Asia/Ho_Chi_Minh", "Mars/Olympus"))  # hanoi's
+    domain = build_domain("air_quality", home)
+    start(session, home, domain)
+    values = [HOURLY.encode(reading(place, hour)) for place in ("hanoi", "danang") for hour in range(60)]
+    messages = pa.table(
+        {
+            "value": pa.array(values, pa.binary()),
+            "topic": [HOURLY.topic] * len(values),
+            "partition": pa.array([0] * len(values), pa.int32()),
+            "offset": range(len(values)),
+            "timestamp": pa.array([RETRIEVED] * len(values), pa.timestamp("us", "UTC")),
+        }
+    )
+    breaker = Breaker(tmp_path / "breaker.json", domain.name, Limit())
+    bronze = to_bronze(session.createDataFrame(messages), domain.contract)
+    met = apply(bronze, domain, {}, judge=lambda found: breaker.judge(0, found))
+    assert (met.accepted, dict(met.rejected)) == (60, {"place_left_out": 60})
+    assert {row[0] for row in session.sql(f"SELECT DISTINCT location_key FROM {FACTS}").collect()} == {"danang"}
+    assert {row[0] for row in session.sql("SELECT DISTINCT reason FROM lh.ops.rejects").collect()} == {
+        "the zone of hanoi in the locations file is unknown"
+    }

@@ -12,17 +12,20 @@ CLOCK_LEAD_MINUTES = 60  # a producer's clock may lead Kafka's; a retrieval from
 FEWEST_MEASURES = 3
 
 
-def reading_rules(location_keys: Collection[str]) -> list[Rule]:
+def reading_rules(location_keys: Collection[str], left_out: Collection[str] = ()) -> list[Rule]:
     """Give the rules in the order they are tried; a reject names the first one broken.
 
     Args:
         location_keys: the known places.
+        left_out: places that are on the list with a zone that is unknown.
     """
+    refused = ", ".join(quote(key) for key in left_out)
     arrived = "coalesce(kafka_ts, retrieved_ts)"
     known = ", ".join(quote(key) for key in location_keys)
     present = " + ".join(f"CAST({m} IS NOT NULL AS INT)" for m in MEASURES.values())
     return [
         *contract_rules(HOURLY),
+        *([_left_out(refused)] if refused else []),
         Rule("unknown_location", "reject", f"location_key NOT IN ({known})", "concat('no place ', location_key, ' in the locations file')"),
         Rule("off_hour", "reject", "unix_millis(ts_utc) % 3600000 <> 0", "concat('ts_utc is ', ts_utc, ', expected a full hour')"),
         Rule(
@@ -43,3 +46,8 @@ def reading_rules(location_keys: Collection[str]) -> list[Rule]:
         Rule("few_measures", "warn", f"{present} < {FEWEST_MEASURES}", f"'fewer than {FEWEST_MEASURES} of the ten measures'"),
         Rule("fine_above_coarse", "warn", "pm25 > pm10 * 1.5D", "'pm25 far above pm10, of which it is a part'"),
     ]
+
+
+def _left_out(refused: str) -> Rule:
+    reason = "concat('the zone of ', location_key, ' in the locations file is unknown')"
+    return Rule("place_left_out", "reject", f"location_key IN ({refused})", reason, is_judged=False)

@@ -1,6 +1,6 @@
 """Which tables does air quality have, and how is each made? Add a column here and in the transform that fills it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from lakehouse import zones
 from lakehouse.domain import Domain, Gold
@@ -170,8 +170,17 @@ def _zone_rows(names: Iterable[str]) -> list[tuple[object, ...]]:
     return [(name, one.since, one.seconds, zones.VERSION) for name in sorted(names) for one in zones.offsets(name)]
 
 
-def air_quality(rules: t.GoldRules, locations: Sequence[Location], pollutants: Sequence[Pollutant]) -> Domain:
-    """Put the domain together: its tables, rules and transforms, as `apply` needs them."""
+def air_quality(
+    rules: t.GoldRules, locations: Sequence[Location], pollutants: Sequence[Pollutant], left_out: Collection[str] = ()
+) -> Domain:
+    """Put the domain together: its tables, rules and transforms, as `apply` needs them.
+
+    Args:
+        rules: the edition.
+        locations: the places.
+        pollutants: the measures.
+        left_out: keys of places whose zone is unknown: their rows are rejected, and stop no others.
+    """
     return Domain(
         name="air_quality",
         contract=HOURLY,
@@ -179,7 +188,7 @@ def air_quality(rules: t.GoldRules, locations: Sequence[Location], pollutants: S
         silver=SILVER,
         entity="location_key",
         event_time="ts_utc",
-        rules=reading_rules([place.location_key for place in locations]),
+        rules=reading_rules([place.location_key for place in locations], left_out),
         to_silver=t.to_clean_hours,
         gold=(
             Gold(
@@ -220,6 +229,6 @@ def air_quality(rules: t.GoldRules, locations: Sequence[Location], pollutants: S
         exact=(DIM_ZONE_OFFSET.name,),
         references={"tzdata": zones.VERSION},
         outdated=OUTDATED_HOURS,
-        by_edition=lambda edition: air_quality(t.GoldRules.of_edition(edition, rules.timezones), locations, pollutants),
+        by_edition=lambda edition: air_quality(t.GoldRules.of_edition(edition, rules.timezones), locations, pollutants, left_out),
         checks=lambda days: quality_checks(days, rules.episode_hours),
     )

@@ -104,3 +104,11 @@ def test_requests_add_up_until_they_are_done(tmp_path: Path) -> None:
     assert asked(tmp_path, "x") == Request()
     done(tmp_path, "x")
     assert asked(tmp_path, "x") is None
+
+
+def test_rows_of_a_place_that_is_left_out_stop_no_other(file: Path) -> None:
+    one = breaker(file)
+    one.judge(0, Applied(300, {"place_left_out": 150}, unjudged=150))
+    with pytest.raises(RejectRateExceeded, match="20 of the last 170 rows"):
+        one.judge(1, Applied(120, {"place_left_out": 100, "no_key": 20}, unjudged=100))
+    assert Applied(120, {"place_left_out": 100, "no_key": 5}, unjudged=100).accepted == 15
