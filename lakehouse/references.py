@@ -6,9 +6,11 @@ note stays as it is; when none does, because nothing that is there has changed o
 """
 
 from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from multiprocessing import get_context
 from typing import Any
 
 import structlog
@@ -17,9 +19,9 @@ from pyspark.sql import SparkSession
 
 from lakehouse.catalog import UnsupportedCatalog, open_catalog
 from lakehouse.domain import Domain
-from lakehouse.reader import Reader, UnknownTable
 from lakehouse.schema import quote
 from lakehouse.settings import Settings
+from lakehouse.spark import iceberg_table
 
 log = structlog.get_logger("weir.tables")
 
@@ -95,19 +97,36 @@ def settle_references(spark: SparkSession, settings: Settings, domain: Domain) -
 
     The dimensions must be those of the configuration.
     """
-    try:
-        found = look_at_references(settings, domain)
-    except UnsupportedCatalog:
+    table = domain.gold[0].table.name
+    properties = iceberg_table(spark, table).properties()
+    noted = {name: properties.get(f"weir.{name}") for name in domain.references}
+    if noted == dict(domain.references):
+        return References(domain.name, domain.references, noted)
+    # In a process of its own, which ends: a driver that has loaded DuckDB ends with a page of that library's complaints.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
+        found = apart.submit(_look_apart, settings, domain.name).result()
+    if found is None:
         return None
     if found.outdated:
         log.warning("gold is of older reference data", advice=found.advice)
-    elif found.noted != dict(found.in_force):
+    else:
         for name, release in domain.references.items():
-            spark.sql(f"ALTER TABLE {domain.gold[0].table.name} SET TBLPROPERTIES ({quote(f'weir.{name}')} = {quote(release)})")
+            spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ({quote(f'weir.{name}')} = {quote(release)})")
     return found
 
 
+def _look_apart(settings: Settings, domain: str) -> References | None:
+    from lakehouse.registry import build_domain
+
+    try:
+        return look_at_references(settings, build_domain(domain, settings))
+    except UnsupportedCatalog:
+        return None
+
+
 def _outdated(settings: Settings, domain: Domain) -> tuple[Outdated, ...]:
+    from lakehouse.reader import Reader, UnknownTable
+
     with Reader(settings) as reader:
         try:
             return tuple(Outdated(*row) for row in reader.query(domain.outdated).rows)
