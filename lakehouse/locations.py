@@ -114,10 +114,19 @@ def read_locations(path: Path | str) -> list[Location]:
     Raises:
         BadListError: for a file that cannot be read, holds no place, repeats a key, or has a line that is not a place.
     """
+    return read_places(path)[0]
+
+
+def read_places(path: Path | str) -> tuple[list[Location], dict[str, BadListError]]:
+    """Read the same, and why others were left out, by their keys.
+
+    Raises:
+        BadListError: as for `read_locations`.
+    """
     places, refused = _places(path)
     for one in refused.values():
         _warn(str(one))
-    return places
+    return places, refused
 
 
 def refused_locations(path: Path | str) -> dict[str, BadListError]:

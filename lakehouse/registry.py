@@ -6,7 +6,7 @@ from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.tables import air_quality
 from lakehouse.domains.air_quality.transforms import GoldRules
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.locations import locations_file, pollutants_file, read_locations, read_pollutants, refused_locations
+from lakehouse.locations import locations_file, pollutants_file, read_places, read_pollutants
 from lakehouse.settings import Settings
 
 
@@ -18,8 +18,7 @@ class UnknownDomain(LakehouseError, Fatal):
 
 
 def _air_quality(settings: Settings) -> Domain:
-    path = locations_file(settings.locations_path, settings.home)
-    locations, left_out = read_locations(path), refused_locations(path)
+    locations, left_out = read_places(locations_file(settings.locations_path, settings.home))
     zones = {place.location_key: place.timezone for place in locations}
     rules = GoldRules(settings.aqi_rule, settings.episode_threshold, settings.episode_hours, zones)
     return air_quality(rules, locations, read_pollutants(pollutants_file(settings.pollutants_path)), left_out)
