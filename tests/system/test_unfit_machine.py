@@ -12,8 +12,12 @@ import pytest
 
 from lakehouse.fitness import LEAST_OPEN_FILES
 
-PACKED = Path(__file__).parents[2] / "deploy" / "local" / "recorded" / "open_meteo.jsonl.gz"
+ROOT = Path(__file__).resolve().parents[2]
+PACKED = ROOT / "deploy" / "local" / "recorded" / "open_meteo.jsonl.gz"
 MAY_MOUNT = subprocess.run(["unshare", "-m", "--uts", "true"], capture_output=True, check=False).returncode == 0
+# A /tmp of its own that cannot execute. A checkout in /tmp, which this hides, is shown in its place again.
+_SHOWN = f'mkdir -p "{ROOT}" && mount --bind /mnt "{ROOT}"'
+NO_EXEC = f'mount --bind "{ROOT}" /mnt && mount -t tmpfs -o noexec tmpfs /tmp && {{ [ -e "{ROOT}" ] || {{ {_SHOWN}; }}; }}'
 needs_mount = pytest.mark.skipif(not MAY_MOUNT, reason="this user may not mount")
 
 
@@ -80,8 +84,7 @@ def test_too_few_open_files_are_refused_with_the_number_and_what_raises_it(verb:
 
 @needs_mount
 def test_tmp_that_cannot_execute_is_refused_where_the_home_cannot_either() -> None:
-    no_exec = "mount -t tmpfs -o noexec tmpfs /tmp"
-    said = sentence(weir("up", before=no_exec, WEIR_HOME="/tmp/home"))
+    said = sentence(weir("up", before=NO_EXEC, WEIR_HOME="/tmp/home"))
     assert "Java loads libraries from it, and neither /tmp nor /tmp/home/run/tmp may execute" in said
 
 
@@ -118,11 +121,11 @@ def test_driver_whose_jvm_does_not_start_says_so_in_the_jvms_own_words(tmp_path:
 
 
 # One start of Kafka and one of Spark for all that weir works in spite of.
-WORKS_ANYWAY = """
+WORKS_ANYWAY = f"""
 hostname no-such-host-xyz
-mount -t tmpfs -o noexec tmpfs /tmp
+{NO_EXEC}
 ulimit -Sn 64
-weir() { "$PYTHON" -P -m weir "$@"; }
+weir() {{ "$PYTHON" -P -m weir "$@"; }}
 trap 'weir down >&2' EXIT
 weir up --services-only >&2
 weir produce open-meteo --replay "$RECORDED" --set responses --since 2024-01-01 --until 2024-01-03 >&2
