@@ -127,7 +127,7 @@ def is_read_only(path: Path) -> bool:
         return False
 
 
-def check_home(home: Path) -> None:
+def check_name_of_home(home: Path) -> None:
     """Refuse a home whose name no program can be given.
 
     Raises:

@@ -8,7 +8,7 @@ note stays as it is; when none does, because nothing that is there has changed o
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from multiprocessing import get_context
 from typing import Any
@@ -56,6 +56,11 @@ class References:
     outdated: tuple[Outdated, ...] = ()
 
     @property
+    def is_settled(self) -> bool:
+        """Whether all of gold agrees with the releases in force by what is noted, so that no row need be asked."""
+        return dict(self.noted) == dict(self.in_force)
+
+    @property
     def advice(self) -> str:
         """What to do, as one sentence; empty where nothing is outdated."""
         if not self.outdated:
@@ -83,36 +88,37 @@ def look_at_references(settings: Settings, domain: Domain) -> References:
     """
     with closing(open_catalog(settings)) as catalog:
         try:
-            properties = catalog.load_table(domain.gold[0].table.name.partition(".")[2]).properties
+            found = _as_noted(domain, catalog.load_table(domain.gold[0].table.name.partition(".")[2]).properties)
         except NoSuchTableError:
             return References(domain.name, domain.references, {})
-    noted = {name: properties.get(f"weir.{name}") for name in domain.references}
-    if noted == dict(domain.references) or not domain.outdated:
-        return References(domain.name, domain.references, noted)
-    return References(domain.name, domain.references, noted, _outdated(settings, domain))
+    if found.is_settled or not domain.outdated:
+        return found
+    return replace(found, outdated=_outdated(settings, domain))
 
 
-def settle_references(spark: SparkSession, settings: Settings, domain: Domain) -> References | None:
-    """Note the releases in force where all of gold agrees with them, and warn of what does not; None where that cannot be asked.
+def settle_references(spark: SparkSession, settings: Settings, domain: Domain) -> None:
+    """Note the releases in force where all of gold agrees with them, and warn of what does not; do neither where that cannot be asked.
 
     The dimensions must be those of the configuration.
     """
     table = domain.gold[0].table.name
-    properties = iceberg_table(spark, table).properties()
-    noted = {name: properties.get(f"weir.{name}") for name in domain.references}
-    if noted == dict(domain.references):
-        return References(domain.name, domain.references, noted)
+    if _as_noted(domain, iceberg_table(spark, table).properties()).is_settled:
+        return
     # In a process of its own, which ends: a driver that has loaded DuckDB ends with a page of that library's complaints.
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as apart:
         found = apart.submit(_look_apart, settings, domain.name).result()
     if found is None:
-        return None
+        return
     if found.outdated:
         log.warning("gold is of older reference data", advice=found.advice)
     else:
         for name, release in domain.references.items():
             spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ({quote(f'weir.{name}')} = {quote(release)})")
-    return found
+
+
+def _as_noted(domain: Domain, properties: Mapping[str, str]) -> References:
+    """Read what the first gold table notes, without a look at its rows."""
+    return References(domain.name, domain.references, {name: properties.get(f"weir.{name}") for name in domain.references})
 
 
 def _look_apart(settings: Settings, domain: str) -> References | None:

@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from lakehouse.bootstrap import BadBootstrapError, plain
 from lakehouse.domains.air_quality.contract import AqiRuleName
 from lakehouse.errors import SettingsError
-from lakehouse.paths import as_location, check_home, location_of
+from lakehouse.paths import as_location, check_name_of_home, location_of
 
 # Names without the prefix that operators of the seeds already have in their environments.
 OLDER_NAMES = {
@@ -244,7 +244,7 @@ def load_settings(environment: dict[str, str]) -> Settings:
         raise SettingsError(
             "\n  ".join([f"{len(problems)} wrong setting(s):", *problems, f"settings are: {allowed} (in weir.toml), or WEIR_<NAME>"])
         )
-    check_home(settings.home)
+    check_name_of_home(settings.home)
     return settings
 
 
