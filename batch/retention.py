@@ -94,7 +94,7 @@ def droppable_offsets(
 
 
 def unknown_arrivals(spark: SparkSession, bronze: TableState, topic: str, since: datetime) -> dict[int, int]:
-    """Find the first message of each partition that may have arrived since a moment because nobody knows when it did.
+    """Find the first message of each partition whose time of arrival is unknown, and may be at or after a moment.
 
     Kafka finds offsets by a message's stamp, also by one that its producer gave. A message before one that is known to be old is old.
     """

@@ -2,7 +2,7 @@
 
 Maven takes a proxy from its settings only: a copy of its own global settings gets one more, and the user's `~/.m2/settings.xml` stays in
 force beside it. Where either names a proxy already, that one is the operator's choice. Ivy takes Java's properties, in a file of
-arguments. Both files lie in a folder that nobody else may read, so that no password stands on a command line.
+arguments. Both are files, since every user can read a command line and these may hold a password; only this user can read their folder.
 """
 
 import os
@@ -45,7 +45,7 @@ def maven_options(settings: Path, environment: Mapping[str, str]) -> list[str]:
     if not proxies or any(_has_proxy(file) for file in (own, *_user_settings(environment))):
         return []
     root = _read(own) if own.exists() else ET.Element("settings")
-    if root is None:  # Maven itself says best what is wrong with its settings
+    if root is None:  # Maven reads the same file, and its error names the line
         return []
     space = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
     if space:

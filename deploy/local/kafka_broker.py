@@ -6,7 +6,7 @@ It listens on the loopback only and keeps everything in one folder:
     FOLDER/server.properties   written anew at every start
     FOLDER/data/               Kafka's own storage; meta.properties in it says which cluster and node it is
 
-Its processes work in that folder and name what is in it without a path: Kafka reads `log.dirs` as a list with commas, and its settings
+Its processes run in that folder and use relative paths: Kafka reads `log.dirs` as a list with commas, and its settings
 file in Latin-1 with escapes, so not every folder's name could be written there.
 """
 
@@ -277,7 +277,7 @@ def answers(bootstrap: str, seconds: float = 2.0) -> bool:
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
 
-    # The client library writes to stderr when nobody listens; a bare connection does not.
+    # Try a bare connection first: the client library writes to stderr where no broker listens.
     addresses = usable(parse_bootstrap(bootstrap), seconds)
     if not addresses:
         return False

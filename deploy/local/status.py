@@ -207,7 +207,7 @@ def _references(settings: Settings) -> list[dict[str, Any]]:
         return []
     try:
         found = look_at_references(settings, domain)
-    except WeirError:  # no tables yet, or what is wrong with them stands elsewhere here
+    except WeirError:  # there are no tables yet, or another part of the status names their error
         found = References(domain.name, domain.references, {})
     return [{**found.as_dict(), "advice": found.advice or None}]
 
