@@ -16,6 +16,7 @@ from typing import Any
 
 from lakehouse.contract import Contract
 from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.field_types import field_type
 from lakehouse.schema import COLUMNS_PROPERTY, Column, Table, quote
 
 CONTRACT_PROPERTY = "weir.contract"
@@ -88,7 +89,11 @@ def contract_property(contract: Contract) -> str:
             "entity": contract.entity,
             "key": contract.key,
             "version": contract.version,
-            "fields": {f.name: {"type": f.type, "required": f.required} for f in contract.fields},
+            "codec": contract.codec,
+            "event_time": contract.event_time,
+            "deleted": contract.deleted,
+            "wire_version": contract.wire_version,
+            "fields": {f.name: {"type": f.kind.name, "required": f.required} for f in contract.fields},
         }
     )
 
@@ -110,6 +115,18 @@ def compare_contract(recorded: str | None, contract: Contract, table: str) -> li
         for name in ("entity", "key", "version")
         if before[name] != now[name]
     ]
+    # A version before these were recorded knew JSON alone, and no field to say that a row is gone.
+    found += [
+        Refusal(table, f"contract's {name}", before[name] or "none", now[name] or "none")
+        for name, is_narrower in (
+            ("codec", before.get("codec", now["codec"]) != now["codec"]),
+            ("event_time", before.get("event_time") not in (None, "", now["event_time"])),
+            ("deleted", before.get("deleted") not in (None, "", now["deleted"])),
+        )
+        if is_narrower
+    ]
+    if (version := before.get("wire_version", 1)) > now["wire_version"]:
+        found.append(Refusal(table, "contract's wire_version", str(version), str(now["wire_version"])))
     found += [
         Refusal(table, f"field {name}", f"{_field(f)} before", "none") for name, f in before["fields"].items() if name not in now["fields"]
     ]
@@ -118,7 +135,7 @@ def compare_contract(recorded: str | None, contract: Contract, table: str) -> li
         # Records without it are in the topic, and old producers go on sending them.
         if f["required"] and not (old or {}).get("required"):
             found.append(Refusal(table, f"field {name}", f"{_field(old) if old else 'no such field'} before", _field(f)))
-        elif old and old["type"] != f["type"]:
+        elif old and not field_type(old["type"]).may_become(field_type(f["type"])):
             found.append(Refusal(table, f"field {name}", f"{_field(old)} before", _field(f)))
     return found
 
