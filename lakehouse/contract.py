@@ -171,7 +171,7 @@ class Contract:
     @property
     def shape(self) -> "Contract":
         """The contract without its ranges: a value out of range is data, kept among the rejects; what breaks the shape is no record."""
-        return replace(self, fields=tuple(replace(field, low=-math.inf, high=math.inf) for field in self.fields))
+        return replace(self, fields=tuple(replace(field, low=None, high=None) for field in self.fields))
 
     def violations(self, record: Mapping[str, Value]) -> list[str]:
         """Say what is wrong with a record before it is sent; empty when it may go.

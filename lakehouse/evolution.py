@@ -83,6 +83,7 @@ def compare_table(present: Present, table: Table) -> tuple[list[Alteration], lis
 
 def contract_property(contract: Contract) -> str:
     """Write what of a contract must not narrow; ranges may, they are rules."""
+    versions = (*contract.former, contract.fields) if contract.codec == "avro" else ()
     return json.dumps(
         {
             "topic": contract.topic,
@@ -92,8 +93,9 @@ def contract_property(contract: Contract) -> str:
             "codec": contract.codec,
             "event_time": contract.event_time,
             "deleted": contract.deleted,
-            "wire_version": contract.wire_version,
             "fields": {f.name: {"type": f.kind.name, "required": f.required} for f in contract.fields},
+            # By these Avro's bytes in bronze are read for as long as they stand there: in order, of each wire version.
+            "wire_versions": [[[f.name, f.kind.name, f.required] for f in fields] for fields in versions],
         }
     )
 
@@ -106,27 +108,25 @@ def compare_contract(recorded: str | None, contract: Contract, table: str) -> li
         contract: of the domain as it is now.
         table: bronze's name.
     """
-    before: Any = json.loads(recorded) if recorded else None
+    if recorded is None:
+        return []
+    # A version that did not record these knew JSON alone, and no roles.
+    before: Any = {"codec": "json", "event_time": "", "deleted": "", "wire_versions": []} | json.loads(recorded)
     now: Any = json.loads(contract_property(contract))
-    if before is None or before["topic"] != now["topic"]:
+    if before["topic"] != now["topic"]:
         return []
     found = [
         Refusal(table, f"contract's {name}", _told(before[name]), _told(now[name]))
-        for name in ("entity", "key", "version")
+        for name in ("entity", "key", "version", "codec")
         if before[name] != now[name]
     ]
-    # A version before these were recorded knew JSON alone, and no field to say that a row is gone.
     found += [
-        Refusal(table, f"contract's {name}", before[name] or "none", now[name] or "none")
-        for name, is_narrower in (
-            ("codec", before.get("codec", now["codec"]) != now["codec"]),
-            ("event_time", before.get("event_time") not in (None, "", now["event_time"])),
-            ("deleted", before.get("deleted") not in (None, "", now["deleted"])),
-        )
-        if is_narrower
+        Refusal(table, f"contract's {name}", before[name], now[name] or "none")
+        for name in ("event_time", "deleted")
+        if before[name] and before[name] != now[name]
     ]
-    if (version := before.get("wire_version", 1)) > now["wire_version"]:
-        found.append(Refusal(table, "contract's wire_version", str(version), str(now["wire_version"])))
+    if before["codec"] == now["codec"]:
+        found += _changed_versions(before["wire_versions"], now["wire_versions"], table)
     found += [
         Refusal(table, f"field {name}", f"{_field(f)} before", "none") for name, f in before["fields"].items() if name not in now["fields"]
     ]
@@ -138,6 +138,14 @@ def compare_contract(recorded: str | None, contract: Contract, table: str) -> li
         elif old and not field_type(old["type"]).may_become(field_type(f["type"])):
             found.append(Refusal(table, f"field {name}", f"{_field(old)} before", _field(f)))
     return found
+
+
+def _changed_versions(before: Sequence[Any], now: Sequence[Any], table: str) -> Iterable[Refusal]:
+    """Say which wire versions of Avro have other fields than the messages that are there were written by."""
+    for version, fields in enumerate(before, start=1):
+        expected = now[version - 1] if version <= len(now) else []
+        if fields != expected:
+            yield Refusal(table, f"wire version {version}", _listed(fields), _listed(expected) or "none")
 
 
 def _refusals(present: Present, table: Table) -> list[Refusal]:
@@ -215,6 +223,10 @@ def _is_wider(found: str, expected: str) -> bool:
 
 def _told(value: str | Sequence[str]) -> str:
     return value if isinstance(value, str) else ", ".join(value)
+
+
+def _listed(fields: Sequence[Any]) -> str:
+    return ", ".join(f"{name} {type_}{' required' if required else ''}" for name, type_, required in fields)
 
 
 def _field(f: Mapping[str, Any]) -> str:

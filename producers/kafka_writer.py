@@ -164,7 +164,7 @@ class KafkaWriter:
             DeliveryError: as for `send`.
         """
         version = self._contract.wire_version if wire_version == "current" else wire_version
-        headers = self._headers if version is None else [*self._headers, (WIRE_VERSION_HEADER, str(version).encode())]
+        headers: Headers = [*self._headers, (WIRE_VERSION_HEADER, b"%d" % version)] if version is not None else self._headers
         deadline = time.monotonic() + self._delivery_seconds
         while True:
             try:
