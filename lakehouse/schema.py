@@ -115,7 +115,11 @@ SOURCE_COLUMNS = (
     Column("partition", "INT", "Kafka partition"),
     Column("kafka_offset", "BIGINT", "offset within the partition; unique with topic and partition"),
     Column("kafka_ts", "TIMESTAMP", "when Kafka took the message: the time of arrival; null where only its producer stamped it"),
-    Column("wire_version", "INT", "version of the schema that the message was written by; null where the message does not say"),
+    Column(
+        "wire_version",
+        "INT",
+        "version of the schema that an Avro message was written by; null where it does not say, and for JSON from Kafka",
+    ),
 )
 
 REJECTS = Table(

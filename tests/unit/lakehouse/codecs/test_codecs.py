@@ -76,7 +76,9 @@ def test_json_decodes_to_the_record(record: dict[str, Value]) -> None:
         "exact": Decimal,
         "day": date.fromisoformat,
     }
-    assert {name: back[name](value) if name in back else value for name, value in wire.items()} == {k: v for k, v in record.items() if v is not None}
+    assert {name: back[name](value) if name in back else value for name, value in wire.items()} == {
+        k: v for k, v in record.items() if v is not None
+    }
     assert isinstance(wire.get("exact", ""), str), "a number would be read as a double"
 
 
