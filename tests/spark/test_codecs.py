@@ -12,12 +12,14 @@ from typing import Any
 import duckdb
 import fastavro
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.catalog import open_catalog
 from lakehouse.contract import WIRE_VERSION_HEADER, Codec, Contract, Field, Value
 from lakehouse.parse import retyped, to_bronze
+from lakehouse.registry import build_domain
 from lakehouse.rules import REASON, RULE, TOMBSTONE, contract_rules, with_reason, with_verdict
 from lakehouse.schema import SOURCE_COLUMNS, Table, contract_columns, quote_name
 from lakehouse.settings import Settings
@@ -27,6 +29,7 @@ from lakehouse.sinks.lane import typed
 from lakehouse.sinks.tables import append_rows, create_missing
 from lakehouse.spark import iceberg_table
 from lakehouse.unknown_fields import unknown_names
+from streaming.bronze import read_topic
 
 NOON = datetime(2024, 2, 29, 12, 0, 0, 123_000, tzinfo=UTC)
 FIELDS = (
@@ -255,6 +258,10 @@ def test_what_a_producer_encodes_is_what_bronze_holds_and_reads_again(session: S
     assert [fields(row) for row in from_memory] == expected
     assert [row["wire_version"] for row in from_memory] == [*[1] * len(RECORDS), None]
 
+    (path,) = [row[0] for row in session.sql(f"SELECT file_path FROM {BRONZE.name}.files").collect()]
+    physical = {column.name: column.physical_type for column in pq.ParquetFile(path.removeprefix("file:")).schema}
+    assert (physical["price"], physical["exact"]) == ("INT64", "FIXED_LEN_BYTE_ARRAY"), "as Iceberg's specification has it"
+
     again = retyped(session.table(BRONZE.name), contract).orderBy("kafka_offset").select(*BRONZE.names).toArrow()
     assert again.to_pylist() == from_memory
     append_rows(rows, BRONZE, {})  # by Spark, beside
@@ -388,6 +395,14 @@ def test_date_utc_is_that_of_the_event_time_and_missing_without_one(session: Spa
         messages(session, [Sent(JSON.encode(WHOLE | {"at": NOON - timedelta(days=1)}))]), replace(JSON, event_time="at")
     ).collect()[0]
     assert row["date_utc"] == date(2024, 2, 28)
+
+
+def test_headers_are_read_from_kafka_where_a_message_is_read_by_its_version(session: SparkSession, tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path, kafka_bootstrap="127.0.0.1:1")  # nobody is asked before the query starts
+    domain = build_domain("air_quality", settings)
+    as_avro = replace(domain, contract=replace(domain.contract, codec="avro"))
+    assert "headers" in read_topic(session, as_avro, settings).columns
+    assert "headers" not in read_topic(session, domain, settings).columns
 
 
 def test_bronze_of_a_version_before_gets_the_column_and_goes_on(session: SparkSession) -> None:
