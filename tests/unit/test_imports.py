@@ -47,10 +47,10 @@ def test_contracts_import_the_standard_library_their_types_codecs_and_each_other
     assert {"lakehouse/contract.py", "lakehouse/domains/air_quality/contract.py"} <= set(contracts)
     codecs = [name for name in MODULES if name.startswith("lakehouse/codecs/") and name.endswith("_codec.py")]
     assert len(codecs) == 2
-    helpers = ["lakehouse/field_types.py", *codecs]
-    ours = {name.removesuffix(".py").replace("/", ".") for name in (*contracts, *helpers)} | {"lakehouse.codecs"}
+    parts = ["lakehouse/field_types.py", *codecs]
+    ours = {name.removesuffix(".py").replace("/", ".") for name in (*contracts, *parts)} | {"lakehouse.codecs"}
     libraries = {"lakehouse/codecs/avro_codec.py": {"fastavro"}}
-    for name in (*contracts, *helpers):
+    for name in (*contracts, *parts):
         for module in imports(MODULES[name]):
             is_ours = module in ours or module.rpartition(".")[0] in ours
             outside = sys.stdlib_module_names | libraries.get(name, set())
