@@ -173,7 +173,7 @@ def _patterns(spark: SparkSession) -> DataFrame:
         for city, hours in enumerate(recorded)
         for position, hour in enumerate(hours)
     ]
-    types = ", ".join(f"{f.name} {f.type.upper()}" for f in values)
+    types = ", ".join(f"{f.name} {f.kind.sql}" for f in values)
     return spark.createDataFrame(rows, f"city BIGINT, position BIGINT, {types}").cache()
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from lakehouse.contract import Contract
 from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.field_types import field_type
 from lakehouse.schema import COLUMNS_PROPERTY, Column, Table, quote
 
 CONTRACT_PROPERTY = "weir.contract"
@@ -82,13 +83,19 @@ def compare_table(present: Present, table: Table) -> tuple[list[Alteration], lis
 
 def contract_property(contract: Contract) -> str:
     """Write what of a contract must not narrow; ranges may, they are rules."""
+    versions = (*contract.former, contract.fields) if contract.codec == "avro" else ()
     return json.dumps(
         {
             "topic": contract.topic,
             "entity": contract.entity,
             "key": contract.key,
             "version": contract.version,
-            "fields": {f.name: {"type": f.type, "required": f.required} for f in contract.fields},
+            "codec": contract.codec,
+            "event_time": contract.event_time,
+            "deleted": contract.deleted,
+            "fields": {f.name: {"type": f.kind.name, "required": f.required} for f in contract.fields},
+            # By these Avro's bytes in bronze are read for as long as they stand there: in order, of each wire version.
+            "wire_versions": [[[f.name, f.kind.name, f.required] for f in fields] for fields in versions],
         }
     )
 
@@ -101,15 +108,25 @@ def compare_contract(recorded: str | None, contract: Contract, table: str) -> li
         contract: of the domain as it is now.
         table: bronze's name.
     """
-    before: Any = json.loads(recorded) if recorded else None
+    if recorded is None:
+        return []
+    # A version that did not record these knew JSON alone, and no roles.
+    before: Any = {"codec": "json", "event_time": "", "deleted": "", "wire_versions": []} | json.loads(recorded)
     now: Any = json.loads(contract_property(contract))
-    if before is None or before["topic"] != now["topic"]:
+    if before["topic"] != now["topic"]:
         return []
     found = [
         Refusal(table, f"contract's {name}", _told(before[name]), _told(now[name]))
-        for name in ("entity", "key", "version")
+        for name in ("entity", "key", "version", "codec")
         if before[name] != now[name]
     ]
+    found += [
+        Refusal(table, f"contract's {name}", before[name], now[name] or "none")
+        for name in ("event_time", "deleted")
+        if before[name] and before[name] != now[name]
+    ]
+    if before["codec"] == now["codec"]:
+        found += _changed_versions(before["wire_versions"], now["wire_versions"], table)
     found += [
         Refusal(table, f"field {name}", f"{_field(f)} before", "none") for name, f in before["fields"].items() if name not in now["fields"]
     ]
@@ -118,9 +135,17 @@ def compare_contract(recorded: str | None, contract: Contract, table: str) -> li
         # Records without it are in the topic, and old producers go on sending them.
         if f["required"] and not (old or {}).get("required"):
             found.append(Refusal(table, f"field {name}", f"{_field(old) if old else 'no such field'} before", _field(f)))
-        elif old and old["type"] != f["type"]:
+        elif old and not field_type(old["type"]).may_become(field_type(f["type"])):
             found.append(Refusal(table, f"field {name}", f"{_field(old)} before", _field(f)))
     return found
+
+
+def _changed_versions(before: Sequence[Any], now: Sequence[Any], table: str) -> Iterable[Refusal]:
+    """Say which wire versions of Avro have other fields than the messages that are there were written by."""
+    for version, fields in enumerate(before, start=1):
+        expected = now[version - 1] if version <= len(now) else []
+        if fields != expected:
+            yield Refusal(table, f"wire version {version}", _listed(fields), _listed(expected) or "none")
 
 
 def _refusals(present: Present, table: Table) -> list[Refusal]:
@@ -198,6 +223,10 @@ def _is_wider(found: str, expected: str) -> bool:
 
 def _told(value: str | Sequence[str]) -> str:
     return value if isinstance(value, str) else ", ".join(value)
+
+
+def _listed(fields: Sequence[Any]) -> str:
+    return ", ".join(f"{name} {type_}{' required' if required else ''}" for name, type_, required in fields)
 
 
 def _field(f: Mapping[str, Any]) -> str:

@@ -5,15 +5,20 @@ Conditions and reasons are SQL text over the columns of bronze: data that can be
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal
 
 from pyspark.sql import DataFrame
 
+from lakehouse.codecs import avro_codec, json_codec
+from lakehouse.codecs.choice import misfit, over
 from lakehouse.contract import Contract, Field
 
 RULE, REASON, WARNINGS = "_rule", "_reason", "_warnings"
 # The verdict on a message without a value, which Kafka calls a tombstone: it says nothing, so it is neither accepted nor rejected.
 TOMBSTONE = "tombstone"
+# Characters of a value that a reason shows.
+_LONGEST_FOUND = 64
 IS_REJECTED = f"{RULE} IS NOT NULL AND {RULE} <> '{TOMBSTONE}'"
 
 
@@ -38,24 +43,74 @@ class Rule:
 
 
 def contract_rules(contract: Contract) -> list[Rule]:
-    """Derive the rules that follow from a contract alone: parsable, typed, required fields, ranges; in that order."""
-    untyped = f"coalesce({', '.join(f'CAST({name} AS STRING)' for name in contract.names)}) IS NULL"
-    # Read only where nothing was typed; whatever is a JSON object reads as a map of texts.
-    as_map = "from_json(CAST(value AS STRING), 'map<string,string>')"
-    said = ", ".join(f"try_element_at({as_map}, '{name}')" for name in contract.names)
-    says_something = f"coalesce({said}) IS NOT NULL"
+    """Derive the rules that follow from a contract alone: readable, typed, required fields, ranges; in that order."""
     required = [f.name for f in contract.fields if f.required]
     return [
-        Rule("unparsable", "reject", f"{untyped} AND {as_map} IS NULL", "'the message is not a JSON object'"),
-        Rule("wrong_type", "reject", f"{untyped} AND {says_something}", f"concat('wrong type in: ', {_suspects(contract, as_map)})"),
-        Rule(
-            "no_key",
-            "reject",
-            " OR ".join(f"{name} IS NULL" for name in required),
-            f"concat('missing, or not a time between year 1 and 9999: ', {_names({name: f'{name} IS NULL' for name in required})})",
-        ),
-        *[_range_rule(f) for f in contract.fields if f.low is not None or f.high is not None],
+        *(_avro_rules(contract) if contract.codec == "avro" else _json_rules(contract)),
+        *_required_rules(required),
+        *[_range_rule(f) for f in contract.fields if f.kind.is_number and (f.type == "double" or f.low is not None or f.high is not None)],
     ]
+
+
+def _json_rules(contract: Contract) -> list[Rule]:
+    # The message itself is read only where nothing was typed; whatever is a JSON object reads as a map of texts.
+    untyped, texts = _untyped(contract), json_codec.as_texts()
+    said = ", ".join(f"try_element_at({texts}, '{name}')" for name in contract.names)
+    suspects = ", ".join(
+        f"CASE WHEN {over(f.kind.json.suspect, f'sent.`{f.name}`')} THEN {_odd(f, f'to_json(sent.`{f.name}`)')} END"
+        for f in contract.fields
+        if f.kind.json.suspect
+    )
+    named = f"element_at(transform(array({json_codec.as_sent(contract)}), sent -> concat_ws('; ', {suspects})), 1)"
+    return [
+        Rule("unparsable", "reject", f"{untyped} AND {texts} IS NULL", "'the message is not a JSON object'"),
+        Rule(
+            "wrong_type",
+            "reject",
+            f"{untyped} AND coalesce({said}) IS NOT NULL",
+            f"coalesce(nullif({named}, ''), 'a field holds what is no value of its type')",
+        ),
+    ]
+
+
+def _avro_rules(contract: Contract) -> list[Rule]:
+    untyped, parsing = _untyped(contract), avro_codec.parsing(contract)
+    is_read, versions = avro_codec.is_read("parsed"), ", ".join(map(str, avro_codec.known_versions(contract)))
+    read = {f: f"parsed.`{f.name}`" for f in contract.fields}
+    misfits = {f: condition for f, column in read.items() if (condition := misfit(f.kind.avro, column))}
+    any_misfit = " OR ".join(misfits.values()) or "false"
+    odd = ", ".join(f"CASE WHEN {condition} THEN {_odd(f, f'CAST({read[f]} AS STRING)')} END" for f, condition in misfits.items())
+    return [
+        Rule(
+            "unknown_wire_version",
+            "reject",
+            f"{untyped} AND coalesce(wire_version NOT IN ({versions}), true)",
+            f"concat(coalesce(concat('wire version ', wire_version), 'no wire version'), ', known: {versions}')",
+        ),
+        Rule(
+            "unparsable",
+            "reject",
+            f"{untyped} AND exists(array({parsing}), parsed -> NOT {is_read})",
+            "concat('the bytes are no Avro record of wire version ', wire_version)",
+        ),
+        Rule(
+            "wrong_type",
+            "reject",
+            f"{untyped} AND exists(array({parsing}), parsed -> {any_misfit})",
+            f"element_at(transform(array({parsing}), parsed -> concat_ws('; ', {odd or 'NULL'})), 1)",
+        ),
+    ]
+
+
+def _required_rules(names: Sequence[str]) -> list[Rule]:
+    if not names:
+        return []
+    missing = " OR ".join(f"{name} IS NULL" for name in names)
+    return [Rule("no_key", "reject", missing, f"concat('missing: ', {_names({name: f'{name} IS NULL' for name in names})})")]
+
+
+def _untyped(contract: Contract) -> str:
+    return f"coalesce({', '.join(f'CAST({name} AS STRING)' for name in contract.names)}) IS NULL"
 
 
 def with_verdict(rows: DataFrame, rules: Sequence[Rule], *also: str) -> DataFrame:
@@ -83,23 +138,31 @@ def with_reason(rejected: DataFrame, rules: Sequence[Rule]) -> DataFrame:
 
 
 def _range_rule(f: Field) -> Rule:
-    checks = [f"isnan({f.name})"]
+    # JSON has no infinite number, but one with an exponent that no double has is read as such.
+    checks = [f"isnan({f.name})", f"abs({f.name}) = double('Infinity')"] if f.type == "double" else []
     allowed = []
     if f.low is not None:
-        checks.append(f"{f.name} < {f.low}")
-        allowed.append(f"from {f.low:g}")
+        checks.append(f"{f.name} < {_literal(f.low)}")
+        allowed.append(f"from {_figure(f.low)}")
     if f.high is not None:
-        checks.append(f"{f.name} > {f.high}")
-        allowed.append(f"up to {f.high:g}")
-    expected = " ".join([*allowed, f.unit]).strip()
+        checks.append(f"{f.name} > {_literal(f.high)}")
+        allowed.append(f"up to {_figure(f.high)}")
+    expected = " ".join([*(allowed or ["a finite number"]), f.unit]).strip()
     return Rule("out_of_range", "reject", f"({' OR '.join(checks)})", f"concat('{f.name} is ', {f.name}, ', allowed is {expected}')")
 
 
-def _suspects(contract: Contract, as_map: str) -> str:
-    """Name the fields whose text does not read as their type, or say that a text stands where a number is expected."""
-    patterns = {"timestamp": r"^-?[0-9]+$", "double": r"^-?[0-9]+([.][0-9]+)?([eE][-+]?[0-9]+)?$"}
-    odd = {f.name: f"try_element_at({as_map}, '{f.name}') NOT RLIKE '{patterns[f.type]}'" for f in contract.fields if f.type in patterns}
-    return f"coalesce(nullif({_names(odd)}, ''), 'a number is written as a text, or is too large')"
+def _literal(bound: float | Decimal) -> str:
+    return f"{bound:f}BD" if isinstance(bound, Decimal) else str(bound)
+
+
+def _figure(bound: float | Decimal) -> str:
+    return f"{bound:f}" if isinstance(bound, Decimal) else f"{bound:g}"
+
+
+def _odd(f: Field, found: str) -> str:
+    """Give the SQL text of one field that holds no value of its type."""
+    # A reason is read in Python, which takes no text with damaged bytes.
+    return f"concat('{f.name} is ', left(make_valid_utf8({found}), {_LONGEST_FOUND}), ', expected {f.type}')"
 
 
 def _names(conditions: Mapping[str, str]) -> str:

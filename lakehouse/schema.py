@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 
 from lakehouse.contract import Contract
 
-SQL_TYPES = {"string": "STRING", "double": "DOUBLE", "timestamp": "TIMESTAMP"}
-
 # Merge-on-read keeps a MERGE of a few rows from rewriting whole files; metadata of old commits is bounded, snapshots themselves
 # are expired only by `weir maintain`.
 TABLE_PROPERTIES = {
@@ -105,7 +103,7 @@ def quote_name(name: str) -> str:
 def contract_columns(contract: Contract, names: Iterable[str] | None = None) -> tuple[Column, ...]:
     """Turn the fields of a contract into columns; all of them, or those named, in the order named."""
     fields = contract.fields if names is None else tuple(contract.field(name) for name in names)
-    return tuple(Column(f.name, SQL_TYPES[f.type], f"{f.about} [{f.unit}]" if f.unit else f.about) for f in fields)
+    return tuple(Column(f.name, f.kind.sql, f"{f.about} [{f.unit}]" if f.unit else f.about) for f in fields)
 
 
 # The columns that bronze adds to the contract's: where the row came from, and its untouched bytes.
@@ -117,6 +115,11 @@ SOURCE_COLUMNS = (
     Column("partition", "INT", "Kafka partition"),
     Column("kafka_offset", "BIGINT", "offset within the partition; unique with topic and partition"),
     Column("kafka_ts", "TIMESTAMP", "when Kafka took the message: the time of arrival; null where only its producer stamped it"),
+    Column(
+        "wire_version",
+        "INT",
+        "version of the schema that an Avro message was written by; null where it does not say, and for JSON from Kafka",
+    ),
 )
 
 REJECTS = Table(

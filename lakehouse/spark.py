@@ -20,6 +20,12 @@ SHORT = "-XX:TieredStopAtLevel=1"
 LOG4J = Path(__file__).parent.resolve() / "log4j2.properties"
 
 
+# Avro believes what a message says of its own lengths: four damaged bytes ask for two gigabytes, and the JVM ends. A message of Kafka's
+# is far shorter than this [bytes].
+LONGEST_IN_AVRO = 64 << 20
+AVRO_LIMITS = [f"-Dorg.apache.avro.limits.{kind}.maxLength={LONGEST_IN_AVRO}" for kind in ("string", "bytes")]
+
+
 class JarsMissing(LakehouseError, Fatal):
     """The locked jars are not there."""
 
@@ -76,11 +82,13 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
         # HDFS: a file's close waits this long for its block; the default of 400 ms triples a micro-batch.
         "spark.hadoop.dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "10",
+        "spark.executor.extraJavaOptions": " ".join(AVRO_LIMITS),
         "spark.driver.extraJavaOptions": " ".join(
             [
                 "-XX:+UseParallelGC",
                 f"-Dlog4j2.configurationFile={LOG4J.as_uri()}",
                 java_option(f"-Djava.io.tmpdir={java_scratch(settings.home)}"),
+                *AVRO_LIMITS,
                 *archive,
                 *own_options,
             ]

@@ -28,7 +28,12 @@ log = structlog.get_logger("weir.stream")
 
 
 def unknown_names(contract: Contract) -> str:
-    """Give the SQL of the names, over bronze's `value`: an array, empty mostly; null where the message is no JSON object."""
+    """Give the SQL of the names, over bronze's `value`: an array, empty mostly; null where the message is no JSON object.
+
+    Always empty for Avro: a message has the fields of its version and no others, and an unknown version is rejected.
+    """
+    if contract.codec != "json":
+        return "CAST(array() AS ARRAY<STRING>)"
     known = ", ".join(quote(name) for name in contract.names)
     found = f"slice(array_except(json_object_keys(CAST(value AS STRING)), array({known})), 1, {MOST_NAMES})"
     return f"transform({found}, name -> left(name, {LONGEST_NAME}))"

@@ -8,13 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol
+from typing import Literal, Protocol
 
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
 from lakehouse.bootstrap import client_text
-from lakehouse.contract import Contract, Value
+from lakehouse.contract import WIRE_VERSION_HEADER, Contract, Value
 from lakehouse.errors import Fatal, ProducerError, Retryable
 from lakehouse.topics import NoKafkaAddressError
 from monitoring import metrics
@@ -22,6 +22,8 @@ from monitoring import metrics
 DELIVERY_SECONDS = 60.0
 # Of each kind of bad record only the first few are described: one line a record would bury the log.
 DESCRIBED = 5
+
+Headers = list[tuple[str, str | bytes | None]]
 
 log = structlog.get_logger()
 
@@ -44,7 +46,7 @@ class KafkaClient(Protocol):
         key: bytes | None = None,
         *,
         on_delivery: Callable[[KafkaError | None, Message], None] | None = None,
-        headers: list[tuple[str, str | bytes | None]] | None = None,
+        headers: Headers | None = None,
     ) -> None:
         """Queue a message; BufferError when the queue is full."""
 
@@ -113,11 +115,7 @@ class KafkaWriter:
         self._client, self._contract, self._source = client, contract, source
         self._delivery_seconds = delivery_seconds
         version = contract.topic.rsplit(".", 1)[-1]
-        self._headers: list[tuple[str, str | bytes | None]] = [
-            ("source", source.encode()),
-            ("contract_version", version.encode()),
-            ("run_id", run_id.encode()),
-        ]
+        self._headers: Headers = [("source", source.encode()), ("contract_version", version.encode()), ("run_id", run_id.encode())]
         self._shape = contract.shape
         self._first_failure = ""
         self._first_invalid = ""
@@ -153,16 +151,24 @@ class KafkaWriter:
         self.send_bytes(self._contract.encode_key(record), self._contract.encode(record))
         return True
 
-    def send_bytes(self, key: bytes | None, value: bytes | None) -> None:
+    def send_bytes(self, key: bytes | None, value: bytes | None, wire_version: int | Literal["current"] | None = "current") -> None:
         """Queue a message as it is, whatever it holds.
+
+        Args:
+            key: the Kafka key.
+            value: the message.
+            wire_version: of the schema that the value was written by; `current` is the contract's, None says nothing of it, as a message
+                that is sent again and said nothing.
 
         Raises:
             DeliveryError: as for `send`.
         """
+        version = self._contract.wire_version if wire_version == "current" else wire_version
+        headers: Headers = [*self._headers, (WIRE_VERSION_HEADER, b"%d" % version)] if version is not None else self._headers
         deadline = time.monotonic() + self._delivery_seconds
         while True:
             try:
-                self._client.produce(self._contract.topic, value, key, on_delivery=self._on_delivery, headers=self._headers)
+                self._client.produce(self._contract.topic, value, key, on_delivery=self._on_delivery, headers=headers)
                 break
             except BufferError as error:
                 if time.monotonic() > deadline:

@@ -154,7 +154,9 @@ def _parquet(rows: pa.Table, ids: Mapping[str, int]) -> bytes:
     """Write a file as Iceberg wants it: a field id in every column."""
     schema = pa.schema([field.with_metadata({"PARQUET:field_id": str(ids[field.name])}) for field in rows.schema])
     content = io.BytesIO()
-    pq.write_table(rows.combine_chunks().cast(schema), content, compression="zstd", store_schema=False, coerce_timestamps="us")
+    # A short decimal is a whole number, as Iceberg's specification has it (Appendix A, Parquet).
+    options = {"compression": "zstd", "store_schema": False, "coerce_timestamps": "us", "store_decimal_as_integer": True}
+    pq.write_table(rows.combine_chunks().cast(schema), content, **options)
     return content.getvalue()
 
 

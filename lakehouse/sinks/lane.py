@@ -23,6 +23,7 @@ MESSAGES = pa.schema(
         ("partition", pa.int32()),
         ("offset", pa.int64()),
         ("timestamp", pa.timestamp("us", tz="UTC")),
+        ("wire_version", pa.int32()),
     ]
 )
 
@@ -36,9 +37,9 @@ def typed(spark: SparkSession, values: list[bytes], contract: Contract, source_r
         contract: of the domain.
         source_run: the chunk's name; `source_row` counts the records from 0.
     """
-    messages = pa.table(
-        {name: values if name == "value" else pa.nulls(len(values), MESSAGES.field(name).type) for name in MESSAGES.names}, MESSAGES
-    )
+    # They never were in Kafka, but have been encoded by the contract as it is now.
+    known = {"value": values, "wire_version": [contract.wire_version] * len(values)}
+    messages = pa.table({field.name: pa.array(known.get(field.name, [None] * len(values)), field.type) for field in MESSAGES}, MESSAGES)
     with session_conf(spark, conf_for_many(len(values))):
         rows = to_bronze(spark.createDataFrame(messages).coalesce(1), contract).toArrow()
     run = pa.array([source_run] * rows.num_rows, pa.string())

@@ -120,7 +120,7 @@ def test_what_is_no_reading_is_a_reject_with_its_reason_and_stops_nothing(spark:
         (b"", "unparsable"),
         (b"{}", "no_key"),
         (b'{"location_key":"hanoi","pm25":3}', "no_key"),
-        (b'{"location_key":"hanoi","ts_utc":9000000000000000000,"retrieved_ts":1717200000000}', "no_key"),
+        (b'{"location_key":"hanoi","ts_utc":9000000000000000000,"retrieved_ts":1717200000000}', "wrong_type"),
         ((wire + '"pm25":"high"}').encode(), "wrong_type"),
         ((wire + '"pm25":{"value":3}}').encode(), "wrong_type"),
         (b'{"location_key":"hanoi","ts_utc":"2024-03-01T00:00","retrieved_ts":1717200000000}', "wrong_type"),

@@ -104,7 +104,8 @@ def test_range_of_three_cities_is_in_the_topic_once_keyed_and_with_headers(weir:
     by_key: dict[bytes, list[Message]] = {}
     for message in messages:
         by_key.setdefault(message.key() or b"", []).append(message)
-        assert message.headers() == [("source", b"open-meteo"), ("contract_version", b"v1"), ("run_id", said["run_id"].encode())]
+        own = [("source", b"open-meteo"), ("contract_version", b"v1"), ("run_id", said["run_id"].encode())]
+        assert message.headers() == [*own, ("weir-wire-version", b"1")]
         assert message.error() is None
     assert {key: len(found) for key, found in by_key.items()} == {b"hanoi": 72, b"hcmc": 72, b"danang": 72}
     for found in by_key.values():

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.metadata
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -41,14 +42,29 @@ def importers(*targets: str, under: tuple[str, ...], but: tuple[str, ...] = ()) 
     ]
 
 
-def test_contracts_import_the_standard_library_and_each_other_only() -> None:
+def test_contracts_import_the_standard_library_their_types_codecs_and_each_other_only() -> None:
     contracts = [name for name in MODULES if name.endswith("/contract.py")]
     assert {"lakehouse/contract.py", "lakehouse/domains/air_quality/contract.py"} <= set(contracts)
-    ours = {name.removesuffix(".py").replace("/", ".") for name in contracts}
-    for name in contracts:
+    codecs = [name for name in MODULES if name.startswith("lakehouse/codecs/") and name.endswith("_codec.py")]
+    assert len(codecs) == 2
+    parts = ["lakehouse/field_types.py", *codecs]
+    ours = {name.removesuffix(".py").replace("/", ".") for name in (*contracts, *parts)} | {"lakehouse.codecs"}
+    libraries = {"lakehouse/codecs/avro_codec.py": {"fastavro"}}
+    for name in (*contracts, *parts):
         for module in imports(MODULES[name]):
-            is_contract = module in ours or module.rpartition(".")[0] in ours
-            assert is_contract or module.partition(".")[0] in sys.stdlib_module_names, f"{name} imports {module}"
+            is_ours = module in ours or module.rpartition(".")[0] in ours
+            outside = sys.stdlib_module_names | libraries.get(name, set())
+            assert is_ours or module.partition(".")[0] in outside, f"{name} imports {module}"
+
+
+def test_a_program_that_sends_json_loads_neither_spark_nor_avro() -> None:
+    sent = (
+        "import sys; from lakehouse.domains.air_quality.contract import HOURLY; "
+        "assert HOURLY.encode({'location_key': 'a'}) == b'{\"location_key\":\"a\"}'; "
+        "print(sorted({'fastavro', 'pyspark', 'pyarrow', 'lakehouse.codecs.avro_codec'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", sent], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 def test_every_init_is_empty_so_that_a_producer_starts_without_spark() -> None:

@@ -40,6 +40,7 @@ HOURLY = Contract(
     entity=("location_key",),
     key=("location_key", "ts_utc"),
     version="retrieved_ts",
+    event_time="ts_utc",
     fields=(
         Field("location_key", "string", required=True, about="the place: `location_key` in locations.jsonl"),
         Field("ts_utc", "timestamp", required=True, about="start of the hour; event time"),

@@ -1,6 +1,9 @@
 import json
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -115,3 +118,81 @@ def test_hourly_carries_all_seventeen_variables_and_every_key_is_required() -> N
     assert len(MEASURES) == 10 and len(PROVIDER_INDICES) == 7
     assert {*MEASURES.values(), *PROVIDER_INDICES.values()} <= set(HOURLY.names)
     assert {f.name for f in HOURLY.fields if f.required} == {*HOURLY.key, *HOURLY.entity, HOURLY.version}
+
+
+def test_bounds_of_a_decimal_are_decimals_and_those_of_a_long_are_exact() -> None:
+    fields = (Field("price", "decimal(10, 2)", low=0.1, high=Decimal("0.30"), unit="EUR"), Field("count", "long", high=2**63 - 2))
+    contract = replace(TRADES, fields=(*TRADES.fields[:4], *fields))
+    record = {name: TRADE[name] for name in ("exchange", "symbol", "trade_id", "trade_ts")}
+    assert contract.violations(record | {"price": Decimal("0.1"), "count": 2**63 - 2}) == []
+    assert contract.violations(record | {"price": Decimal("0.09"), "count": 2**63 - 1}) == [
+        "price is 0.09 EUR, expected 0.1 to 0.30",
+        f"count is {2**63 - 1}, expected at most {2**63 - 2}",
+    ]
+    assert contract.violations(record | {"price": Decimal("0.105")}) == ["price is Decimal Decimal('0.105'), expected decimal(10, 2)"]
+    shape = contract.shape
+    assert shape.violations(record | {"price": Decimal("0.09"), "count": 2**63 - 1}) == [], "out of range is data"
+    assert len(shape.violations(record | {"price": Decimal("NaN"), "count": 2**63})) == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"key": ("symbol", "no")}, "Contract market.trades.v1: key names 'no', which is no field; there are exchange, symbol, "),
+        ({"key": ()}, "key names no field"),
+        ({"entity": ("no",)}, "entity names 'no', which is no field"),
+        ({"entity": ()}, "entity names no field"),
+        ({"version": "no"}, "version names 'no', which is no field"),
+        ({"version": "is_gone"}, "version is is_gone, a boolean, which orders nothing"),
+        ({"event_time": "no"}, "event_time names 'no', which is no field"),
+        ({"event_time": "price"}, "event_time is price, a double, expected timestamp or timestamp_us"),
+        ({"deleted": "no"}, "deleted names 'no', which is no field"),
+        ({"deleted": "price"}, "deleted is price, a double, expected boolean"),
+        ({"codec": "xml"}, "codec is 'xml', expected one of json, avro"),
+        ({"wire_version": 0}, "wire_version is 0, expected 1 or more"),
+        ({"former": (TRADES.fields,)}, "former fields are for Avro"),
+        ({"codec": "avro", "wire_version": 2}, r"wire_version is 2, but 0 former version\(s\) are listed"),
+        ({"codec": "avro", "former": (TRADES.fields,)}, r"wire_version is 1, but 1 former version\(s\) are listed"),
+        ({"codec": "avro", "wire_version": 2, "former": ((Field("gone", "long"),),)}, "version 1 has a field gone, which is no field now"),
+        (
+            {"codec": "avro", "wire_version": 2, "former": ((*TRADES.fields[:4], Field("price", "long")),)},
+            "price was a long in version 1, which does not read as double",
+        ),
+        ({"codec": "avro", "wire_version": 2, "former": (TRADES.fields[1:],)}, "exchange is required, but version 1 has none"),
+        ({"fields": (*TRADES.fields, Field("Price", "long"))}, "two fields are named price; two fields are named Price"),
+    ],
+)
+def test_contract_that_contradicts_itself_is_refused_at_once(changes: dict[str, Any], said: str) -> None:
+    whole = replace(TRADES, fields=(*TRADES.fields, Field("is_gone", "boolean")))
+    with pytest.raises(ValueError, match=said):
+        replace(whole, **changes)
+
+
+def test_everything_wrong_is_named_at_once() -> None:
+    with pytest.raises(ValueError, match=r"key names 'a', .*; version names 'b', .*; event_time is price") as caught:
+        replace(TRADES, key=("a",), version="b", event_time="price")
+    assert str(caught.value).startswith("Contract market.trades.v1: ")
+
+
+def test_contract_needs_no_time_in_its_key_and_none_at_all() -> None:
+    contract = Contract(
+        "t.v1", ("id",), ("id",), "at", (Field("id", "long", required=True), Field("at", "long"), Field("gone", "boolean")), deleted="gone"
+    )
+    assert (contract.event_time, contract.codec, contract.wire_version) == ("", "json", 1)
+    assert contract.encode({"id": 5, "gone": True}) == b'{"id":5,"gone":true}'
+    assert HOURLY.event_time == "ts_utc"
+
+
+@pytest.mark.parametrize(
+    ("name", "type_", "bounds", "said"),
+    [
+        ("price", "money", {}, "Field price: no type 'money'; there are string, "),
+        ("last price", "long", {}, "Field 'last price': a name begins with a letter"),
+        ("_corrupt", "string", {}, "Field '_corrupt': a name begins with a letter"),
+        ("day", "date", {"low": 0}, "Field day: a date has no least or greatest value"),
+        ("n", "long", {"low": 2, "high": 1}, "Field n: nothing lies between 2 and 1"),
+    ],
+)
+def test_field_that_no_table_could_hold_is_refused_at_once(name: str, type_: str, bounds: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Field(name, type_, **bounds)  # type: ignore[arg-type]  # bounds alone

@@ -1,5 +1,6 @@
 """Is what adds told from what narrows?"""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -144,6 +145,70 @@ def test_contract_that_adds_an_optional_field_is_no_narrowing() -> None:
 )
 def test_contract_that_holds_less_is_refused(contract: Contract, said: str) -> None:
     assert [str(one) for one in compare_contract(contract_property(CONTRACT), contract, "t")] == [said]
+
+
+ROLES = replace(
+    CONTRACT,
+    fields=(*CONTRACT.fields, Field("gone", "boolean"), Field("price", "decimal(10, 2)"), Field("at", "timestamp")),
+    event_time="b",
+    deleted="gone",
+)
+
+
+@pytest.mark.parametrize(
+    ("contract", "said"),
+    [
+        (replace(ROLES, codec="avro"), "t contract's codec: found json, expected avro"),
+        (replace(ROLES, event_time="at"), "t contract's event_time: found b, expected at"),
+        (replace(ROLES, event_time=""), "t contract's event_time: found b, expected none"),
+        (replace(ROLES, deleted=""), "t contract's deleted: found gone, expected none"),
+        (
+            replace(ROLES, fields=(*ROLES.fields[:4], Field("price", "decimal(9, 2)"), ROLES.fields[5])),
+            "t field price: found an optional decimal(10, 2) before, expected an optional decimal(9, 2)",
+        ),
+        (
+            replace(ROLES, fields=(*ROLES.fields[:4], Field("price", "decimal(12, 3)"), ROLES.fields[5])),
+            "t field price: found an optional decimal(10, 2) before, expected an optional decimal(12, 3)",
+        ),
+        (
+            replace(ROLES, fields=(*ROLES.fields[:5], Field("at", "timestamp_us"))),
+            "t field at: found an optional timestamp before, expected an optional timestamp_us",
+        ),
+    ],
+)
+def test_role_codec_or_type_that_old_messages_do_not_have_is_refused(contract: Contract, said: str) -> None:
+    assert [str(one) for one in compare_contract(contract_property(ROLES), contract, "t")] == [said]
+
+
+def test_decimal_may_get_more_digits_before_the_point_and_roles_may_be_added() -> None:
+    longer = replace(ROLES, fields=(*ROLES.fields[:4], Field("price", "decimal(12,2)"), ROLES.fields[5]))
+    assert compare_contract(contract_property(ROLES), longer, "t") == []
+    assert compare_contract(contract_property(replace(ROLES, event_time="", deleted="")), ROLES, "t") == []
+
+
+def test_avro_fields_change_with_a_wire_version_of_their_own_alone() -> None:
+    first = replace(CONTRACT, codec="avro")
+    longer = (*first.fields, Field("d", "long"))
+    second = replace(first, fields=longer, wire_version=2, former=(first.fields,))
+    recorded = contract_property(first)
+    assert compare_contract(recorded, second, "t") == []
+    told = "a string required, b timestamp required, c double"
+    for contract, expected in (
+        (replace(first, fields=longer), f"{told}, d long"),
+        (replace(second, former=(longer,)), f"{told}, d long"),
+        (replace(first, fields=(first.fields[1], first.fields[0], first.fields[2])), "b timestamp required, a string required, c double"),
+        (replace(first, fields=(*first.fields[:1], Field("b", "timestamp"), first.fields[2])), "a string required, b timestamp, c double"),
+    ):
+        assert [str(one) for one in compare_contract(recorded, contract, "t")] == [f"t wire version 1: found {told}, expected {expected}"]
+    assert [one.named for one in compare_contract(contract_property(second), first, "t")] == ["wire version 2", "field d"]
+
+
+def test_contract_recorded_before_codecs_and_roles_were_known_goes_on() -> None:
+    before = json.loads(contract_property(CONTRACT))
+    older = json.dumps({name: before[name] for name in ("topic", "entity", "key", "version", "fields")})
+    assert compare_contract(older, replace(CONTRACT, event_time="b"), "t") == []
+    as_avro = [str(one) for one in compare_contract(older, replace(CONTRACT, codec="avro"), "t")]
+    assert as_avro == ["t contract's codec: found json, expected avro"]
 
 
 def test_another_topic_has_a_contract_of_its_own() -> None:

@@ -1,9 +1,8 @@
 import pytest
 
 from lakehouse.contract import Contract, Field
-from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.registry import BUILDERS, UnknownDomain, build_domain
-from lakehouse.schema import REJECTS, SOURCE_COLUMNS, SQL_TYPES, Column, Table, contract_columns, quote
+from lakehouse.schema import REJECTS, SOURCE_COLUMNS, Column, Table, contract_columns, quote
 from lakehouse.settings import Settings
 
 
@@ -70,10 +69,6 @@ def test_tables_of_a_domain_are_whole(name: str) -> None:
         assert {domain.entity, gold.starts, gold.ends or gold.starts} <= set(gold.table.names), gold.table.name
     for table, rows in domain.dimensions:
         assert rows and all(len(row) == len(table.columns) for row in rows), table.name
-
-
-def test_every_type_of_a_contract_has_a_type_of_a_column() -> None:
-    assert {f.type for f in HOURLY.fields} <= set(SQL_TYPES)
 
 
 def test_unknown_domain_is_told_those_there_are() -> None:

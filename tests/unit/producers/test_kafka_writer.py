@@ -11,6 +11,7 @@ from producers.kafka_writer import DeliveryError, InvalidRecordsError, connect
 from tests.unit.producers.support import FakeKafka, writer_to
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
+OWN_HEADERS = [("source", b"open-meteo"), ("contract_version", b"v1"), ("run_id", b"20240120T103015Z-test")]
 
 
 def reading(**changes: Value) -> dict[str, Value]:
@@ -30,8 +31,16 @@ def test_record_goes_out_keyed_with_headers_and_is_counted_when_delivered() -> N
         "pm25": 12.5,
         "retrieved_ts": 1_704_110_400_000,
     }
-    assert client.headers == [("source", b"open-meteo"), ("contract_version", b"v1"), ("run_id", b"20240120T103015Z-test")]
+    assert client.headers == [*OWN_HEADERS, ("weir-wire-version", b"1")]
     assert (writer.counts.sent, writer.counts.delivered, writer.counts.failed) == (2, 2, 0)
+
+
+@pytest.mark.parametrize(("version", "said"), [(7, [("weir-wire-version", b"7")]), (None, [])])
+def test_message_that_is_sent_again_keeps_the_version_it_was_written_by(version: int | None, said: list[tuple[str, bytes]]) -> None:
+    client = FakeKafka()
+    with writer_to(client) as writer:
+        writer.send_bytes(b"hanoi", b"\x00", version)
+    assert (client.sent, client.headers) == ([(b"hanoi", b"\x00")], [*OWN_HEADERS, *said])
 
 
 def test_full_queue_is_waited_for() -> None:
