@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from producers.budget import Budget, Lane
     from producers.kafka_writer import Counts, KafkaWriter
     from producers.publish import Outcome, Publisher
-    from producers.sources.open_meteo import Clock
+    from producers.sources.open_meteo.client import Clock
     from producers.stopping import Stop
 
 SOURCES = ("open-meteo",)
@@ -81,7 +81,7 @@ def produce(
     from producers.kafka_writer import Counts
     from producers.publish import Outcome
     from producers.run_id import new_run_id
-    from producers.sources.open_meteo import Clock, utc_now
+    from producers.sources.open_meteo.client import Clock, utc_now
     from producers.stopping import Stop
 
     settings: Settings = ctx.obj
@@ -125,7 +125,7 @@ def add_city(
 
       weir add-city Quito -0.18 -78.47
     """
-    from producers.cities import add_to_list, to_city
+    from producers.sources.open_meteo.cities import add_to_list, to_city
 
     settings: Settings = ctx.obj
     try:
@@ -157,7 +157,7 @@ def _check_usage(source: str, since: str, replay: Path | None, set_name: str, sp
 
 
 def _today() -> date:
-    from producers.sources.open_meteo import utc_now
+    from producers.sources.open_meteo.client import utc_now
 
     return utc_now().date()
 
@@ -179,7 +179,7 @@ def _replay(
     run: _Run, watched: "list[Location]", path: Path, set_name: str | None, factor: float | None, days: tuple[date, date] | None
 ) -> None:
     from producers.publish import NothingRecordedError, publish_recorded
-    from producers.recorded import read_recorded
+    from producers.sources.open_meteo.recorded import read_recorded
 
     answers = read_recorded(path, set_name)
     with _writing(run) as writer, progress("answers", len(answers)) as on_step:
@@ -191,7 +191,7 @@ def _replay(
 
 def _range(run: _Run, watched: "list[Location]", days: tuple[date, date]) -> None:
     from producers.publish import api_requests
-    from producers.sources.open_meteo import FIRST_DAY, LAST_DAY_AHEAD, StoppedError
+    from producers.sources.open_meteo.client import FIRST_DAY, LAST_DAY_AHEAD, StoppedError
 
     steps = api_requests(watched, *days, today=_today())
     if not steps:
@@ -204,7 +204,7 @@ def _range(run: _Run, watched: "list[Location]", days: tuple[date, date]) -> Non
 
 
 def _once(run: _Run, watched: "list[Location]") -> None:
-    from producers.sources.open_meteo import StoppedError
+    from producers.sources.open_meteo.client import StoppedError
 
     with _writing(run) as writer, _publisher(run, writer, len(watched), "poll") as publisher:
         is_done = publisher.publish_latest(watched, run.outcome)
@@ -224,7 +224,7 @@ def _loop(run: _Run, watched: "list[Location]") -> None:
     from lakehouse.topics import NoKafkaError
     from producers.polls import Polls
     from producers.publish import poll_weight
-    from producers.sources.open_meteo import StoppedError, utc_now
+    from producers.sources.open_meteo.client import StoppedError, utc_now
     from producers.upstream import lateness
 
     log = structlog.get_logger()
@@ -269,7 +269,7 @@ def _note_poll(run: _Run, watched: "list[Location]", every: timedelta | None) ->
     import structlog
 
     from producers.polls import Polls
-    from producers.sources.open_meteo import utc_now
+    from producers.sources.open_meteo.client import utc_now
     from producers.upstream import judge_upstream
 
     now, outcome = utc_now(), run.outcome
@@ -338,7 +338,7 @@ def _publisher(run: _Run, writer: "KafkaWriter", steps: int, lane: "Lane") -> "I
     from producers.cursor import Cursors
     from producers.publish import Publisher
     from producers.published import Published
-    from producers.sources.open_meteo import OpenMeteo
+    from producers.sources.open_meteo.client import OpenMeteo
 
     settings, folder = run.settings, run.settings.home / "state"
     key = settings.open_meteo_api_key.get_secret_value() if settings.open_meteo_api_key else None

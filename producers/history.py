@@ -17,7 +17,7 @@ from lakehouse.locations import Location, locations_file, read_locations
 from lakehouse.settings import Settings
 from producers.budget import call_weight, open_budget
 from producers.intercepted import InterceptedError
-from producers.sources.open_meteo import Clock, Failure, LimitError, OpenMeteo, StoppedError, split_days, utc_now
+from producers.sources.open_meteo.client import Clock, Failure, LimitError, OpenMeteo, StoppedError, split_days, utc_now
 from producers.stopping import Stop
 
 # Seen at a source that is not pressed: what one call takes, beside what its limits allow.

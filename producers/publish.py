@@ -23,9 +23,9 @@ from producers.budget import call_weight
 from producers.cursor import Cursors, first_day_to_ask
 from producers.kafka_writer import KafkaWriter
 from producers.published import Kind, Published
-from producers.recorded import RecordedAnswer
-from producers.sources.open_meteo import SOURCE, Clock, Failure, OpenMeteo, split_days
-from producers.sources.open_meteo_answers import PlaceHours, Reading, midnight
+from producers.sources.open_meteo.answers import PlaceHours, Reading, midnight
+from producers.sources.open_meteo.client import SOURCE, Clock, Failure, OpenMeteo, split_days
+from producers.sources.open_meteo.recorded import RecordedAnswer
 
 # The source's forecast reaches five days, the last of them partly; these are whole at any time of day.
 FORECAST_DAYS = 3

@@ -22,7 +22,7 @@ from typing import Literal, NamedTuple
 import structlog
 
 from lakehouse.contract import Contract, Value, to_millis
-from producers.sources.open_meteo_answers import Reading
+from producers.sources.open_meteo.answers import Reading
 from producers.state_file import StateFile
 
 # measured: published as a forecast, and now it has passed; silver tells the two apart by retrieved_ts, and gold leaves forecasts out.

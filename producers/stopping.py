@@ -5,7 +5,7 @@ import select
 import signal
 from types import FrameType, TracebackType
 
-from producers.sources.open_meteo import StoppedError
+from producers.sources.open_meteo.client import StoppedError
 
 
 class Stop:

@@ -245,7 +245,7 @@ class Agent:
         from monitoring.metrics import serve
         from monitoring.watch import Watch
         from producers.polls import Polls
-        from producers.sources.open_meteo import SOURCE
+        from producers.sources.open_meteo.client import SOURCE
 
         before = read_state(self.run_folder, "metrics")
         last = urlsplit(before.address).port if before is not None else None

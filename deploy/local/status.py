@@ -167,7 +167,7 @@ def _unknown_fields(settings: Settings) -> list[dict[str, Any]]:
 def _sources(settings: Settings, now: datetime) -> list[dict[str, Any]]:
     from lakehouse.locations import BadListError, locations_file, read_locations
     from producers.polls import Polls
-    from producers.sources.open_meteo import SOURCE
+    from producers.sources.open_meteo.client import SOURCE
     from producers.upstream import judge_upstream, lateness
 
     known = Polls(settings.home / "state", SOURCE).read()

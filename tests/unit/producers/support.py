@@ -13,7 +13,7 @@ from producers.cursor import Cursors
 from producers.kafka_writer import KafkaWriter
 from producers.publish import Publisher
 from producers.published import Published
-from producers.sources.open_meteo import SOURCE, Clock, OpenMeteo
+from producers.sources.open_meteo.client import SOURCE, Clock, OpenMeteo
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 PACKED = Path(__file__).parents[3] / "deploy" / "local" / "recorded" / "open_meteo.jsonl.gz"

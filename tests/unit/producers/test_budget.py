@@ -18,7 +18,7 @@ from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, Retryable
 from lakehouse.settings import Settings
 from producers.budget import FREE, SPANS, Budget, Lane, LimitSpan, TooHeavyError, call_weight, limit_boundary, limits_of
-from producers.sources.open_meteo import LimitError, OpenMeteo, split_days
+from producers.sources.open_meteo.client import LimitError, OpenMeteo, split_days
 from tests.unit.producers.support import NOW, PLACES, FakeTime
 
 API = "https://air-quality-api.example"

@@ -10,7 +10,7 @@ from lakehouse.errors import Fatal
 from producers.cursor import BadCursorError, Cursors, first_day_to_ask
 from producers.kafka_writer import DeliveryError
 from producers.publish import Outcome
-from producers.sources.open_meteo import OpenMeteo
+from producers.sources.open_meteo.client import OpenMeteo
 from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, publisher_to
 
 LAST_HOUR = NOW.replace(minute=0, second=0, microsecond=0)

@@ -15,8 +15,8 @@ from producers.budget import Budget
 from producers.history import SourceSpent
 from producers.intercepted import InterceptedError, PortalError, ProxyRefusedError
 from producers.publish import Outcome
-from producers.sources.open_meteo import ATTEMPTS, Days, NotReachedError, OpenMeteo, RefusedError, UnavailableError
-from producers.sources.open_meteo_answers import BrokenAnswerError
+from producers.sources.open_meteo.answers import BrokenAnswerError
+from producers.sources.open_meteo.client import ATTEMPTS, Days, NotReachedError, OpenMeteo, RefusedError, UnavailableError
 from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, publisher_to
 
 DAY = date(2024, 1, 2)

@@ -10,7 +10,7 @@ import pytest
 from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from producers.kafka_writer import DeliveryError
 from producers.publish import Outcome, Publisher
-from producers.sources.open_meteo import OpenMeteo
+from producers.sources.open_meteo.client import OpenMeteo
 from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, publisher_to
 
 POLLED_HOURS = 7 * 24

@@ -12,7 +12,8 @@ from lakehouse.errors import Fatal, ProducerError, Retryable
 from producers.budget import limit_boundary
 from producers.kafka_writer import InvalidRecordsError
 from producers.publish import NoData, Outcome, PlacesFailedError, PlacesRefusedError, Publisher
-from producers.sources.open_meteo import (
+from producers.sources.open_meteo.answers import BrokenAnswerError
+from producers.sources.open_meteo.client import (
     ATTEMPTS,
     LIMIT_WAITS,
     Clock,
@@ -23,7 +24,6 @@ from producers.sources.open_meteo import (
     RefusedError,
     UnavailableError,
 )
-from producers.sources.open_meteo_answers import BrokenAnswerError
 from tests.unit.producers.support import DANANG, GOLDEN, HANOI, HCMC, NOW, PLACES, FakeKafka, FakeTime, publisher_to
 
 CASES = [json.loads(line) for line in (GOLDEN / "open_meteo_errors.jsonl").read_text().splitlines()]

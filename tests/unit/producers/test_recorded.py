@@ -9,8 +9,8 @@ import pytest
 
 from lakehouse.errors import Fatal
 from producers.publish import Outcome, publish_recorded
-from producers.recorded import BadRecordingError, read_recorded
-from producers.sources.open_meteo import Clock, StoppedError
+from producers.sources.open_meteo.client import Clock, StoppedError
+from producers.sources.open_meteo.recorded import BadRecordingError, read_recorded
 from tests.unit.producers.support import HANOI, PACKED, PLACES, FakeKafka, FakeTime, place, writer_to
 
 FIRST, SECOND = datetime(2025, 9, 20, 10, 9, 36, tzinfo=UTC), datetime(2025, 9, 23, 6, 42, 55, tzinfo=UTC)

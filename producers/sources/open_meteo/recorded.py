@@ -17,7 +17,7 @@ import structlog
 
 from lakehouse.errors import Fatal, ProducerError
 from lakehouse.locations import Location
-from producers.sources.open_meteo_answers import BrokenAnswerError, PlaceHours, cell_of, decode, degrees_apart, elements_of, is_near
+from producers.sources.open_meteo.answers import BrokenAnswerError, PlaceHours, cell_of, decode, degrees_apart, elements_of, is_near
 
 INDEX = "index.jsonl"
 # How many folders above an answer its index may stand.

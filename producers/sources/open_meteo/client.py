@@ -29,7 +29,7 @@ from monitoring import metrics
 from producers import intercepted
 from producers.budget import Budget, LimitSpan, call_weight, limit_boundary
 from producers.intercepted import InterceptedError
-from producers.sources.open_meteo_answers import BrokenAnswerError, PlaceHours, check_hours, check_places, decode, elements_of
+from producers.sources.open_meteo.answers import BrokenAnswerError, PlaceHours, check_hours, check_places, decode, elements_of
 
 SOURCE = "open-meteo"
 MODEL_DOMAIN = "cams_global"
