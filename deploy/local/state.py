@@ -16,12 +16,15 @@ import psutil
 
 from deploy.local.processes import ProcessKey
 from lakehouse.settings import Settings
+from producers.sources.registry import SOURCES
 
-PartName = Literal["kafka", "stream", "producer", "metrics", "agent", "maintain"]
+PartName = str  # kafka, stream, metrics, agent, maintain, and those of PRODUCERS
 PartCondition = Literal["starting", "up", "restarting", "down", "stale"]
 
+# One process a source: the part -> the source. The first is called producer alone, as in homes of when there was one source.
+PRODUCERS: dict[PartName, str] = {f"producer-{name}" if nth else "producer": name for nth, name in enumerate(SOURCES)}
 # A person's order: where data comes in, what moves it, what watches it.
-PARTS: tuple[PartName, ...] = ("kafka", "stream", "producer", "metrics")
+PARTS: tuple[PartName, ...] = ("kafka", "stream", *PRODUCERS, "metrics")
 SERVICES: tuple[PartName, ...] = ("kafka", "metrics")
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 

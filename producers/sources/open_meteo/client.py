@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from urllib.parse import urlsplit
 
@@ -25,24 +26,18 @@ from lakehouse.domains.air_quality.contract import VARIABLES
 from lakehouse.errors import Fatal, ProducerError, Retryable
 from lakehouse.locations import Location
 from lakehouse.proxies import Proxy, proxies_argument, proxy_of
+from lakehouse.settings import Settings
 from monitoring import metrics
 from producers import intercepted
-from producers.budget import Budget, LimitSpan, call_weight, limit_boundary
-from producers.intercepted import InterceptedError
+from producers.budget import Budget, LimitSpan, limit_boundary
+from producers.clock import Clock
+from producers.intercepted import Api, InterceptedError
 from producers.sources.open_meteo.answers import BrokenAnswerError, PlaceHours, check_hours, check_places, decode, elements_of
+from producers.sources.open_meteo.limits import call_weight
+from producers.sources.open_meteo.splitting import Days, split_days, split_places
 
 SOURCE = "open-meteo"
 MODEL_DOMAIN = "cams_global"
-FIRST_DAY = date(2013, 1, 1)
-# The API takes days up to six times 24 hours from now; the sixth is a part of a day, so five are safe at any time of day.
-LAST_DAY_AHEAD = 5
-# A request may ask for 90 days; one at each edge is dropped, since the last two hours of an answer are interpolated without
-# their neighbours and differ from the same hours inside a longer answer.
-DAYS_OF_A_REQUEST = 90
-LOCATIONS_OF_A_REQUEST = 50
-# The API weighs a call by places and days, 600 a minute: a request of 50 places and 90 days alone would use that up.
-PLACE_DAYS_OF_A_REQUEST = 1_500
-
 ATTEMPTS = 5
 LIMIT_WAITS = 3
 CONNECT_SECONDS, READ_SECONDS, WHOLE_ANSWER_SECONDS = 5.0, 20.0, 120.0
@@ -84,33 +79,6 @@ class LimitError(ProducerError, Retryable):
         self.span, self.until = span, until
 
 
-class StoppedError(ProducerError, Retryable):
-    """The program was asked to stop before it was done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Time as the source sees it; a test hands in its own. `sleep` may raise StoppedError."""
-
-    now: Callable[[], datetime]
-    sleep: Callable[[float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """UTC days, both included: those to keep, and those to ask for so that the kept ones are right."""
-
-    first: date
-    last: date
-    asked_first: date
-    asked_last: date
-
-    @property
-    def asked(self) -> int:
-        """How many days are asked for."""
-        return (self.asked_last - self.asked_first).days + 1
-
-
 @dataclass(frozen=True, slots=True)
 class _Answer:
     """What came back; `is_cut` when the body ended before its time."""
@@ -129,33 +97,6 @@ class Failure:
     error: ProducerError
 
 
-def split_days(since: date, until: date, today: date) -> list[Days]:
-    """Cut a range into requests, without gap or overlap, and clip it to what the API has.
-
-    Returns:
-        In order of time; empty when the API has nothing of the range.
-    """
-    end_of_api = today + timedelta(days=LAST_DAY_AHEAD)
-    first, until = max(since, FIRST_DAY), min(until, end_of_api)
-    kept_days = DAYS_OF_A_REQUEST - 2
-    spans = []
-    while first <= until:
-        last = min(first + timedelta(days=kept_days - 1), until)
-        asked_first = max(first - timedelta(days=1), FIRST_DAY)
-        asked_last = min(last + timedelta(days=1), end_of_api)
-        spans.append(Days(first, last, asked_first, asked_last))
-        first = last + timedelta(days=1)
-    return spans
-
-
-def split_places(places: Sequence[Location], days: Days, most_weight: float = math.inf) -> list[list[Location]]:
-    """Cut a list of places into requests over these days, in order, none heavier than the budget allows if that can be helped."""
-    most = max(1, min(LOCATIONS_OF_A_REQUEST, PLACE_DAYS_OF_A_REQUEST // days.asked))
-    if not math.isinf(most_weight):
-        most = max(1, min(most, int(most_weight // call_weight(1, len(VARIABLES), days.asked))))
-    return [list(places[i : i + most]) for i in range(0, len(places), most)]
-
-
 class OpenMeteo:
     """A client of the API. Not for several threads; close it, or use it in a `with`."""
 
@@ -169,6 +110,7 @@ class OpenMeteo:
         budget: Budget | None = None,
     ) -> None:
         self._url = f"{url.rstrip('/')}/v1/air-quality"
+        self._api = Api("Open-Meteo", self._url, "WEIR_OPEN_METEO_URL")
         self._host = urlsplit(url).netloc
         self._clock, self._api_key = clock, api_key
         self._is_stopping, self._read_seconds = is_stopping, read_seconds
@@ -201,14 +143,29 @@ class OpenMeteo:
         Raises:
             RefusedError, LimitError, InterceptedError: these concern all places; nothing more can be had now.
         """
+        for _, fetch in self.requests(places, since, until):
+            yield from fetch()
+
+    def requests(
+        self, places: Sequence[Location], since: date, until: date
+    ) -> Iterator[tuple[Days, Callable[[], Iterator[PlaceHours | Failure]]]]:
+        """Cut the same into requests, each to be made before the next is asked for: it leaves out the places that failed.
+
+        Yields:
+            The days of a request, and what makes it; see `fetch_each`.
+        """
         failed: set[str] = set()
+
+        def fetch(group: Sequence[Location], days: Days) -> Iterator[PlaceHours | Failure]:
+            for one in self.fetch_each(group, days):
+                if isinstance(one, Failure):
+                    failed.add(one.location.location_key)
+                yield one
+
         for days in split_days(since, until, self._clock.now().date()):
             active = [place for place in places if place.location_key not in failed]
             for group in self.split(active, days):
-                for one in self.fetch_each(group, days):
-                    if isinstance(one, Failure):
-                        failed.add(one.location.location_key)
-                    yield one
+                yield days, partial(fetch, group, days)
 
     def fetch_each(self, places: Sequence[Location], days: Days) -> Iterator[PlaceHours | Failure]:
         """Ask for several places together and, when that fails, one by one, so that one place does not cost the others theirs.
@@ -393,9 +350,9 @@ class OpenMeteo:
         return UnavailableError(f"Open-Meteo did not answer for {asked}{way}: {_kind(error)}. Run it again later.")
 
     def _not_reached(self, status: int, what: str, asked: str, proxy: Proxy | None) -> ProducerError:
-        said = intercepted.sentence(what, asked, proxy)
-        return intercepted.intercepted(status, what, asked, self._url, proxy) or NotReachedError(
-            f"{said} {intercepted.next_step(status, self._url, proxy)}"
+        said = intercepted.sentence(what, asked, self._api, proxy)
+        return intercepted.intercepted(status, what, asked, self._api, proxy) or NotReachedError(
+            f"{said} {intercepted.next_step(status, self._api, proxy)}"
         )
 
     def _compare_clocks(self, headers: Mapping[str, str], now: datetime) -> None:
@@ -409,6 +366,12 @@ class OpenMeteo:
                 here=now.isoformat(timespec="seconds"),
                 there=there.isoformat(timespec="seconds"),
             )
+
+
+def open_client(settings: Settings, clock: Clock, is_stopping: Callable[[], bool], budget: Budget | None) -> OpenMeteo:
+    """Open the API that the settings name, with their key where they have one."""
+    key = settings.open_meteo_api_key.get_secret_value() if settings.open_meteo_api_key else None
+    return OpenMeteo(settings.open_meteo_url, clock, key, is_stopping, budget=budget)
 
 
 def answered_at(headers: Mapping[str, str]) -> datetime | None:
@@ -478,8 +441,3 @@ def _outcome(error: ProducerError) -> str:
 
 def _degrees(value: float) -> str:
     return f"{value:.6f}".rstrip("0").rstrip(".")
-
-
-def utc_now() -> datetime:
-    """Give the present instant, aware, UTC."""
-    return datetime.now(UTC)

@@ -15,8 +15,9 @@ from producers.sources.open_meteo.answers import (
     is_near,
     whole_milliseconds,
 )
-from producers.sources.open_meteo.client import Days, Failure, OpenMeteo
+from producers.sources.open_meteo.client import Failure, OpenMeteo
 from producers.sources.open_meteo.recorded import read_recorded
+from producers.sources.open_meteo.splitting import Days
 from tests.unit.producers.support import HANOI, PACKED, PLACES, FakeTime, place
 
 LAHORE = place("lahore", 31.5204, 74.3587)

@@ -22,7 +22,7 @@ HOUR = timedelta(hours=1)
 
 
 def memory(folder: Path, topic_id: str = "topic") -> Published:
-    return Published(folder, "open-meteo", HOURLY, topic_id)
+    return Published(folder, "open-meteo", HOURLY, topic_id, "ts_utc")
 
 
 def reading(hour: int = 0, retrieved_ts: datetime = NOON, **values: Value) -> dict[str, Value]:
