@@ -61,6 +61,7 @@ Report = Callable[[KafkaError | None, Message], None]
 class FakeKafka:
     """What the writer needs of a Kafka client. Reports are given when polled or flushed, as the real one does."""
 
+    topic: str = HOURLY.topic
     full_times: int = 0
     fail_from: int | None = None
     is_silent: bool = False
@@ -83,7 +84,7 @@ class FakeKafka:
         if self.full_times:
             self.full_times -= 1
             raise BufferError("Local: Queue full")
-        assert topic == HOURLY.topic
+        assert topic == self.topic
         assert on_delivery is not None
         self.sent.append((key, value))
         self.headers = headers or []
