@@ -71,7 +71,7 @@ class Request:
 
 
 class Client(Protocol[_Entity]):
-    """A source, open for asking. It repeats and waits by itself, within bounds; what is still wrong then is an error."""
+    """A source, open for asking. It repeats and waits within bounds, best by `producers.calls`; what is still wrong then is an error."""
 
     def poll(self, entities: Sequence[_Entity], cursors: Mapping[str, datetime]) -> Iterator[Request]:
         """Ask for what may be new or revised.

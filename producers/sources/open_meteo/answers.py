@@ -11,8 +11,8 @@ from itertools import pairwise
 
 from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import MEASURES, VARIABLES
-from lakehouse.errors import ProducerError, Retryable
 from lakehouse.locations import Location
+from producers.call_errors import BrokenAnswerError
 from producers.clock import midnight
 from producers.history import Records
 
@@ -22,10 +22,6 @@ Reading = dict[str, Value]
 CELL_TOLERANCE = 0.5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
-
-
-class BrokenAnswerError(ProducerError, Retryable):
-    """The source answered with something that is not an answer to what was asked: cut off, of another place, too short."""
 
 
 @dataclass(frozen=True, slots=True)

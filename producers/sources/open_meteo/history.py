@@ -8,11 +8,12 @@ from types import TracebackType
 from lakehouse.domains.air_quality.contract import VARIABLES
 from lakehouse.locations import Location, locations_file, read_locations
 from lakehouse.settings import Settings
+from producers.call_errors import LimitError
 from producers.clock import Clock, utc_now
 from producers.history import Asked, History, Lacking, Records, SourceSpent
 from producers.intercepted import InterceptedError
 from producers.sources.open_meteo.answers import to_records
-from producers.sources.open_meteo.client import Failure, LimitError, open_client
+from producers.sources.open_meteo.client import Failure, open_client
 from producers.sources.open_meteo.limits import call_weight, open_budget
 from producers.sources.open_meteo.splitting import split_days
 from producers.stopping import Stop, StoppedError

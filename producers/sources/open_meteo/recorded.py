@@ -17,17 +17,9 @@ import structlog
 
 from lakehouse.errors import Fatal, ProducerError
 from lakehouse.locations import Location
+from producers.call_errors import BrokenAnswerError
 from producers.history import Records
-from producers.sources.open_meteo.answers import (
-    BrokenAnswerError,
-    PlaceHours,
-    cell_of,
-    decode,
-    degrees_apart,
-    elements_of,
-    is_near,
-    to_records,
-)
+from producers.sources.open_meteo.answers import PlaceHours, cell_of, decode, degrees_apart, elements_of, is_near, to_records
 
 INDEX = "index.jsonl"
 # How many folders above an answer its index may stand.

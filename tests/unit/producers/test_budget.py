@@ -18,7 +18,8 @@ from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, Retryable
 from lakehouse.settings import Settings
 from producers.budget import SPANS, Budget, Lane, LimitSpan, TooHeavyError, limit_boundary
-from producers.sources.open_meteo.client import LimitError, OpenMeteo
+from producers.call_errors import LimitError
+from producers.sources.open_meteo.client import OpenMeteo
 from producers.sources.open_meteo.limits import FREE, call_weight, limits_of
 from producers.sources.open_meteo.splitting import split_days
 from tests.unit.producers.support import NOW, PLACES, FakeTime

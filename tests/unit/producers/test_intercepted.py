@@ -12,10 +12,11 @@ from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, ProducerError, Retryable
 from lakehouse.proxies import BadProxyError
 from producers.budget import Budget
+from producers.call_errors import BrokenAnswerError, NotReachedError, RefusedError, UnavailableError
+from producers.calls import ATTEMPTS
 from producers.history import SourceSpent
 from producers.intercepted import InterceptedError, PortalError, ProxyRefusedError
-from producers.sources.open_meteo.answers import BrokenAnswerError
-from producers.sources.open_meteo.client import ATTEMPTS, NotReachedError, OpenMeteo, RefusedError, UnavailableError
+from producers.sources.open_meteo.client import OpenMeteo
 from producers.sources.open_meteo.splitting import Days
 from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, Outcome, publisher_to
 

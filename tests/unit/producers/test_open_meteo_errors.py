@@ -10,19 +10,12 @@ from prometheus_client import REGISTRY
 from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, ProducerError, Retryable
 from producers.budget import limit_boundary
+from producers.call_errors import BrokenAnswerError, LimitError, RefusedError, UnavailableError
+from producers.calls import ATTEMPTS, LIMIT_WAITS
 from producers.clock import Clock
 from producers.kafka_writer import InvalidRecordsError
 from producers.publish import EntitiesFailedError, EntitiesRefusedError, NoData
-from producers.sources.open_meteo.answers import BrokenAnswerError
-from producers.sources.open_meteo.client import (
-    ATTEMPTS,
-    LIMIT_WAITS,
-    LimitError,
-    NoSuchPlaceError,
-    OpenMeteo,
-    RefusedError,
-    UnavailableError,
-)
+from producers.sources.open_meteo.client import NoSuchPlaceError, OpenMeteo
 from producers.sources.open_meteo.splitting import Days
 from tests.unit.producers.support import DANANG, GOLDEN, HANOI, HCMC, NOW, PLACES, FakeKafka, FakeTime, Outcome, Publisher, publisher_to
 

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,14 @@ from producers import cli
 from producers.history import History
 from producers.kafka_writer import DeliveryError
 from producers.polls import Polls
-from producers.publish import EntitiesFailedError, NoRangeError, Outcome, Publisher
+from producers.publish import EntitiesFailedError, NoRangeError
+from producers.source import Ranges
 from producers.sources import registry
 from producers.sources.registry import histories, load_source
 from producers.stopping import Stop
 from tests.unit.producers import toys
-from tests.unit.producers.support import FakeKafka, FakeTime
-from tests.unit.producers.toys import MORNING, TOYS, ClosedError, Shop, Toys
+from tests.unit.producers.support import FakeKafka
+from tests.unit.producers.toys import MORNING, TOYS, ClosedError, Shop
 
 MINUTE = timedelta(minutes=1)
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -196,6 +197,17 @@ def test_change_upstream_is_dated_without_a_timetable(weir: Weir, shop: Shop) ->
     assert Polls(weir.settings.home / "state", "toys").read().upstream_changed == before.last_success
 
 
+def test_call_that_gets_no_answer_is_repeated_and_counted(weir: Weir, shop: Shop) -> None:
+    def counted() -> list[float]:
+        outcomes = [sample("weir_producer_calls_total", outcome=outcome) for outcome in ("ok", "unavailable")]
+        return [*outcomes, sample("weir_producer_retries_total")]
+
+    before = counted()
+    shop.stumbles = 2
+    weir.published("--once")
+    assert [there - here for here, there in zip(before, counted(), strict=True)] == [2, 2, 2]
+
+
 def test_metrics_carry_the_sources_name(weir: Weir, shop: Shop) -> None:
     names = ["weir_producer_messages_total", "weir_producer_delivery_failures_total"]
     kinds = ["new", "unchanged", "changed"]
@@ -241,10 +253,14 @@ def test_recorded_answers_are_published_and_leave_memory_and_cursors_alone(
     assert not (tmp_path / "state").exists()
 
 
-def test_client_without_a_past_is_refused_by_the_publisher_too(tmp_path: Path, time: FakeTime) -> None:
-    publisher: Publisher[str] = Publisher(TOYS, Toys(), None, None, None, time.clock, past_days=3)  # type: ignore[arg-type]  # not reached
-    with pytest.raises(NoRangeError, match="toys can be asked for the present only, not for 2024-01-01 to 2024-01-02"):
-        publisher.publish_days(["ann"], date(2024, 1, 1), date(2024, 1, 2), Outcome(TOYS))
+def test_record_that_promises_a_past_its_client_lacks_is_an_error_and_publishes_nothing(
+    weir: Weir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(toys, "TOYS", replace(TOYS, ranges=Ranges("all days", lambda owners, since, until, today: len(owners))))
+    done = weir.produce("--since", "2024-01-01", "--until", "2024-01-02")
+    assert isinstance(done.exception, NoRangeError)
+    assert str(done.exception) == "toys can be asked for the present only, not for 2024-01-01 to 2024-01-02"
+    assert (weir.sent, weir.cursors()) == ([], {})
 
 
 def test_domain_can_be_filled_from_its_source_when_that_has_a_history(monkeypatch: pytest.MonkeyPatch) -> None:

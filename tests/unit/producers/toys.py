@@ -13,6 +13,8 @@ from lakehouse.contract import Contract, Field, Value
 from lakehouse.errors import Fatal, LakehouseError, ProducerError, Retryable
 from lakehouse.settings import Settings
 from producers.budget import Budget
+from producers.call_errors import UnavailableError
+from producers.calls import Calls
 from producers.clock import Clock
 from producers.history import Lacking, Records
 from producers.source import Request, Source, Watched, Words
@@ -46,6 +48,7 @@ class Shop:
 
     Attributes:
         prices: by owner and toy.
+        stumbles: so many of the next calls get no answer.
         closed_for: owners whose toys cannot be had.
         is_closed: whether nobody's can.
         list_breaks_after: the list of owners can be read so often.
@@ -54,6 +57,7 @@ class Shop:
     """
 
     prices: dict[str, dict[str, float]] = field(default_factory=lambda: {"ann": {"ball": 3.0, "kite": 7.5}, "bob": {"ball": 4.0}})
+    stumbles: int = 0
     closed_for: set[str] = field(default_factory=set)
     is_closed: bool = False
     list_breaks_after: int = 1_000
@@ -67,6 +71,9 @@ SHOP = Shop()
 
 class Toys:
     """The client: one request for each owner."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
 
     def poll(self, entities: Sequence[str], cursors: Mapping[str, datetime]) -> Iterator[Request]:
         SHOP.asked.append(dict(cursors))
@@ -82,7 +89,14 @@ class Toys:
         if owner in SHOP.closed_for:
             yield Lacking(owner, ClosedError(f"closed for {owner}"))
         else:
-            yield Records(owner, list(records_of(owner)), cursor=SHOP.now)
+            yield Records(owner, self._calls.make(partial(ask, owner), owner), cursor=SHOP.now)
+
+
+def ask(owner: str) -> list[dict[str, Value]]:
+    if SHOP.stumbles:
+        SHOP.stumbles -= 1
+        raise UnavailableError("nobody at the till")
+    return list(records_of(owner))
 
 
 def records_of(owner: str) -> Iterator[dict[str, Value]]:
@@ -100,7 +114,7 @@ def watched(settings: Settings) -> Watched[str]:
 @contextmanager
 def open_toys(settings: Settings, clock: Clock, is_stopping: Callable[[], bool], budget: Budget | None) -> Iterator[Toys]:
     assert budget is None
-    yield Toys()
+    yield Toys(Calls("toys", "The shop", clock, is_stopping, budget))
 
 
 TOYS = Source(
