@@ -23,7 +23,7 @@ VERBS = {
     "status": "deploy.local.cli:status",
     "doctor": "deploy.local.cli:doctor",
     "demo": "deploy.local.cli:demo",
-    "add-city": "producers.cli:add_city",
+    "add-city": "producers.sources.open_meteo.cli:add_city",
     "produce": "producers.cli:produce",
     "stream": "streaming.cli:stream",
     "resume": "streaming.cli:resume",

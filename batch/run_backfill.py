@@ -20,7 +20,8 @@ from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.show import table
 from lakehouse.spark import jvm_pid, open_spark
-from producers.history import HISTORIES, History, SourceSpent
+from producers.history import History, SourceSpent
+from producers.sources.registry import histories
 from producers.stopping import Stop
 
 LATEST = "latest"
@@ -55,7 +56,7 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
     give_way()
     _check(wanted)
     domain = build_domain(wanted.domain, settings)
-    with Stop() as stop, HISTORIES[wanted.domain](settings, stop) as history:
+    with Stop() as stop, histories()[wanted.domain](settings, stop) as history:
         goes_on = wanted.resume or wanted.retry_failed
         planned = None if goes_on else _plan(settings, domain, history, wanted)
         if planned is not None:
@@ -87,8 +88,8 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
 
 
 def _check(wanted: Wanted) -> None:
-    if wanted.domain not in HISTORIES:
-        raise typer.BadParameter(f"{wanted.domain!r} has no source to fill from; there are {', '.join(HISTORIES)}", param_hint="DOMAIN")
+    if wanted.domain not in histories():
+        raise typer.BadParameter(f"{wanted.domain!r} has no source to fill from; there are {', '.join(histories())}", param_hint="DOMAIN")
     if wanted.chunk not in PERIODS:
         raise typer.BadParameter(f"{wanted.chunk!r}, expected {', '.join(PERIODS)}", param_hint="--chunk")
     if wanted.resume and wanted.retry_failed:

@@ -25,7 +25,8 @@ from lakehouse.sinks.lane import append_chunk, chunk_rows, typed
 from lakehouse.sinks.tables import ensure_tables, write_dimensions
 from lakehouse.spans import Spans
 from lakehouse.spark import open_spark
-from producers.history import HISTORIES, Lacking
+from producers.history import Lacking
+from producers.sources.registry import histories
 from producers.stopping import Stop
 
 Job = Callable[[SparkSession, Domain, Settings, str, date, date], None]
@@ -35,7 +36,7 @@ def bronze(spark: SparkSession, domain: Domain, settings: Settings, run: str, si
     """Job one: from the source into bronze."""
     ensure_tables(spark, domain)
     values: list[bytes] = []
-    with Stop() as stop, HISTORIES[domain.name](settings, stop) as history:
+    with Stop() as stop, histories()[domain.name](settings, stop) as history:
         for one in history.fetch(history.entities, since, until):
             if isinstance(one, Lacking):
                 raise one.error
@@ -53,13 +54,13 @@ def gold(spark: SparkSession, domain: Domain, settings: Settings, run: str, sinc
     write_dimensions(spark, domain)
     first = datetime(since.year, since.month, since.day, tzinfo=UTC)
     last = datetime(until.year, until.month, until.day, 23, tzinfo=UTC)
-    with Stop() as stop, HISTORIES[domain.name](settings, stop) as history:
+    with Stop() as stop, histories()[domain.name](settings, stop) as history:
         refresh_gold(spark, domain, Spans.of((place, first, last) for place in history.entities), {})
 
 
 def whole(spark: SparkSession, domain: Domain, settings: Settings, run: str, since: date, until: date) -> None:
     """Do all as one chunk, and print what `weir backfill --json` prints."""
-    with Stop() as stop, HISTORIES[domain.name](settings, stop) as history:
+    with Stop() as stop, histories()[domain.name](settings, stop) as history:
         ledger = Ledger.plan(spark, domain.name, [(Part(since, until, tuple(history.entities)), 1, 1.0)], False, datetime.now(UTC))
         Backfill(settings, domain, spark, history, ledger).run()
     told = [{name: getattr(one, name) for name in ("state", "rows_fetched", "rows_in", "seconds")} for one in ledger.chunks]

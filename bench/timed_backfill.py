@@ -17,7 +17,7 @@ from typing import Any
 import batch.backfill
 import batch.run_backfill
 from batch.ledger import Ledger
-from producers.sources.open_meteo import OpenMeteo
+from producers.sources.open_meteo.client import OpenMeteo
 
 SECONDS: defaultdict[str, float] = defaultdict(float)
 _of_main: list[float] = []

@@ -1,7 +1,7 @@
 """How many calls of a source's API may this machine still make, and who goes first?
 
-The API limits the calls of an address by minute, hour and UTC day and weighs them: a place counts once, and more for more than ten
-variables or two weeks. What was used stands in one file for all programs of the user, whatever their home, kept apart by the API's
+An API limits the calls of an address by minute, hour and UTC day, and may weigh them: how much a call weighs, and what the limits are,
+is the source's to say. What was used stands in one file for all programs of the user, whatever their home, kept apart by the API's
 host. Two lanes:
 
 - `poll`, the live poll: takes what there is.
@@ -23,8 +23,6 @@ from urllib.parse import urlsplit
 import structlog
 
 from lakehouse.errors import Fatal, ProducerError
-from lakehouse.proxies import is_loopback
-from lakehouse.settings import Settings
 from monitoring import metrics
 from producers.state_file import StateFile
 
@@ -32,9 +30,6 @@ LimitSpan = Literal["minute", "hour", "day"]
 Lane = Literal["poll", "range"]
 
 SPANS: dict[LimitSpan, timedelta] = {"day": timedelta(days=1), "hour": timedelta(hours=1), "minute": timedelta(minutes=1)}
-# The API's free plan.
-FREE: dict[LimitSpan, int] = {"minute": 600, "hour": 5_000, "day": 10_000}
-VARIABLES_OF_A_CALL, DAYS_OF_A_CALL = 10, 14
 # A poll that waits and was killed holds a backfill up for so long.
 WAITS_ON = timedelta(seconds=30)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -49,7 +44,7 @@ log = structlog.get_logger()
 
 
 class TooHeavyError(ProducerError, Fatal):
-    """One request for one place weighs more than a limit ever allows."""
+    """One request for one entity weighs more than a limit ever allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,42 +56,9 @@ class Wait:
     reason: str
 
 
-def call_weight(places: int, variables: int, days: int) -> float:
-    """Weigh a request as the API does.
-
-    Source: open-meteo.com/en/pricing: a call of more than ten variables, or more than two weeks, for one place counts as several.
-    """
-    return places * max(1.0, variables / VARIABLES_OF_A_CALL * max(1.0, days / DAYS_OF_A_CALL))
-
-
 def limit_boundary(span: LimitSpan, now: datetime) -> datetime:
     """Say when a limit begins anew: at the next full minute, hour, or UTC midnight."""
     return _begin(span, now) + SPANS[span]
-
-
-def limits_of(url: str, given: Mapping[LimitSpan, int | None]) -> dict[LimitSpan, float]:
-    """Say which limits hold for an API.
-
-    Args:
-        url: of the API; one on the loopback has no limit unless it is given.
-        given: by setting; 0 is none, None the free plan's.
-    """
-    default: Mapping[LimitSpan, float] = dict.fromkeys(SPANS, math.inf) if is_loopback(url) else FREE
-    return {span: float(default[span] if (limit := given[span]) is None else limit or math.inf) for span in SPANS}
-
-
-def open_budget(settings: Settings, lane: Lane, program: str) -> "Budget":
-    """Open the budget of the API that the settings name.
-
-    Raises:
-        StateFileError: the file can be neither read nor begun anew.
-    """
-    given: dict[LimitSpan, int | None] = {
-        "minute": settings.budget_per_minute,
-        "hour": settings.budget_per_hour,
-        "day": settings.budget_per_day,
-    }
-    return Budget(Path(settings.budget_path), settings.open_meteo_url, limits_of(settings.open_meteo_url, given), lane, program)
 
 
 class Budget:

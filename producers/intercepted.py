@@ -7,6 +7,7 @@ the data.
 import html
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from lakehouse.errors import Fatal, ProducerError, Retryable
@@ -15,8 +16,17 @@ from lakehouse.proxies import Proxy
 TITLE_LENGTH = 100
 
 
+@dataclass(frozen=True, slots=True)
+class Api:
+    """Who should have answered: the name for people, the address, and the setting that holds it."""
+
+    name: str
+    url: str
+    setting: str
+
+
 class InterceptedError(ProducerError):
-    """Somebody else answered for the API, and would again at once: it concerns all places."""
+    """Somebody else answered for the API, and would again at once: it concerns all entities."""
 
 
 class PortalError(InterceptedError, Retryable):
@@ -48,23 +58,23 @@ def foreign_answer(status: int, headers: Mapping[str, str], body: bytes, proxy: 
     return None
 
 
-def intercepted(status: int, what: str, asked: str, url: str, proxy: Proxy | None) -> InterceptedError | None:
+def intercepted(status: int, what: str, asked: str, api: Api, proxy: Proxy | None) -> InterceptedError | None:
     """Make the error of a foreign answer; None for an outage between proxy and API (5xx), which may be over in a second."""
     if status >= 500 and status != 511:
         return None
     kind = ProxyRefusedError if _is_about_credentials(status, proxy) else PortalError
-    return kind(f"{sentence(what, asked, proxy)} {next_step(status, url, proxy)}")
+    return kind(f"{sentence(what, asked, api, proxy)} {next_step(status, api, proxy)}")
 
 
-def sentence(what: str, asked: str, proxy: Proxy | None) -> str:
+def sentence(what: str, asked: str, api: Api, proxy: Proxy | None) -> str:
     """Say who answered, and what."""
     way = f"through the proxy {proxy}" if proxy else "without a proxy of the environment"
-    return f"A proxy or a network's log-in page answered instead of Open-Meteo: {what}; asked for {asked} {way}."
+    return f"A proxy or a network's log-in page answered instead of {api.name}: {what}; asked for {asked} {way}."
 
 
-def next_step(status: int, url: str, proxy: Proxy | None) -> str:
+def next_step(status: int, api: Api, proxy: Proxy | None) -> str:
     """Say what the operator does about it."""
-    host = urlsplit(url).hostname or url
+    host = urlsplit(api.url).hostname or api.url
     if _is_about_credentials(status, proxy):
         where = proxy.variable if proxy else "https_proxy"
         if proxy and proxy.user:
@@ -76,7 +86,7 @@ def next_step(status: int, url: str, proxy: Proxy | None) -> str:
         return f"Check that the proxy reaches {host}. Run it again later."
     if 300 <= status < 400:
         log_in = f"Log in where that page asks for it{f', check {proxy.variable}' if proxy else ''}, and run it again"
-        return f"{log_in}; if it is the API's new address, set WEIR_OPEN_METEO_URL to it."
+        return f"{log_in}; if it is the API's new address, set {api.setting} to it."
     if proxy:
         return f"Check {proxy.variable} and log in where that page asks for it, or add {host} to no_proxy; run it again then."
     return f"Log in to the network, or set https_proxy if it has a proxy for {host}; run it again then."

@@ -1,7 +1,7 @@
 """How did the last polls of a source end? What `weir status` and the next poll know of them: HOME/state/<source>.polls.json.
 
 When a poll last succeeded, what it could not get and since when, and when upstream last changed. A lost file costs this knowledge
-only; which hours were published stands elsewhere (`published.py`, `cursor.py`).
+only; which records were published stands elsewhere (`published.py`, `cursor.py`).
 """
 
 import json
@@ -14,14 +14,15 @@ import structlog
 
 from lakehouse.files import locked, replace_file
 from monitoring import metrics
-from producers.upstream import changed_at
+from producers.source import Words
+from producers.upstream import Timetable, changed_at
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """A place whose hours cannot be had: since which poll, and why."""
+    """An entity whose records cannot be had: since which poll, and why."""
 
     since: datetime
     reason: str
@@ -34,10 +35,10 @@ class PollFacts:
     Attributes:
         every: the interval of the program that polls again and again; None where nothing does.
         last_poll: when one last ended, however.
-        last_success: when one last delivered all it got, from at least one place.
+        last_success: when one last delivered all it got, from at least one entity.
         upstream_changed: when published values last came with others; None while that was not seen.
         problem: why the last poll failed as a whole; empty when it did not.
-        failing: by `location_key`, places that their last poll could not get.
+        failing: by key, entities that their last poll could not get.
     """
 
     every: timedelta | None = None
@@ -49,11 +50,18 @@ class PollFacts:
 
 
 class Polls:
-    """The facts of one source. Several processes may note theirs at a time."""
+    """The facts of one source. Several processes may note theirs at a time.
 
-    def __init__(self, folder: Path, source: str) -> None:
+    Args:
+        folder: HOME/state.
+        source: names the file, and the label of metrics.
+        words: what the source calls its entities; needed to note.
+        timetable: of the source; needed to note.
+    """
+
+    def __init__(self, folder: Path, source: str, words: Words | None = None, timetable: Timetable | None = None) -> None:
         self.path = folder / f"{source}.polls.json"
-        self._source = source
+        self._source, self._words, self._timetable = source, words or Words(), timetable
 
     def read(self) -> PollFacts:
         """Give what is known; nothing where the file is missing, or cannot be read, which is logged."""
@@ -73,8 +81,8 @@ class Polls:
         Args:
             now: the present.
             every: see `PollFacts`; None leaves what was noted.
-            polled: `location_key` of the places it asked for; what is known of others stays.
-            failures: of them, those whose hours could not be had.
+            polled: keys of the entities it asked for; what is known of others stays.
+            failures: of them, those whose records could not be had.
             has_changed: whether a published value came with another.
         """
         with locked(self.path):
@@ -88,8 +96,8 @@ class Polls:
                 every=every or before.every,
                 last_poll=now,
                 last_success=now if is_success else before.last_success,
-                upstream_changed=changed_at(before.last_success, now) if has_changed else before.upstream_changed,
-                problem="" if is_success else "no place could be had",
+                upstream_changed=changed_at(before.last_success, now, self._timetable) if has_changed else before.upstream_changed,
+                problem="" if is_success else f"no {self._words.entity} could be had",
                 failing=failing,
             )
             self._write(facts)

@@ -1,55 +1,57 @@
-"""How do hours get from a source into the topic so that none is lost and every loss is told?
+"""How do records get from a source into the topic so that none is lost and every loss is told?
 
-Three ways, one path: a range of days, a poll that repeats, and recorded answers. The first two send a place's hours, wait for their
-delivery reports, and only then remember the hours as published and move the place's cursor. A poll leaves out what is remembered
+Three ways, one path: a range of days, a poll that repeats, and recorded answers. The first two send an entity's records, wait for their
+delivery reports, and only then remember the records as published and move the entity's cursor. A poll leaves out what is remembered
 with the same values; a range publishes all that was asked for, and is remembered too; recorded answers are not.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
+from typing import Any, Generic, TypeVar
 
 import structlog
 
 from lakehouse import failpoints
 from lakehouse.contract import Value
-from lakehouse.domains.air_quality.contract import VARIABLES
 from lakehouse.errors import Fatal, ProducerError, Retryable
-from lakehouse.locations import Location
 from monitoring import metrics
-from producers.budget import call_weight
-from producers.cursor import Cursors, first_day_to_ask
+from producers.clock import Clock, midnight
+from producers.cursor import Cursors
+from producers.history import Lacking, Records
 from producers.kafka_writer import KafkaWriter
 from producers.published import Kind, Published
-from producers.recorded import RecordedAnswer
-from producers.sources.open_meteo import SOURCE, Clock, Failure, OpenMeteo, split_days
-from producers.sources.open_meteo_answers import PlaceHours, Reading, midnight
+from producers.source import Client, RangeClient, RecordedAnswer, Request, Source
 
-# The source's forecast reaches five days, the last of them partly; these are whole at any time of day.
-FORECAST_DAYS = 3
+Record = Mapping[str, Value]
+Entity = TypeVar("Entity")
 
 log = structlog.get_logger()
 
 
-class PlacesFailedError(ProducerError, Retryable):
-    """Some places' hours could not be fetched; their cursors stand, and the next run fetches them."""
+class EntitiesFailedError(ProducerError, Retryable):
+    """Some entities' records could not be fetched; their cursors stand, and the next run fetches them."""
 
 
-class PlacesRefusedError(ProducerError, Fatal):
-    """The source refuses some places; the next run will fare no better until somebody acts."""
+class EntitiesRefusedError(ProducerError, Fatal):
+    """The source refuses some entities; the next run will fare no better until somebody acts."""
 
 
 class NothingRecordedError(ProducerError, Fatal):
-    """A replay found answers, but none of the places and days that were asked for."""
+    """A replay found answers, but none of the entities and days that were asked for."""
+
+
+class NoRangeError(ProducerError, Fatal):
+    """The source can be asked for the present only."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoData:
-    """Hours of one place for which the source has none of the ten measures: how many, the first, the last."""
+    """Event times of one entity for which the source answered and has no data: how many, the first, the last."""
 
-    hours: int
+    count: int
     first: datetime
     last: datetime
 
@@ -59,17 +61,19 @@ class Outcome:
     """What one command, or one of its polls, published.
 
     Attributes:
-        hours: records handed over to be sent.
-        places: `location_key` of every place that has at least one hour with data, be it sent or known.
-        first, last: the least and the greatest event time published.
-        kinds: how many hours were new, changed, and so on; see `Published.judge`.
-        without_data: by `location_key`, hours that the source answered without data.
-        failures: by `location_key`, why a place's hours could not be had.
-        unknown: answers skipped in a replay because no known place lies there.
+        source: whose records they are.
+        records: those handed over to be sent.
+        entities: key of every entity that has at least one record with data, be it sent or known.
+        first, last: the least and the greatest event time published; None where records have none.
+        kinds: how many records were new, changed, and so on; see `Published.judge`.
+        without_data: by entity, event times that the source answered without data.
+        failures: by entity, why its records could not be had.
+        unknown: answers skipped in a replay because they are of no known entity.
     """
 
-    hours: int = 0
-    places: set[str] = field(default_factory=set)
+    source: Source[Any]
+    records: int = 0
+    entities: set[str] = field(default_factory=set)
     first: datetime | None = None
     last: datetime | None = None
     kinds: Counter[Kind] = field(default_factory=Counter)
@@ -79,78 +83,88 @@ class Outcome:
 
     def next_poll(self) -> "Outcome":
         """Begin the next poll of the same command: what was published adds up, what failed was the last poll's."""
-        return Outcome(hours=self.hours, places=self.places, first=self.first, last=self.last)
+        return Outcome(self.source, records=self.records, entities=self.entities, first=self.first, last=self.last)
 
-    def note(self, readings: Iterable[Reading]) -> Iterator[Reading]:
+    def note(self, records: Iterable[Record]) -> Iterator[Record]:
         """Count records on their way."""
-        for reading in readings:
-            ts = _ts(reading)
-            self.hours += 1
-            self.places.add(str(reading["location_key"]))
-            self.first = min(self.first or ts, ts)
-            self.last = max(self.last or ts, ts)
-            yield reading
+        for record in records:
+            self.records += 1
+            self.entities.add(self.source.entity_of(record))
+            if ts := self.source.event_time_of(record):
+                self.first = min(self.first or ts, ts)
+                self.last = max(self.last or ts, ts)
+            yield record
 
-    def note_without_data(self, found: PlaceHours) -> None:
-        """Count and tell the hours that have no data: they are no failure, and no record."""
-        hours, key = found.hours_without_data(), found.location.location_key
-        if hours:
-            before = self.without_data.get(key, NoData(0, hours[0], hours[-1]))
-            self.without_data[key] = NoData(before.hours + len(hours), min(before.first, hours[0]), max(before.last, hours[-1]))
-            log.info(
-                "no data",
-                source=SOURCE,
-                location=found.location.location_key,
-                hours=len(hours),
-                first=hours[0].isoformat(),
-                last=hours[-1].isoformat(),
-            )
+    def note_without_data(self, answered: Records) -> None:
+        """Count and tell the event times that have no data: they are no failure, and no record."""
+        times, words = answered.without_data, self.source.words
+        if not times:
+            return
+        before = self.without_data.get(answered.entity, NoData(0, times[0], times[-1]))
+        self.without_data[answered.entity] = NoData(before.count + len(times), min(before.first, times[0]), max(before.last, times[-1]))
+        log.info(
+            "no data",
+            source=self.source.name,
+            **{words.log_field: answered.entity, words.records: len(times)},
+            first=times[0].isoformat(),
+            last=times[-1].isoformat(),
+        )
+
+    def note_failure(self, lacking: Lacking) -> None:
+        """Keep and tell why an entity's records could not be had."""
+        self.failures[lacking.entity] = lacking.error
+        words = self.source.words
+        log.error(f"{words.entity} failed", source=self.source.name, **{words.log_field: lacking.entity}, reason=str(lacking.error))
 
     def raise_failures(self) -> None:
-        """Fail when a place did.
+        """Fail when an entity did.
 
         Raises:
-            PlacesRefusedError, PlacesFailedError: with every place and its reason; the former when one of the reasons is final.
+            EntitiesRefusedError, EntitiesFailedError: with every entity and its reason; the former when one of the reasons is final.
         """
         if not self.failures:
             return
         reasons = "".join(f"\n  {key}: {error}" for key, error in sorted(self.failures.items()))
-        kind = PlacesRefusedError if any(isinstance(error, Fatal) for error in self.failures.values()) else PlacesFailedError
-        raise kind(f"{len(self.failures)} place(s) of {SOURCE} failed and were not advanced:{reasons}")
+        kind = EntitiesRefusedError if any(isinstance(error, Fatal) for error in self.failures.values()) else EntitiesFailedError
+        failed = f"{len(self.failures)} {self.source.words.entity}(s) of {self.source.name}"
+        raise kind(f"{failed} failed and were not advanced:{reasons}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """What was handed to Kafka of one place.
+    """What was handed to Kafka of one entity.
 
     Attributes:
-        readings: the records.
-        last_hour: the newest hour that had passed; None where there is none.
+        entity: its key.
+        records: those that were sent.
+        cursor: how far that brings the entity; None where its cursor stays.
         is_whole: whether no record was refused on the way.
     """
 
-    location_key: str
-    readings: list[Reading]
-    last_hour: datetime | None
+    entity: str
+    records: list[Record]
+    cursor: datetime | None
     is_whole: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Publisher:
+class Publisher(Generic[Entity]):
     """Fetch, send, wait for delivery, remember, move the cursor.
 
     Attributes:
-        source: the API.
+        source: what is published.
+        client: the source, open.
         writer: of the topic.
         cursors: of this source.
         memory: of what was published of this source.
         clock: the present.
         past_days: days before today, or before the cursor, that a poll asks for again.
-        on_step: called after each place's part of a request, for a progress bar.
+        on_step: called after each entity's part of a request, for a progress bar.
         is_stopping: asked between two requests.
     """
 
-    source: OpenMeteo
+    source: Source[Entity]
+    client: Client[Entity]
     writer: KafkaWriter
     cursors: Cursors
     memory: Published
@@ -159,121 +173,108 @@ class Publisher:
     on_step: Callable[[], None] = lambda: None
     is_stopping: Callable[[], bool] = lambda: False
 
-    def publish_latest(self, places: Sequence[Location], outcome: Outcome) -> bool:
-        """Publish what is new or changed of every place, from its cursor, less the days that are revised, to the end of the forecast.
+    def publish_latest(self, entities: Sequence[Entity], outcome: Outcome) -> bool:
+        """Publish what is new or changed of every entity since its cursor.
 
         Returns:
             As `publish_days`.
 
         Raises:
-            RefusedError, LimitError, DeliveryError, StateFileError: as they concern all places.
+            ProducerError: what concerns all entities: a refusal, a limit, DeliveryError, StateFileError.
         """
-        today = self._today()
-        cursors = self.cursors.read()
-
-        def first_day(place: Location) -> date:
-            return first_day_to_ask(cursors.get(place.location_key), today, self.past_days)
-
-        for since, group in groupby(sorted(places, key=first_day), key=first_day):
-            if not self.publish_days(list(group), since, today + timedelta(days=FORECAST_DAYS), outcome, only_news=True):
-                return False
-        self.memory.forget(self._first_remembered())
+        if not self._publish(self.client.poll(entities, self.cursors.read()), outcome, only_news=True):
+            return False
+        if self.source.event_time:
+            self.memory.forget(self._first_remembered())
         return True
 
-    def publish_days(self, places: Sequence[Location], since: date, until: date, outcome: Outcome, only_news: bool = False) -> bool:
-        """Publish UTC days, both included, request by request.
+    def publish_days(self, entities: Sequence[Entity], since: date, until: date, outcome: Outcome) -> bool:
+        """Publish all records of UTC days, both included, whatever was published before.
 
         Args:
-            places: to ask for.
+            entities: to ask for.
             since: first day.
             until: last day.
             outcome: is added to.
-            only_news: leave out what is remembered as published with the same values.
 
         Returns:
             Whether it came to the end; False when it was asked to stop between two requests.
 
         Raises:
-            RefusedError, LimitError, DeliveryError, StateFileError: as they concern all places.
+            NoRangeError: the source has no past.
+            ProducerError: what concerns all entities: a refusal, a limit, DeliveryError, StateFileError.
         """
-        today = self._today()
-        cursors = self.cursors.read()
-        # A cursor must not jump over days that nobody asked for: only what follows on it, or on the first poll's days, moves it.
-        asked_until = {
-            place.location_key: cursors.get(place.location_key, midnight(today - timedelta(days=self.past_days))) for place in places
-        }
-        for days in split_days(since, until, today):
-            for group in self.source.split([place for place in places if place.location_key not in outcome.failures], days):
-                if self.is_stopping():
-                    return False
-                sent = list(self._send(self.source.fetch_each(group, days), outcome, only_news))
-                failpoints.reach("producer.sent")
-                self.writer.flush()
-                failpoints.reach("producer.reported")
-                self.memory.remember(reading for one in sent for reading in self._remembered(one.readings))
-                for one in sent:
-                    key, last_asked = one.location_key, midnight(days.last) + timedelta(hours=23)
-                    if one.is_whole and midnight(days.first) - timedelta(hours=1) <= asked_until[key] <= last_asked:
-                        asked_until[key] = last_asked
-                        if one.last_hour:
-                            self.cursors.advance(key, one.last_hour)
+        if not isinstance(self.client, RangeClient):
+            raise NoRangeError(f"{self.source.name} can be asked for the present only, not for {since} to {until}")
+        return self._publish(self.client.range(entities, since, until), outcome, only_news=False)
+
+    def _publish(self, requests: Iterable[Request], outcome: Outcome, only_news: bool) -> bool:
+        # A cursor must not jump over event times that nobody asked for: only what follows on it, or on the first poll's days, moves it.
+        asked_until = self.cursors.read()
+        first_poll = self._first_remembered()
+        for request in requests:
+            if self.is_stopping():
+                return False
+            sent = list(self._send(request.fetch(), outcome, only_news))
+            failpoints.reach("producer.sent")
+            self.writer.flush()
+            failpoints.reach("producer.reported")
+            self.memory.remember(record for one in sent for record in self._remembered(one.records))
+            for one in sent:
+                if not one.is_whole:
+                    continue
+                if request.covers is not None:
+                    first, last = request.covers
+                    if not first - request.step <= asked_until.get(one.entity, first_poll) <= last:
+                        continue
+                    asked_until[one.entity] = last
+                if one.cursor:
+                    self.cursors.advance(one.entity, one.cursor)
         return True
 
-    def _today(self) -> date:
-        return self.clock.now().astimezone(UTC).date()
-
     def _first_remembered(self) -> datetime:
-        """Say from which hour on a poll asks again; what lies before is asked for after an outage only."""
-        return midnight(self._today() - timedelta(days=self.past_days))
+        """Say from which instant on a poll asks again; what lies before is asked for after an outage only."""
+        today = self.clock.now().astimezone(UTC).date()
+        return midnight(today - timedelta(days=self.past_days))
 
-    def _remembered(self, readings: Iterable[Reading]) -> Iterator[Reading]:
+    def _remembered(self, records: Iterable[Record]) -> Iterator[Record]:
         first = self._first_remembered()
-        return (reading for reading in readings if _ts(reading) >= first)
+        return (record for record in records if (ts := self.source.event_time_of(record)) is None or ts >= first)
 
-    def _send(self, fetched: Iterable[PlaceHours | Failure], outcome: Outcome, only_news: bool) -> Iterator[_Sent]:
-        """Hand each place's hours to Kafka."""
-        for one in fetched:
-            if isinstance(one, Failure):
-                outcome.failures[one.location.location_key] = one.error
-                log.error("place failed", source=SOURCE, location=one.location.location_key, reason=str(one.error))
+    def _send(self, answered: Iterable[Records | Lacking], outcome: Outcome, only_news: bool) -> Iterator[_Sent]:
+        """Hand each entity's records to Kafka."""
+        for one in answered:
+            if isinstance(one, Lacking):
+                outcome.note_failure(one)
             else:
-                chosen = self._choose(list(one.readings()), outcome, only_news)
-                # An hour of which nobody will know whether Kafka has it must not be taken for published, see `published`.
+                chosen = self._choose(one, outcome, only_news)
+                # A record of which nobody will know whether Kafka has it must not be taken for published, see `published`.
                 self.memory.doubt(self._remembered(chosen))
-                sent = [reading for reading in outcome.note(chosen) if self.writer.send(reading)]
+                sent = [record for record in outcome.note(chosen) if self.writer.send(record)]
                 outcome.note_without_data(one)
-                yield _Sent(one.location.location_key, sent, one.last_measured_hour(), is_whole=len(sent) == len(chosen))
+                yield _Sent(one.entity, sent, one.cursor, is_whole=len(sent) == len(chosen))
             self.on_step()
 
-    def _choose(self, readings: list[Reading], outcome: Outcome, only_news: bool) -> list[Reading]:
-        kinds = self.memory.judge(readings)
-        outcome.places.update(str(reading["location_key"]) for reading in readings[:1])
+    def _choose(self, answered: Records, outcome: Outcome, only_news: bool) -> list[Record]:
+        kinds = self.memory.judge(answered.records)
+        if answered.records:
+            outcome.entities.add(answered.entity)
         outcome.kinds.update(kinds)
         for kind, count in Counter(kinds).items():
-            metrics.PRODUCER_READINGS.labels(source=SOURCE, kind=kind).inc(count)
-        return [reading for reading, kind in zip(readings, kinds, strict=True) if not only_news or kind != "unchanged"]
+            metrics.PRODUCER_READINGS.labels(source=self.source.name, kind=kind).inc(count)
+        return [record for record, kind in zip(answered.records, kinds, strict=True) if not only_news or kind != "unchanged"]
 
 
-def poll_weight(places: int, past_days: int) -> float:
-    """Weigh a poll as the API does, when no place has to catch up."""
-    asked = past_days + 1 + FORECAST_DAYS + 2  # one more day at each edge, see `split_days`
-    return call_weight(places, len(VARIABLES), asked)
-
-
-def api_requests(places: Sequence[Location], since: date, until: date, today: date) -> int:
-    """Count the steps of a range, one per place and request; none when the API has nothing of the range."""
-    return len(places) * len(split_days(since, until, today))
-
-
-def send_all(records: Iterable[dict[str, Value]], writer: KafkaWriter) -> None:
+def send_all(records: Iterable[Record], writer: KafkaWriter) -> None:
     """Send each record."""
     for record in records:
         writer.send(record)
 
 
 def publish_recorded(
-    answers: Sequence[RecordedAnswer],
-    places: Sequence[Location],
+    source: Source[Entity],
+    answers: Sequence[RecordedAnswer[Entity]],
+    entities: Sequence[Entity],
     writer: KafkaWriter,
     outcome: Outcome,
     *,
@@ -282,51 +283,53 @@ def publish_recorded(
     clock: Clock | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """Publish recorded answers as if the API had just given them; no cursor moves.
+    """Publish recorded answers as if the source had just given them; no cursor moves.
 
     Args:
+        source: whose answers they are.
         answers: in the order in which they were served.
-        places: those that are published; answers of others are counted as unknown.
+        entities: those that are published; answers of others are counted as unknown.
         writer: of the topic.
         outcome: is added to.
-        days: keep these UTC days only, both included.
-        speed: None publishes answer by answer, at once. Else hour by hour, in the order of event time, a recorded hour in 1/speed hours.
-        clock: sleeps between the hours; needed with `speed`.
+        days: keep these UTC days of event time only, both included.
+        speed: None publishes answer by answer, at once. Else instant by instant, in the order of event time, a recorded hour in 1/speed
+            hours; only for records with an event time.
+        clock: sleeps between the instants; needed with `speed`.
         on_step: called after each answer.
     """
-    readings = _recorded_readings(answers, places, outcome, days, on_step)
+    records = _recorded(answers, entities, outcome, days, on_step)
     if speed is None or clock is None:
-        send_all(outcome.note(readings), writer)
+        send_all(outcome.note(records), writer)
     else:
         before: datetime | None = None
-        for ts, hour in groupby(sorted(readings, key=_ts), key=_ts):
+
+        def event_time(record: Record) -> datetime:
+            ts = source.event_time_of(record)
+            assert ts is not None, f"records of {source.name} have no event time to be published by"
+            return ts
+
+        for ts, at_once in groupby(sorted(records, key=event_time), key=event_time):
             if before:
                 clock.sleep((ts - before).total_seconds() / speed)
-            send_all(outcome.note(hour), writer)
+            send_all(outcome.note(at_once), writer)
             before = ts
     writer.flush()
 
 
-def _ts(reading: Reading) -> datetime:
-    ts = reading["ts_utc"]
-    assert isinstance(ts, datetime)
-    return ts
-
-
-def _recorded_readings(
-    answers: Sequence[RecordedAnswer],
-    places: Sequence[Location],
+def _recorded(
+    answers: Sequence[RecordedAnswer[Entity]],
+    entities: Sequence[Entity],
     outcome: Outcome,
     days: tuple[date, date] | None,
     on_step: Callable[[], None],
-) -> Iterator[Reading]:
+) -> Iterator[Record]:
+    words = outcome.source.words
     for answer in answers:
-        for name, hours in answer.places(places):
-            if hours is None:
+        for name, answered in answer.records(entities, days):
+            if answered is None:
                 outcome.unknown[name] = outcome.unknown.get(name, 0) + 1
-                log.warning("no known place there: skipped", answer=answer.name, place=name)
+                log.warning(f"no known {words.entity} there: skipped", answer=answer.name, **{words.entity: name})
                 continue
-            kept = hours.kept(*days) if days else hours
-            yield from kept.readings()
-            outcome.note_without_data(kept)
+            yield from answered.records
+            outcome.note_without_data(answered)
         on_step()

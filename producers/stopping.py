@@ -5,7 +5,11 @@ import select
 import signal
 from types import FrameType, TracebackType
 
-from producers.sources.open_meteo import StoppedError
+from lakehouse.errors import ProducerError, Retryable
+
+
+class StoppedError(ProducerError, Retryable):
+    """The program was asked to stop before it was done."""
 
 
 class Stop:

@@ -1,24 +1,38 @@
-"""Is there nothing new, or are we the late ones? Pure functions of instants and of the model's timetable.
+"""Is there nothing new, or are we the late ones? Pure functions of instants and of a source's timetable.
 
-An answer does not say which run of the model it is of. What is seen is that values which were published come with others: then a run
-has arrived. Between two polls its instant is not known; the arrival that was due in between is taken, else the earlier poll, so
-upstream is never told younger than it is.
-
-Source: the model (CAMS global) starts at 00 and 12 UTC, and the API has a run about 8 h after its start; see the API's documentation.
+A source rarely says how old its data is. What is seen is that values which were published come with others: then it has changed. Between
+two polls the instant of the change is not known. Where the source has a timetable, the arrival that was due in between is taken, else
+the earlier poll, so upstream is never told younger than it is.
 """
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-RUN_EVERY, ARRIVES_AFTER = timedelta(hours=12), timedelta(hours=8)
-# "About 8 h": what arrives so much before or after is on time.
-TOLERANCE = timedelta(hours=2)
 # One poll missed is a hiccup; a second one is late.
 LATE_POLLS = 2
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 UpstreamState = Literal["unknown", "new", "nothing new", "late"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timetable:
+    """When a source has something new, again and again.
+
+    Attributes:
+        every: a run begins at UTC midnight and each time this has passed.
+        arrives_after: how long after its beginning a run's data is there, about.
+        tolerance: what arrives so much before or after that is on time.
+    """
+
+    every: timedelta
+    arrives_after: timedelta
+    tolerance: timedelta
+
+    def newest_due(self, now: datetime) -> datetime:
+        """Say when the newest run that should be there was due."""
+        return now - (now - self.arrives_after - _EPOCH) % self.every
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,36 +44,36 @@ class Upstream:
     age: timedelta | None
 
 
-def newest_due(now: datetime) -> datetime:
-    """Say when the newest run that should be there was due."""
-    return now - (now - ARRIVES_AFTER - _EPOCH) % RUN_EVERY
-
-
-def changed_at(polled_before: datetime | None, now: datetime) -> datetime:
+def changed_at(polled_before: datetime | None, now: datetime, timetable: Timetable | None) -> datetime:
     """Say when upstream changed, if a poll sees a change and the one before did not."""
-    return max(polled_before, newest_due(now)) if polled_before and polled_before < now else now
+    if not polled_before or polled_before >= now:
+        return now
+    return max(polled_before, timetable.newest_due(now)) if timetable else polled_before
 
 
-def judge_upstream(changed: datetime | None, now: datetime, is_new: bool = False) -> Upstream:
-    """Tell a source that has nothing new from one that is late.
+def judge_upstream(changed: datetime | None, now: datetime, is_new: bool = False, *, timetable: Timetable | None) -> Upstream:
+    """Tell a source that has nothing new from one that is late; without a timetable none is ever late.
 
     Args:
         changed: when its values last changed; None where no change was seen yet.
         now: the present.
         is_new: whether the poll at hand saw that change.
+        timetable: of the source; None where it has none.
     """
     if changed is None:
         return Upstream("unknown", "upstream's age is not known yet: no published value has changed since the first poll", None)
-    age, due = max(now - changed, timedelta(0)), newest_due(now)
+    age = max(now - changed, timedelta(0))
+    if timetable is None:
+        if is_new:
+            return Upstream("new", "new upstream", age)
+        return Upstream("nothing new", f"nothing new upstream: last change {span(age)} ago", age)
+    due = timetable.newest_due(now)
+    next_due = due + timetable.every - now
     if is_new:
-        return Upstream("new", f"new upstream: the next run is due in {span(due + RUN_EVERY - now)}", age)
-    if changed >= due - TOLERANCE:
-        return Upstream(
-            "nothing new",
-            f"nothing new upstream: last change {span(age)} ago, the next run is due in {span(due + RUN_EVERY - now)}",
-            age,
-        )
-    if now < due + TOLERANCE:
+        return Upstream("new", f"new upstream: the next run is due in {span(next_due)}", age)
+    if changed >= due - timetable.tolerance:
+        return Upstream("nothing new", f"nothing new upstream: last change {span(age)} ago, the next run is due in {span(next_due)}", age)
+    if now < due + timetable.tolerance:
         return Upstream("nothing new", f"nothing new upstream: last change {span(age)} ago, a run is due about now", age)
     return Upstream("late", f"upstream is late: last change {span(age)} ago, a run was due {span(now - due)} ago", age)
 

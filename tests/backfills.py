@@ -13,8 +13,8 @@ from batch.periods import Period
 from lakehouse.contract import Value
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
+from producers.call_errors import UnavailableError
 from producers.history import Asked, History, Lacking, Records, SourceSpent
-from producers.sources.open_meteo import UnavailableError
 
 SINCE, UNTIL = date(2024, 2, 20), date(2024, 3, 9)
 RETRIEVED = datetime(2024, 6, 1, tzinfo=UTC)

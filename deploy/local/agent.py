@@ -31,6 +31,7 @@ from deploy.local.processes import ProcessKey, free_ports, kill_group, port_is_f
 from deploy.local.rounds import Rounds
 from deploy.local.state import (
     MULTIPROC,
+    PRODUCERS,
     PartName,
     PartState,
     log_file,
@@ -218,7 +219,7 @@ class Agent:
             if not kafka.adopt():
                 kafka.start(self.stopping)
             self.environment["WEIR_KAFKA_BOOTSTRAP"] = kafka.state.address
-        for part in ("stream", "producer"):
+        for part in ("stream", *PRODUCERS):
             if part in self.parts:
                 one = Supervised(part, self.settings, self.environment)
                 one.adopt()
@@ -245,7 +246,7 @@ class Agent:
         from monitoring.metrics import serve
         from monitoring.watch import Watch
         from producers.polls import Polls
-        from producers.sources.open_meteo import SOURCE
+        from producers.sources.registry import SOURCES
 
         before = read_state(self.run_folder, "metrics")
         last = urlsplit(before.address).port if before is not None else None
@@ -254,7 +255,7 @@ class Agent:
         watch = Watch(
             self.settings,
             lambda: running_kafka(self.settings) or self.settings.kafka_bootstrap,
-            upstream=lambda: {SOURCE: Polls(self.settings.home / "state", SOURCE).read().upstream_changed},
+            upstream=lambda: {name: Polls(self.settings.home / "state", name).read().upstream_changed for name in SOURCES},
         )
         serve(port, metrics_folder(self.settings), watch)
         return f"http://127.0.0.1:{port}/metrics"

@@ -123,7 +123,7 @@ def _api_clock(settings: Settings) -> tuple[datetime | None, str]:
     """Ask for the `Date` of an answer, of whatever path: it costs no call. None with the reason where there is none."""
     import requests
 
-    from producers.sources.open_meteo import answered_at
+    from producers.sources.open_meteo.client import answered_at
 
     url = settings.open_meteo_url
     try:

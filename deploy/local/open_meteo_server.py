@@ -35,7 +35,7 @@ from urllib.parse import parse_qs, urlsplit
 from zoneinfo import ZoneInfo
 
 from lakehouse.domains.air_quality.contract import VARIABLES
-from producers.recorded import read_recorded
+from producers.sources.open_meteo.recorded import read_recorded
 
 PACKED = Path(__file__).parent / "recorded" / "open_meteo.jsonl.gz"
 PATH = "/v1/air-quality"

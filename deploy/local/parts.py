@@ -4,7 +4,7 @@
     kafka      broker and controller, one JVM      -                    third       30 s
     metrics    the page, a thread of the agent     -                    with the agent
     stream     `weir stream air_quality`           kafka answers        second      60 s
-    producer   `weir produce open-meteo`           kafka answers        first       20 s
+    producer   `weir produce SOURCE`, one each     kafka answers        first       20 s
     maintain   `weir maintain`, ends by itself     the stream is up     before all  10 s
 
 Maintenance may be cut off anywhere. The producer stops first, so that the stream has the last word; Kafka last, because both talk to
@@ -20,12 +20,20 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from deploy.local.processes import ProcessKey, kill_group, stop_process, wait_gone
-from deploy.local.state import PartName, read_state, remove_state, run_folder, strays
+from deploy.local.state import PRODUCERS, PartName, read_state, remove_state, run_folder, strays
 from lakehouse.settings import Settings
 
-STOP_ORDER: tuple[tuple[PartName, float], ...] = (("maintain", 10.0), ("producer", 20.0), ("stream", 60.0), ("kafka", 30.0))
+STOP_ORDER: tuple[tuple[PartName, float], ...] = (
+    ("maintain", 10.0),
+    *((part, 20.0) for part in PRODUCERS),
+    ("stream", 60.0),
+    ("kafka", 30.0),
+)
 DOMAIN = "air_quality"
-COMMANDS: dict[PartName, tuple[str, ...]] = {"stream": ("stream", DOMAIN), "producer": ("produce", "open-meteo")}
+COMMANDS: dict[PartName, tuple[str, ...]] = {
+    "stream": ("stream", DOMAIN),
+    **{part: ("produce", source) for part, source in PRODUCERS.items()},
+}
 # A log that grew beyond this is set aside at the next start of its part; two older ones are kept.
 LOG_BYTES = 10 * 2**20
 # -P keeps the working folder off the import path: a file kafka.py in it would hide the client.

@@ -6,7 +6,7 @@ A file may outlive its process. What it says counts only while the process of th
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,12 +16,20 @@ import psutil
 
 from deploy.local.processes import ProcessKey
 from lakehouse.settings import Settings
+from producers.sources.registry import SOURCES
 
-PartName = Literal["kafka", "stream", "producer", "metrics", "agent", "maintain"]
+PartName = str  # kafka, stream, metrics, agent, maintain, and those of PRODUCERS
 PartCondition = Literal["starting", "up", "restarting", "down", "stale"]
 
+
+def producer_parts(sources: Iterable[str]) -> dict[PartName, str]:
+    """Give the part that polls each source, one process a source; the first is called `producer` alone, as where there is only one."""
+    return {f"producer-{name}" if nth else "producer": name for nth, name in enumerate(sources)}
+
+
+PRODUCERS: dict[PartName, str] = producer_parts(SOURCES)
 # A person's order: where data comes in, what moves it, what watches it.
-PARTS: tuple[PartName, ...] = ("kafka", "stream", "producer", "metrics")
+PARTS: tuple[PartName, ...] = ("kafka", "stream", *PRODUCERS, "metrics")
 SERVICES: tuple[PartName, ...] = ("kafka", "metrics")
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 

@@ -165,36 +165,41 @@ def _unknown_fields(settings: Settings) -> list[dict[str, Any]]:
 
 
 def _sources(settings: Settings, now: datetime) -> list[dict[str, Any]]:
-    from lakehouse.locations import BadListError, locations_file, read_locations
+    from producers.sources.registry import SOURCES
+
+    return [source for name in SOURCES if (source := _source(settings, name, now)) is not None]
+
+
+def _source(settings: Settings, name: str, now: datetime) -> dict[str, Any] | None:
     from producers.polls import Polls
-    from producers.sources.open_meteo import SOURCE
+    from producers.sources.registry import load_source
     from producers.upstream import judge_upstream, lateness
 
-    known = Polls(settings.home / "state", SOURCE).read()
+    known = Polls(settings.home / "state", name).read()
     if known.last_poll is None:
-        return []
+        return None
+    source = load_source(name)
     try:
-        watched = {place.location_key for place in read_locations(locations_file(settings.locations_path, settings.home))}
-    except BadListError:
+        watched = set(source.watched(settings).entities)
+    except WeirError:  # a list that cannot be read: `weir doctor` says so
         watched = set(known.failing)
-    late, upstream = lateness(known.last_success, known.every, now), judge_upstream(known.upstream_changed, now)
-    return [
-        {
-            "source": SOURCE,
-            "last_success": _iso(known.last_success),
-            "every_minutes": known.every.total_seconds() / 60 if known.every else None,
-            "is_late": bool(late),
-            "upstream": upstream.state,
-            "upstream_changed": _iso(known.upstream_changed),
-            "says": late or upstream.says,
-            "problem": known.problem or None,
-            "failing": [
-                {"location": key, "since": _iso(one.since), "reason": one.reason}
-                for key, one in sorted(known.failing.items())
-                if key in watched
-            ],
-        }
-    ]
+    late = lateness(known.last_success, known.every, now)
+    upstream = judge_upstream(known.upstream_changed, now, timetable=source.timetable)
+    return {
+        "source": name,
+        "last_success": _iso(known.last_success),
+        "every_minutes": known.every.total_seconds() / 60 if known.every else None,
+        "is_late": bool(late),
+        "upstream": upstream.state,
+        "upstream_changed": _iso(known.upstream_changed),
+        "says": late or upstream.says,
+        "problem": known.problem or None,
+        "failing": [
+            {"location": key, "since": _iso(one.since), "reason": one.reason}
+            for key, one in sorted(known.failing.items())
+            if key in watched
+        ],
+    }
 
 
 def _references(settings: Settings) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse.locations import locations_file, read_locations
 from lakehouse.settings import Settings
-from producers.recorded import RecordedAnswer, read_recorded
+from producers.sources.open_meteo.recorded import RecordedAnswer, read_recorded
 from tests.pipeline import START, Pipeline, Record, reading, write_locations
 from tests.services import Kafka
 

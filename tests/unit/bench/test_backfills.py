@@ -18,7 +18,7 @@ from bench.proof_cost import proof_of
 from lakehouse.contract import to_millis
 from lakehouse.domains.air_quality.contract import HOURLY, VARIABLES
 from lakehouse.locations import Location, read_locations
-from producers.sources.open_meteo_answers import check_hours, check_places, decode, elements_of
+from producers.sources.open_meteo.answers import check_hours, check_places, decode, elements_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 FIRST, LAST = date(2025, 2, 1), date(2025, 2, 3)

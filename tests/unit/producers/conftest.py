@@ -4,7 +4,7 @@ import pytest
 import stamina
 
 from deploy.local.open_meteo_server import OpenMeteoServer
-from producers.sources.open_meteo import OpenMeteo
+from producers.sources.open_meteo.client import OpenMeteo
 from tests.unit.producers.support import FakeTime
 
 

@@ -3,22 +3,39 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from confluent_kafka import KafkaError, Message
 
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.locations import SHIPPED, Location, read_locations
+from producers import publish
+from producers.clock import Clock
 from producers.cursor import Cursors
 from producers.kafka_writer import KafkaWriter
-from producers.publish import Publisher
 from producers.published import Published
-from producers.sources.open_meteo import SOURCE, Clock, OpenMeteo
+from producers.sources.open_meteo.client import SOURCE, OpenMeteo
+from producers.sources.open_meteo.polling import OpenMeteoPolls
+from producers.sources.open_meteo.source import OPEN_METEO
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 PACKED = Path(__file__).parents[3] / "deploy" / "local" / "recorded" / "open_meteo.jsonl.gz"
 HANOI, HCMC, DANANG = PLACES = read_locations(SHIPPED / "locations.jsonl")
 NOW = datetime(2024, 1, 20, 10, 30, 15, 123_456, tzinfo=UTC)
+
+
+Publisher = publish.Publisher[Location]
+
+
+class Outcome(publish.Outcome):
+    """That of Open-Meteo."""
+
+    def __init__(self) -> None:
+        super().__init__(OPEN_METEO)
+
+
+publish_recorded = partial(publish.publish_recorded, OPEN_METEO)
 
 
 @dataclass(slots=True)
@@ -44,6 +61,7 @@ Report = Callable[[KafkaError | None, Message], None]
 class FakeKafka:
     """What the writer needs of a Kafka client. Reports are given when polled or flushed, as the real one does."""
 
+    topic: str = HOURLY.topic
     full_times: int = 0
     fail_from: int | None = None
     is_silent: bool = False
@@ -66,7 +84,7 @@ class FakeKafka:
         if self.full_times:
             self.full_times -= 1
             raise BufferError("Local: Queue full")
-        assert topic == HOURLY.topic
+        assert topic == self.topic
         assert on_delivery is not None
         self.sent.append((key, value))
         self.headers = headers or []
@@ -97,8 +115,9 @@ def writer_to(client: FakeKafka, delivery_seconds: float = 5) -> KafkaWriter:
 
 
 def publisher_to(client: FakeKafka, source: OpenMeteo, folder: Path, time: FakeTime) -> Publisher:
-    memory = Published(folder, SOURCE, HOURLY, "topic")
-    return Publisher(source, writer_to(client), Cursors(folder, SOURCE), memory, time.clock, past_days=3)
+    memory = Published(folder, SOURCE, HOURLY, "topic", "ts_utc")
+    polls = OpenMeteoPolls(source, time.clock, past_days=3)
+    return publish.Publisher(OPEN_METEO, polls, writer_to(client), Cursors(folder, SOURCE), memory, time.clock, past_days=3)
 
 
 def place(key: str, latitude: float, longitude: float) -> Location:

@@ -17,8 +17,11 @@ from structlog.testing import capture_logs
 from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, Retryable
 from lakehouse.settings import Settings
-from producers.budget import FREE, SPANS, Budget, Lane, LimitSpan, TooHeavyError, call_weight, limit_boundary, limits_of
-from producers.sources.open_meteo import LimitError, OpenMeteo, split_days
+from producers.budget import SPANS, Budget, Lane, LimitSpan, TooHeavyError, limit_boundary
+from producers.call_errors import LimitError
+from producers.sources.open_meteo.client import OpenMeteo
+from producers.sources.open_meteo.limits import FREE, call_weight, limits_of
+from producers.sources.open_meteo.splitting import split_days
 from tests.unit.producers.support import NOW, PLACES, FakeTime
 
 API = "https://air-quality-api.example"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.locations import KEY_PATTERN, SHIPPED, read_locations
-from producers.cities import CityTakenError, add_to_list, to_city, to_key
+from producers.sources.open_meteo.cities import CityTakenError, add_to_list, to_city, to_key
 
 
 @pytest.mark.parametrize(

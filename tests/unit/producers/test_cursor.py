@@ -9,9 +9,8 @@ from deploy.local.open_meteo_server import OpenMeteoServer
 from lakehouse.errors import Fatal
 from producers.cursor import BadCursorError, Cursors, first_day_to_ask
 from producers.kafka_writer import DeliveryError
-from producers.publish import Outcome
-from producers.sources.open_meteo import OpenMeteo
-from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, publisher_to
+from producers.sources.open_meteo.client import OpenMeteo
+from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, Outcome, publisher_to
 
 LAST_HOUR = NOW.replace(minute=0, second=0, microsecond=0)
 
@@ -112,7 +111,7 @@ def test_range_in_the_past_is_no_reason_to_fetch_all_since(source: OpenMeteo, tm
     publisher = publisher_to(FakeKafka(), source, tmp_path, time)
     outcome = Outcome()
     assert publisher.publish_days([HANOI], date(2024, 1, 1), date(2024, 1, 3), outcome)
-    assert outcome.hours == 72
+    assert outcome.records == 72
     assert publisher.cursors.read() == {}
     publisher.publish_days([HANOI], date(2024, 1, 1), date(2024, 1, 19), outcome)
     assert publisher.cursors.read() == {"hanoi": datetime(2024, 1, 19, 23, tzinfo=UTC)}

@@ -12,12 +12,13 @@ from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, ProducerError, Retryable
 from lakehouse.proxies import BadProxyError
 from producers.budget import Budget
+from producers.call_errors import BrokenAnswerError, NotReachedError, RefusedError, UnavailableError
+from producers.calls import ATTEMPTS
 from producers.history import SourceSpent
 from producers.intercepted import InterceptedError, PortalError, ProxyRefusedError
-from producers.publish import Outcome
-from producers.sources.open_meteo import ATTEMPTS, Days, NotReachedError, OpenMeteo, RefusedError, UnavailableError
-from producers.sources.open_meteo_answers import BrokenAnswerError
-from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, publisher_to
+from producers.sources.open_meteo.client import OpenMeteo
+from producers.sources.open_meteo.splitting import Days
+from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, Outcome, publisher_to
 
 DAY = date(2024, 1, 2)
 DAYS = Days(DAY, DAY, DAY - timedelta(days=1), DAY + timedelta(days=1))
@@ -214,7 +215,7 @@ def test_loopback_is_asked_directly_whatever_is_set(api: OpenMeteoServer, source
 
 
 def test_backfill_leaves_the_rest_planned_when_a_page_answers(api: OpenMeteoServer, through_a_proxy: OpenMeteo) -> None:
-    from producers.history import OpenMeteoHistory
+    from producers.sources.open_meteo.history import OpenMeteoHistory
 
     api.always(Fault(302, b"", headers={"Location": "http://login.example/"}))
     history = object.__new__(OpenMeteoHistory)

@@ -9,9 +9,8 @@ import pytest
 
 from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from producers.kafka_writer import DeliveryError
-from producers.publish import Outcome, Publisher
-from producers.sources.open_meteo import OpenMeteo
-from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, publisher_to
+from producers.sources.open_meteo.client import OpenMeteo
+from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, Outcome, Publisher, publisher_to
 
 POLLED_HOURS = 7 * 24
 MEASURED_HOURS = 3 * 24 + 11  # up to 10:00, the hour of NOW
@@ -58,8 +57,8 @@ def test_second_poll_sends_nothing_and_a_revision_alone_when_there_is_one(
     assert (len(client.sent), first.kinds) == (3 * POLLED_HOURS, {"new": 3 * POLLED_HOURS})
     time.now += timedelta(minutes=15)
     second = poll_anew(client, source, tmp_path, time, only_hanoi=False)
-    assert (client.sent, second.hours, second.kinds) == ([], 0, {"unchanged": 3 * POLLED_HOURS})
-    assert second.places == {"hanoi", "hcmc", "danang"}
+    assert (client.sent, second.records, second.kinds) == ([], 0, {"unchanged": 3 * POLLED_HOURS})
+    assert second.entities == {"hanoi", "hcmc", "danang"}
 
     revised = NOW.replace(hour=3, minute=0, second=0, microsecond=0)
     api.always(changed_by(5, revised, revised - timedelta(days=2)))
@@ -104,7 +103,7 @@ def test_range_sends_all_it_was_asked_for_and_the_next_poll_knows_it(source: Ope
     outcome = Outcome()
     time.now += timedelta(minutes=1)
     publisher.publish_days([HANOI], date(2024, 1, 10), date(2024, 1, 18), outcome)
-    assert (len(client.sent), outcome.hours) == (9 * 24, 9 * 24)
+    assert (len(client.sent), outcome.records) == (9 * 24, 9 * 24)
     assert poll_anew(client, source, tmp_path, time).kinds == {"unchanged": POLLED_HOURS}
 
 
@@ -169,7 +168,7 @@ def test_place_that_fails_keeps_none_of_the_others_back_and_is_caught_up(
     api.always(Fault(change=without_hcmc))
     time.now += timedelta(days=5)
     outcome = poll_anew(client, source, tmp_path, time, only_hanoi=False)
-    assert (set(outcome.failures), outcome.places) == ({"hcmc"}, {"hanoi", "danang"})
+    assert (set(outcome.failures), outcome.entities) == ({"hcmc"}, {"hanoi", "danang"})
     assert outcome.kinds["measured"] == 2 * (POLLED_HOURS - MEASURED_HOURS)
     api.always(None)
     outcome = poll_anew(client, source, tmp_path, time, only_hanoi=False)

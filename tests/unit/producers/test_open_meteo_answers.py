@@ -6,17 +6,11 @@ import pytest
 from deploy.local.open_meteo_server import OpenMeteoServer
 from lakehouse.contract import to_millis
 from lakehouse.domains.air_quality.contract import HOURLY, MEASURES, VARIABLES
-from producers.recorded import read_recorded
-from producers.sources.open_meteo import Days, Failure, OpenMeteo
-from producers.sources.open_meteo_answers import (
-    BrokenAnswerError,
-    PlaceHours,
-    check_places,
-    decode,
-    elements_of,
-    is_near,
-    whole_milliseconds,
-)
+from producers.call_errors import BrokenAnswerError
+from producers.sources.open_meteo.answers import PlaceHours, check_places, decode, elements_of, is_near, whole_milliseconds
+from producers.sources.open_meteo.client import Failure, OpenMeteo
+from producers.sources.open_meteo.recorded import read_recorded
+from producers.sources.open_meteo.splitting import Days
 from tests.unit.producers.support import HANOI, PACKED, PLACES, FakeTime, place
 
 LAHORE = place("lahore", 31.5204, 74.3587)

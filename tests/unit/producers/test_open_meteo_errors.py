@@ -10,21 +10,14 @@ from prometheus_client import REGISTRY
 from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, ProducerError, Retryable
 from producers.budget import limit_boundary
+from producers.call_errors import BrokenAnswerError, LimitError, RefusedError, UnavailableError
+from producers.calls import ATTEMPTS, LIMIT_WAITS
+from producers.clock import Clock
 from producers.kafka_writer import InvalidRecordsError
-from producers.publish import NoData, Outcome, PlacesFailedError, PlacesRefusedError, Publisher
-from producers.sources.open_meteo import (
-    ATTEMPTS,
-    LIMIT_WAITS,
-    Clock,
-    Days,
-    LimitError,
-    NoSuchPlaceError,
-    OpenMeteo,
-    RefusedError,
-    UnavailableError,
-)
-from producers.sources.open_meteo_answers import BrokenAnswerError
-from tests.unit.producers.support import DANANG, GOLDEN, HANOI, HCMC, NOW, PLACES, FakeKafka, FakeTime, publisher_to
+from producers.publish import EntitiesFailedError, EntitiesRefusedError, NoData
+from producers.sources.open_meteo.client import NoSuchPlaceError, OpenMeteo
+from producers.sources.open_meteo.splitting import Days
+from tests.unit.producers.support import DANANG, GOLDEN, HANOI, HCMC, NOW, PLACES, FakeKafka, FakeTime, Outcome, Publisher, publisher_to
 
 CASES = [json.loads(line) for line in (GOLDEN / "open_meteo_errors.jsonl").read_text().splitlines()]
 DAY = date(2024, 1, 2)
@@ -83,7 +76,7 @@ def test_refusal_is_final_at_once_with_the_reason(
     assert len(api.requests) == 1
     assert time.sleeps == []
 
-    with pytest.raises((RefusedError, PlacesRefusedError)):
+    with pytest.raises((RefusedError, EntitiesRefusedError)):
         poll(publisher).raise_failures()
     assert len(api.requests) == 2
     assert publisher.cursors.read() == {}
@@ -103,7 +96,7 @@ def test_outage_is_asked_again_a_few_times_and_then_fails(
     assert len(api.requests) == ATTEMPTS
     assert time.sleeps == []
 
-    with pytest.raises(PlacesFailedError, match="hanoi"):
+    with pytest.raises(EntitiesFailedError, match="hanoi"):
         poll(publisher).raise_failures()
     assert publisher.cursors.read() == {}
 
@@ -256,10 +249,10 @@ def test_one_broken_place_does_not_cost_the_others_theirs(api: OpenMeteoServer, 
     api.always(Fault(change=break_hcmc))
     outcome = poll(publisher, "all")
     assert set(outcome.failures) == {"hcmc"}
-    assert outcome.places == {"hanoi", "danang"}
+    assert outcome.entities == {"hanoi", "danang"}
     assert set(publisher.cursors.read()) == {"hanoi", "danang"}
     assert len(api.requests) == ATTEMPTS + 3
-    with pytest.raises(PlacesFailedError, match=r"1 place.*\n  hcmc: .*hours asked for are missing"):
+    with pytest.raises(EntitiesFailedError, match=r"1 place.*\n  hcmc: .*hours asked for are missing"):
         outcome.raise_failures()
 
     api.always(None)
@@ -271,9 +264,9 @@ def test_place_without_data_does_not_cost_the_others_theirs(api: OpenMeteoServer
     no_data = fault_of(next(case for case in CASES if case["case"] == "no data"))
     api.queue(no_data, no_data)
     outcome = poll(publisher, "all")
-    assert (set(outcome.failures), outcome.places) == ({"hanoi"}, {"hcmc", "danang"})
+    assert (set(outcome.failures), outcome.entities) == ({"hanoi"}, {"hcmc", "danang"})
     assert outcome.without_data == {}
-    with pytest.raises(PlacesRefusedError, match="No data is available for this location"):
+    with pytest.raises(EntitiesRefusedError, match="No data is available for this location"):
         outcome.raise_failures()
 
 

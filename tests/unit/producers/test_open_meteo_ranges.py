@@ -3,7 +3,7 @@ from datetime import date, timedelta
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from producers.sources.open_meteo import DAYS_OF_A_REQUEST, FIRST_DAY, LAST_DAY_AHEAD, Days, split_days, split_places
+from producers.sources.open_meteo.splitting import DAYS_OF_A_REQUEST, FIRST_DAY, LAST_DAY_AHEAD, Days, split_days, split_places
 from tests.unit.producers.support import place
 
 TODAY = date(2026, 3, 1)

@@ -1,6 +1,9 @@
 """What does the memory of what was published leave out, and can it ever leave out too much?"""
 
+import hashlib
 import os
+import sqlite3
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from lakehouse.contract import Value
+from lakehouse.contract import Contract, Field, Value
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.errors import Retryable
 from producers.published import Published
@@ -22,7 +25,7 @@ HOUR = timedelta(hours=1)
 
 
 def memory(folder: Path, topic_id: str = "topic") -> Published:
-    return Published(folder, "open-meteo", HOURLY, topic_id)
+    return Published(folder, "open-meteo", HOURLY, topic_id, "ts_utc")
 
 
 def reading(hour: int = 0, retrieved_ts: datetime = NOON, **values: Value) -> dict[str, Value]:
@@ -96,6 +99,58 @@ def test_another_topic_has_nothing_of_it_and_the_first_keeps_its_own(tmp_path: P
     memory(tmp_path, "one").remember([reading()])
     assert memory(tmp_path, "two").judge([reading()]) == ["new"]
     assert memory(tmp_path, "one").judge([reading()]) == ["unchanged"]
+
+
+def test_file_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
+    columns = (
+        "topic_id TEXT NOT NULL, location_key TEXT NOT NULL, ts_ms INTEGER NOT NULL, digest BLOB NOT NULL, "
+        "retrieved_ms INTEGER NOT NULL, in_doubt INTEGER NOT NULL, PRIMARY KEY (topic_id, location_key, ts_ms)"
+    )
+    path = tmp_path / "open-meteo.published.db"
+    digest = hashlib.blake2b(b"[('pm25', 12.5)]", digest_size=16).digest()
+    with closing(sqlite3.connect(path)) as state, state:
+        state.execute(f"CREATE TABLE hours ({columns})")
+        row = ("topic", "hanoi", int(NOON.timestamp()) * 1000, digest, int(NOON.timestamp()) * 1000, 0)
+        state.execute("INSERT INTO hours VALUES (?, ?, ?, ?, ?, ?)", row)
+    with capture_logs() as logs:
+        assert memory(tmp_path).judge([reading(0), reading(1)]) == ["unchanged", "new"]
+    assert logs == []
+
+
+OWNED = Contract(
+    topic="owned.v1",
+    entity=("owner", "city"),
+    key=("owner", "city", "toy", "bought_ts"),
+    version="step",
+    fields=(
+        Field("owner", "string", required=True),
+        Field("city", "string", required=True),
+        Field("toy", "string", required=True),
+        Field("bought_ts", "timestamp", required=True),
+        Field("price", "double"),
+        Field("step", "double", required=True),
+    ),
+)
+
+
+def toy(name: str, step: float = 1, **values: Value) -> dict[str, Value]:
+    base: dict[str, Value] = {"owner": "ann", "city": "x", "toy": name, "bought_ts": NOON, "price": 1.0, "step": step}
+    return base | values
+
+
+def test_key_that_is_more_than_an_event_time_is_remembered_whole(tmp_path: Path) -> None:
+    known = Published(tmp_path, "toys", OWNED, "topic", "bought_ts")
+    known.remember([toy("ball"), toy("k\u0000ite"), toy("ball", city="y", price=2.0)])
+    same = [toy("ball", 2), toy("k\u0000ite", 2), toy("zebra", 2), toy("ball", 2, bought_ts=NOON + HOUR), toy("ball", 2, price=3)]
+    assert known.judge(same) == ["unchanged", "unchanged", "new", "new", "changed"]
+    assert known.judge([toy("ball", 2, city="y", price=2)]) == ["unchanged"]
+    known.doubt([toy("ball", 2)])
+    assert known.judge([toy("ball", 3)]) == ["repeated"]
+    known.remember([toy("ball", 3)])
+    known.remember([toy("ball", 2, price=9.0)])  # another producer's, and older
+    assert known.judge([toy("ball", 4)]) == ["unchanged"]
+    known.forget(NOON + 2 * HOUR)
+    assert known.judge([toy("ball", 4)]) == ["unchanged"]
 
 
 def test_hours_that_no_poll_asks_for_are_forgotten(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from lakehouse.errors import Fatal
-from producers.publish import Outcome, publish_recorded
-from producers.recorded import BadRecordingError, read_recorded
-from producers.sources.open_meteo import Clock, StoppedError
-from tests.unit.producers.support import HANOI, PACKED, PLACES, FakeKafka, FakeTime, place, writer_to
+from producers.clock import Clock
+from producers.sources.open_meteo.recorded import BadRecordingError, read_recorded
+from producers.stopping import StoppedError
+from tests.unit.producers.support import HANOI, PACKED, PLACES, FakeKafka, FakeTime, Outcome, place, publish_recorded, writer_to
 
 FIRST, SECOND = datetime(2025, 9, 20, 10, 9, 36, tzinfo=UTC), datetime(2025, 9, 23, 6, 42, 55, tzinfo=UTC)
 
@@ -114,7 +114,7 @@ def test_replay_publishes_the_time_of_the_answer_and_names_unknown_places() -> N
         (130.9, int(SECOND.timestamp()) * 1000),
     ]
     assert outcome.unknown == {"lahore at 31.5, 74.4": 1}
-    assert outcome.places == {"hanoi"}
+    assert outcome.entities == {"hanoi"}
     assert len(records) == 24 + 4 * 24
 
 
@@ -126,7 +126,7 @@ def test_speed_publishes_hour_by_hour(time: FakeTime) -> None:
     hours = [json.loads(value or b"")["ts_utc"] for _, value in client.sent]
     assert hours == sorted(hours)
     assert len(hours) == 3 * 168
-    assert HANOI.location_key in outcome.places
+    assert HANOI.location_key in outcome.entities
 
 
 def test_stopped_replay_tells_what_it_published_and_no_more() -> None:
@@ -137,4 +137,4 @@ def test_stopped_replay_tells_what_it_published_and_no_more() -> None:
     answers = read_recorded(PACKED, "responses_week")
     with pytest.raises(StoppedError):
         publish_recorded(answers, PLACES, writer_to(client), outcome, speed=1, clock=Clock(lambda: FIRST, stop))
-    assert (outcome.hours, outcome.last, len(client.sent)) == (3, datetime(2024, 1, 1, tzinfo=UTC), 3)
+    assert (outcome.records, outcome.last, len(client.sent)) == (3, datetime(2024, 1, 1, tzinfo=UTC), 3)

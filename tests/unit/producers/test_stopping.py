@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from producers.run_id import new_run_id
-from producers.sources.open_meteo import StoppedError
-from producers.stopping import Stop
+from producers.stopping import Stop, StoppedError
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

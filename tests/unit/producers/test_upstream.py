@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,13 @@ from structlog.testing import capture_logs
 
 from deploy.local.status import collect, show
 from lakehouse.settings import Settings
+from producers import upstream
 from producers.polls import Failing, PollFacts, Polls
-from producers.upstream import RUN_EVERY, changed_at, judge_upstream, lateness, newest_due, span
+from producers.sources.open_meteo.source import CAMS
+from producers.upstream import lateness, span
 
+RUN_EVERY, newest_due = CAMS.every, CAMS.newest_due
+judge_upstream, changed_at = partial(upstream.judge_upstream, timetable=CAMS), partial(upstream.changed_at, timetable=CAMS)
 HOUR = timedelta(hours=1)
 QUARTER = timedelta(minutes=15)
 

@@ -8,7 +8,7 @@ import gzip
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -17,7 +17,9 @@ import structlog
 
 from lakehouse.errors import Fatal, ProducerError
 from lakehouse.locations import Location
-from producers.sources.open_meteo_answers import BrokenAnswerError, PlaceHours, cell_of, decode, degrees_apart, elements_of, is_near
+from producers.call_errors import BrokenAnswerError
+from producers.history import Records
+from producers.sources.open_meteo.answers import PlaceHours, cell_of, decode, degrees_apart, elements_of, is_near, to_records
 
 INDEX = "index.jsonl"
 # How many folders above an answer its index may stand.
@@ -71,6 +73,15 @@ class RecordedAnswer:
             except BrokenAnswerError as error:
                 raise BadRecordingError(f"{self.name}: {error}") from error
             yield (place.location_key if place else f"{city or 'a place'} at {latitude:g}, {longitude:g}"), hours
+
+    def records(self, known: Sequence[Location], days: tuple[date, date] | None) -> Iterator[tuple[str, Records | None]]:
+        """Give the same as the poller takes it; see `producers.source.RecordedAnswer`.
+
+        Raises:
+            BadRecordingError: as for `places`.
+        """
+        for name, hours in self.places(known):
+            yield name, to_records(hours.kept(*days) if days else hours) if hours else None
 
 
 def read_recorded(path: Path, set_name: str | None = None) -> list[RecordedAnswer]:

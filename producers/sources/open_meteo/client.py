@@ -1,114 +1,50 @@
 """How are hours fetched from Open-Meteo, and what happens when it says no?
 
-The API limits calls by minute, hour and day and says so only in the text of a 429; there is no Retry-After. A limit is waited
-for until its boundary, and so is the budget that the programs of this machine share, before the API has to say no; an outage or a
-broken answer is asked again a few times, jittered; a refusal (400, 401) is final. What a proxy or a log-in page answered is neither of
+The API limits calls by minute, hour and day and says so only in the text of a 429; there is no Retry-After. How limits are waited for and
+calls repeated, `producers/calls.py` says; a refusal (400, 401) is final. What a proxy or a log-in page answered is neither of
 the API nor counted against its limits. What is still wrong then is an error, and a place whose hours did not arrive is not advanced.
 """
 
 import json
 import math
-import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import partial
 from types import TracebackType
 from urllib.parse import urlsplit
 
 import requests
-import stamina
 import structlog
 
 from lakehouse.domains.air_quality.contract import VARIABLES
-from lakehouse.errors import Fatal, ProducerError, Retryable
+from lakehouse.errors import ProducerError
 from lakehouse.locations import Location
 from lakehouse.proxies import Proxy, proxies_argument, proxy_of
-from monitoring import metrics
+from lakehouse.settings import Settings
 from producers import intercepted
-from producers.budget import Budget, LimitSpan, call_weight, limit_boundary
-from producers.intercepted import InterceptedError
-from producers.sources.open_meteo_answers import BrokenAnswerError, PlaceHours, check_hours, check_places, decode, elements_of
+from producers.budget import Budget, LimitSpan, limit_boundary
+from producers.call_errors import BrokenAnswerError, LimitError, NotReachedError, RefusedError, UnavailableError
+from producers.calls import ATTEMPTS, Calls
+from producers.clock import Clock
+from producers.intercepted import Api
+from producers.sources.open_meteo.answers import PlaceHours, check_hours, check_places, decode, elements_of
+from producers.sources.open_meteo.limits import call_weight
+from producers.sources.open_meteo.splitting import Days, split_days, split_places
 
 SOURCE = "open-meteo"
 MODEL_DOMAIN = "cams_global"
-FIRST_DAY = date(2013, 1, 1)
-# The API takes days up to six times 24 hours from now; the sixth is a part of a day, so five are safe at any time of day.
-LAST_DAY_AHEAD = 5
-# A request may ask for 90 days; one at each edge is dropped, since the last two hours of an answer are interpolated without
-# their neighbours and differ from the same hours inside a longer answer.
-DAYS_OF_A_REQUEST = 90
-LOCATIONS_OF_A_REQUEST = 50
-# The API weighs a call by places and days, 600 a minute: a request of 50 places and 90 days alone would use that up.
-PLACE_DAYS_OF_A_REQUEST = 1_500
-
-ATTEMPTS = 5
-LIMIT_WAITS = 3
 CONNECT_SECONDS, READ_SECONDS, WHOLE_ANSWER_SECONDS = 5.0, 20.0, 120.0
-BACKOFF_FIRST_SECONDS, BACKOFF_MOST_SECONDS = 0.5, 20.0
 # The API's clock is right to the second; `retrieved_ts` and the limits' boundaries rely on ours.
 CLOCK_OFF = timedelta(minutes=5)
 
 log = structlog.get_logger()
 
 
-class RefusedError(ProducerError, Fatal):
-    """The API refused the request itself; asking again changes nothing."""
-
-
 class NoSuchPlaceError(RefusedError):
     """The API has no data at one of the places asked for: the others may be asked for without it."""
-
-
-class UnavailableError(ProducerError, Retryable):
-    """The API did not answer: down, overloaded, too slow, or out of reach."""
-
-
-class NotReachedError(UnavailableError):
-    """The request ended at a proxy: the API did not see it."""
-
-
-class LimitError(ProducerError, Retryable):
-    """A limit on calls is used up.
-
-    Attributes:
-        span: which limit.
-        until: when it begins anew.
-    """
-
-    def __init__(self, span: LimitSpan, until: datetime, reason: str, asked: str) -> None:
-        super().__init__(
-            f"Open-Meteo's limit of the {span} is used up ({reason}), asked for {asked}. Come back at {until:%Y-%m-%dT%H:%M:%SZ}."
-        )
-        self.span, self.until = span, until
-
-
-class StoppedError(ProducerError, Retryable):
-    """The program was asked to stop before it was done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """Time as the source sees it; a test hands in its own. `sleep` may raise StoppedError."""
-
-    now: Callable[[], datetime]
-    sleep: Callable[[float], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Days:
-    """UTC days, both included: those to keep, and those to ask for so that the kept ones are right."""
-
-    first: date
-    last: date
-    asked_first: date
-    asked_last: date
-
-    @property
-    def asked(self) -> int:
-        """How many days are asked for."""
-        return (self.asked_last - self.asked_first).days + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,33 +65,6 @@ class Failure:
     error: ProducerError
 
 
-def split_days(since: date, until: date, today: date) -> list[Days]:
-    """Cut a range into requests, without gap or overlap, and clip it to what the API has.
-
-    Returns:
-        In order of time; empty when the API has nothing of the range.
-    """
-    end_of_api = today + timedelta(days=LAST_DAY_AHEAD)
-    first, until = max(since, FIRST_DAY), min(until, end_of_api)
-    kept_days = DAYS_OF_A_REQUEST - 2
-    spans = []
-    while first <= until:
-        last = min(first + timedelta(days=kept_days - 1), until)
-        asked_first = max(first - timedelta(days=1), FIRST_DAY)
-        asked_last = min(last + timedelta(days=1), end_of_api)
-        spans.append(Days(first, last, asked_first, asked_last))
-        first = last + timedelta(days=1)
-    return spans
-
-
-def split_places(places: Sequence[Location], days: Days, most_weight: float = math.inf) -> list[list[Location]]:
-    """Cut a list of places into requests over these days, in order, none heavier than the budget allows if that can be helped."""
-    most = max(1, min(LOCATIONS_OF_A_REQUEST, PLACE_DAYS_OF_A_REQUEST // days.asked))
-    if not math.isinf(most_weight):
-        most = max(1, min(most, int(most_weight // call_weight(1, len(VARIABLES), days.asked))))
-    return [list(places[i : i + most]) for i in range(0, len(places), most)]
-
-
 class OpenMeteo:
     """A client of the API. Not for several threads; close it, or use it in a `with`."""
 
@@ -169,10 +78,10 @@ class OpenMeteo:
         budget: Budget | None = None,
     ) -> None:
         self._url = f"{url.rstrip('/')}/v1/air-quality"
+        self._api = Api("Open-Meteo", self._url, "WEIR_OPEN_METEO_URL")
         self._host = urlsplit(url).netloc
-        self._clock, self._api_key = clock, api_key
-        self._is_stopping, self._read_seconds = is_stopping, read_seconds
-        self._budget = budget
+        self._clock, self._api_key, self._read_seconds, self._budget = clock, api_key, read_seconds, budget
+        self._calls = Calls(SOURCE, self._api.name, clock, is_stopping, budget)
         self._session = requests.Session()
         self._is_clock_told = False
 
@@ -201,14 +110,29 @@ class OpenMeteo:
         Raises:
             RefusedError, LimitError, InterceptedError: these concern all places; nothing more can be had now.
         """
+        for _, fetch in self.requests(places, since, until):
+            yield from fetch()
+
+    def requests(
+        self, places: Sequence[Location], since: date, until: date
+    ) -> Iterator[tuple[Days, Callable[[], Iterator[PlaceHours | Failure]]]]:
+        """Cut the same into requests, each to be made before the next is asked for: it leaves out the places that failed.
+
+        Yields:
+            The days of a request, and what makes it; see `fetch_each`.
+        """
         failed: set[str] = set()
+
+        def fetch(group: Sequence[Location], days: Days) -> Iterator[PlaceHours | Failure]:
+            for one in self.fetch_each(group, days):
+                if isinstance(one, Failure):
+                    failed.add(one.location.location_key)
+                yield one
+
         for days in split_days(since, until, self._clock.now().date()):
             active = [place for place in places if place.location_key not in failed]
             for group in self.split(active, days):
-                for one in self.fetch_each(group, days):
-                    if isinstance(one, Failure):
-                        failed.add(one.location.location_key)
-                    yield one
+                yield days, partial(fetch, group, days)
 
     def fetch_each(self, places: Sequence[Location], days: Days) -> Iterator[PlaceHours | Failure]:
         """Ask for several places together and, when that fails, one by one, so that one place does not cost the others theirs.
@@ -243,7 +167,7 @@ class OpenMeteo:
                 yield from alone
 
     def fetch(self, places: Sequence[Location], days: Days, attempts: int = ATTEMPTS) -> list[PlaceHours]:
-        """Make one request, repeated and waited for as the module says.
+        """Make one request, repeated and waited for as `Calls.make` does.
 
         Returns:
             One per place, in the order asked, with the kept days only.
@@ -255,85 +179,33 @@ class OpenMeteo:
             TooHeavyError, StateFileError: see `Budget.take`.
             UnavailableError, BrokenAnswerError: still so after the last attempt.
         """
-        for waits_left in reversed(range(LIMIT_WAITS + 1)):
-            try:
-                return self._fetch_with_retries(places, days, attempts)
-            except LimitError as limit:
-                if limit.span == "day" or not waits_left:
-                    raise
-                # A little later than the boundary, and not all at once: the clocks differ, and others wait for it as well.
-                seconds = (limit.until - self._clock.now()).total_seconds() + random.uniform(0.5, 2)
-                log.warning(
-                    "waiting for the limit", source=SOURCE, span=limit.span, until=limit.until.isoformat(), seconds=round(seconds, 1)
-                )
-                self._clock.sleep(max(seconds, 0))
-        raise AssertionError("the last wait returns or raises")
-
-    def _fetch_with_retries(self, places: Sequence[Location], days: Days, attempts: int) -> list[PlaceHours]:
-        for attempt in stamina.retry_context(
-            on=self._is_worth_repeating,
-            attempts=attempts,
-            timeout=None,
-            wait_initial=BACKOFF_FIRST_SECONDS,
-            wait_max=BACKOFF_MOST_SECONDS,
-        ):
-            with attempt:
-                if attempt.num > 1:
-                    metrics.PRODUCER_RETRIES.labels(source=SOURCE).inc()
-                return self._fetch_once(places, days)
-        raise AssertionError("the last attempt returns or raises")
-
-    def _is_worth_repeating(self, error: Exception) -> bool:
-        return isinstance(error, (UnavailableError, BrokenAnswerError)) and not self._is_stopping()
-
-    def _fetch_once(self, places: Sequence[Location], days: Days) -> list[PlaceHours]:
         keys = ", ".join(place.location_key for place in places)
         asked = f"{keys} from {days.asked_first} to {days.asked_last} at {self._host}"
+        # Looked up before the budget is asked: a proxy that cannot be used costs no call.
         proxy, weight = proxy_of(self._url), call_weight(len(places), len(VARIABLES), days.asked)
-        self._wait_for_budget(weight, asked)
-        began = self._clock.now()
-        try:
-            answer = self._get(self._query(places, days), asked, proxy)
-            retrieved_ts = self._clock.now()
-            if what := intercepted.foreign_answer(answer.status, answer.headers, answer.body, proxy):
-                raise self._not_reached(answer.status, what, asked, proxy)
-            if answer.is_cut:
-                raise UnavailableError(f"Open-Meteo did not answer for {asked}: the answer was cut off. Run it again later.")
-            if answer.status != 200:
-                raise _error_of(answer.status, answer.body, asked, retrieved_ts)
-            self._compare_clocks(answer.headers, retrieved_ts)
-            try:
-                elements = elements_of(_parse(answer.body))
-                check_places(elements, places)
-                found = [decode(element, place, retrieved_ts, MODEL_DOMAIN) for element, place in zip(elements, places, strict=True)]
-                for one in found:
-                    check_hours(one.hours, days.asked_first, days.asked_last)
-            except BrokenAnswerError as error:
-                raise BrokenAnswerError(
-                    f"Open-Meteo's answer for {asked} is broken: {error}. The place stays where it is; run it again."
-                ) from error
-        except ProducerError as error:
-            if isinstance(error, LimitError) and self._budget:
-                self._budget.fill(error.span, self._clock.now())
-            if isinstance(error, (InterceptedError, NotReachedError)) and self._budget:
-                self._budget.give_back(weight, began)
-            metrics.PRODUCER_CALLS.labels(source=SOURCE, outcome=_outcome(error)).inc()
-            raise
-        metrics.PRODUCER_CALLS.labels(source=SOURCE, outcome="ok").inc()
-        return [one.kept(days.first, days.last) for one in found]
+        return self._calls.make(partial(self._fetch_once, places, days, asked, proxy), asked, weight, attempts)
 
-    def _wait_for_budget(self, weight: float, asked: str) -> None:
-        """Take one request's weight; wait, however often, for the minute's and the hour's limit, but not for midnight."""
-        while self._budget and (wait := self._budget.take(weight, self._clock.now())):
-            if wait.span == "day":
-                raise LimitError(wait.span, wait.until, wait.reason, asked)
-            # A poll comes back first, a backfill after it.
-            after = random.uniform(0.5, 2) if self._budget.lane == "poll" else random.uniform(2.5, 4)
-            log.warning(
-                "waiting for the budget", source=SOURCE, span=wait.span, until=wait.until.isoformat(), reason=wait.reason, asked=asked
-            )
-            metrics.PRODUCER_BUDGET_WAITS.labels(source=SOURCE, window=wait.span).inc()
-            self._clock.sleep(max((wait.until - self._clock.now()).total_seconds() + after, 0))
+    def _fetch_once(self, places: Sequence[Location], days: Days, asked: str, proxy: Proxy | None) -> list[PlaceHours]:
+        answer = self._get(self._query(places, days), asked, proxy)
+        retrieved_ts = self._clock.now()
+        if what := intercepted.foreign_answer(answer.status, answer.headers, answer.body, proxy):
+            raise self._not_reached(answer.status, what, asked, proxy)
+        if answer.is_cut:
+            raise UnavailableError(f"Open-Meteo did not answer for {asked}: the answer was cut off. Run it again later.")
+        if answer.status != 200:
+            raise _error_of(answer.status, answer.body, asked, retrieved_ts)
+        self._compare_clocks(answer.headers, retrieved_ts)
+        try:
+            elements = elements_of(_parse(answer.body))
+            check_places(elements, places)
+            decoded = [decode(element, place, retrieved_ts, MODEL_DOMAIN) for element, place in zip(elements, places, strict=True)]
+            for one in decoded:
+                check_hours(one.hours, days.asked_first, days.asked_last)
+        except BrokenAnswerError as error:
+            raise BrokenAnswerError(
+                f"Open-Meteo's answer for {asked} is broken: {error}. The place stays where it is; run it again."
+            ) from error
+        return [one.kept(days.first, days.last) for one in decoded]
 
     def _query(self, places: Sequence[Location], days: Days) -> dict[str, str]:
         query = {
@@ -393,9 +265,9 @@ class OpenMeteo:
         return UnavailableError(f"Open-Meteo did not answer for {asked}{way}: {_kind(error)}. Run it again later.")
 
     def _not_reached(self, status: int, what: str, asked: str, proxy: Proxy | None) -> ProducerError:
-        said = intercepted.sentence(what, asked, proxy)
-        return intercepted.intercepted(status, what, asked, self._url, proxy) or NotReachedError(
-            f"{said} {intercepted.next_step(status, self._url, proxy)}"
+        said = intercepted.sentence(what, asked, self._api, proxy)
+        return intercepted.intercepted(status, what, asked, self._api, proxy) or NotReachedError(
+            f"{said} {intercepted.next_step(status, self._api, proxy)}"
         )
 
     def _compare_clocks(self, headers: Mapping[str, str], now: datetime) -> None:
@@ -409,6 +281,12 @@ class OpenMeteo:
                 here=now.isoformat(timespec="seconds"),
                 there=there.isoformat(timespec="seconds"),
             )
+
+
+def open_client(settings: Settings, clock: Clock, is_stopping: Callable[[], bool], budget: Budget | None) -> OpenMeteo:
+    """Open the API that the settings name, with their key where they have one."""
+    key = settings.open_meteo_api_key.get_secret_value() if settings.open_meteo_api_key else None
+    return OpenMeteo(settings.open_meteo_url, clock, key, is_stopping, budget=budget)
 
 
 def answered_at(headers: Mapping[str, str]) -> datetime | None:
@@ -426,7 +304,7 @@ def _error_of(status: int, body: bytes, asked: str, now: datetime) -> ProducerEr
     if status == 429:
         for word, span in _LIMITS.items():
             if word in reason.lower():
-                return LimitError(span, limit_boundary(span, now), reason, asked)
+                return LimitError("Open-Meteo", span, limit_boundary(span, now), reason, asked)
         return UnavailableError(f"Open-Meteo has no room for the request of {asked} (429): {reason}. Run it again later.")
     if status == 400 and "for this location" in reason:
         return NoSuchPlaceError(f"Open-Meteo refused {asked} (400): {reason}")
@@ -468,18 +346,5 @@ def _kind(error: Exception) -> str:
     return "no connection" if isinstance(error, requests.ConnectionError) else type(error).__name__
 
 
-def _outcome(error: ProducerError) -> str:
-    if isinstance(error, RefusedError):
-        return "refused"
-    if isinstance(error, LimitError):
-        return "limited"
-    return "broken" if isinstance(error, BrokenAnswerError) else "unavailable"
-
-
 def _degrees(value: float) -> str:
     return f"{value:.6f}".rstrip("0").rstrip(".")
-
-
-def utc_now() -> datetime:
-    """Give the present instant, aware, UTC."""
-    return datetime.now(UTC)

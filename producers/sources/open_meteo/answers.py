@@ -6,13 +6,15 @@ No network and no clock: the same functions read a live answer and a recorded on
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import MEASURES, VARIABLES
-from lakehouse.errors import ProducerError, Retryable
 from lakehouse.locations import Location
+from producers.call_errors import BrokenAnswerError
+from producers.clock import midnight
+from producers.history import Records
 
 Reading = dict[str, Value]
 
@@ -20,10 +22,6 @@ Reading = dict[str, Value]
 CELL_TOLERANCE = 0.5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
-
-
-class BrokenAnswerError(ProducerError, Retryable):
-    """The source answered with something that is not an answer to what was asked: cut off, of another place, too short."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +81,9 @@ class PlaceHours:
         return any(name in self.columns and self.columns[name][i] is not None for name in MEASURES.values())
 
 
-def midnight(day: date) -> datetime:
-    """Give the first instant of a UTC day."""
-    return datetime.combine(day, time(), tzinfo=UTC)
+def to_records(hours: PlaceHours) -> Records:
+    """Give a place's hours as the poller takes them: its cursor is the newest measured hour, since a forecast is asked for again."""
+    return Records(hours.location.location_key, list(hours.readings()), hours.last_measured_hour(), hours.hours_without_data())
 
 
 def whole_milliseconds(instant: datetime) -> datetime:
