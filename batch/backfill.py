@@ -22,19 +22,23 @@ from batch.give_way import ShortTurns
 from batch.ledger import Chunk, Ledger
 from batch.periods import Part, Period, cut
 from lakehouse import failpoints
-from lakehouse.apply import Applied, apply, refresh_gold
-from lakehouse.domain import Domain
-from lakehouse.errors import ProducerError
+from lakehouse.apply import Applied, apply, refresh_derived
+from lakehouse.changes import ChangedSpans, Changes, WholeChanged, distinct
+from lakehouse.domain import ByTime, Domain, Source
+from lakehouse.errors import Fatal, LakehouseError, ProducerError
 from lakehouse.few_rows import COMPILED, session_conf
+from lakehouse.made_of import DEFERRED_PROPERTY, changes_since, commits
+from lakehouse.parts import Keys
+from lakehouse.parts import Part as PartOfTable
 from lakehouse.reader import Reader
 from lakehouse.settings import Settings
 from lakehouse.sinks.data_files import NotFromMemory
 from lakehouse.sinks.lane import append_chunk, chunk_rows, typed
-from lakehouse.sinks.recent import MOST_ROWS, RecentRows
+from lakehouse.sinks.recent import MOST_ROWS, RecentRows, TableRows
 from lakehouse.sinks.stores import Memory
 from lakehouse.sinks.tables import batch_properties, ensure_tables, write_dimensions
 from lakehouse.spans import Spans
-from lakehouse.spark import session_beside
+from lakehouse.spark import iceberg_table, session_beside
 from producers.history import Asked, History, Lacking, SourceSpent
 
 # What silver is compared with, chunk by chunk, is kept in memory.
@@ -87,15 +91,25 @@ def plan(history: History, since: Mapping[str, date], until: date, period: Perio
     return Plan([(part, one) for part, one in parts if one.calls], asked, history.least_time(asked))
 
 
-def latest_days(settings: Settings, domain: Domain) -> dict[str, date]:
+def latest_days(settings: Settings, source: Source) -> dict[str, date]:
     """Find the UTC day of the newest row of silver of each entity that has one; by entity, since one may be far behind another.
 
     Raises:
         NoTables, UnknownTable: nothing has been written yet.
+        NotKeptByTime: silver has no newest day.
     """
-    newest = f"SELECT {domain.entity}, max({domain.event_time})::DATE FROM {domain.silver.name} GROUP BY ALL"
+    if not isinstance(source.kind, ByTime):
+        raise NotKeptByTime(source.silver.name)
+    newest = f"SELECT {source.kind.entity}, max({source.kind.starts})::DATE FROM {source.silver.name} GROUP BY ALL"
     with Reader(settings) as reader:
         return dict(reader.query(newest).rows)
+
+
+class NotKeptByTime(LakehouseError, Fatal):
+    """Silver has no event time in its key."""
+
+    def __init__(self, silver: str) -> None:
+        super().__init__(f"{silver} is not kept by event time, so it has no newest day: --since YYYY-MM-DD says where to begin.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +131,7 @@ class Backfill:
     Args:
         settings: name the catalog.
         domain: whose tables; made where they are missing.
+        source: which of its sources is filled.
         spark: the session.
         history: the domain's source.
         ledger: what is to be done.
@@ -129,6 +144,7 @@ class Backfill:
         self,
         settings: Settings,
         domain: Domain,
+        source: Source,
         spark: SparkSession,
         history: History,
         ledger: Ledger,
@@ -136,13 +152,14 @@ class Backfill:
         is_stopping: Callable[[], bool] = lambda: False,
         give_up: Callable[[], None] = lambda: None,
     ) -> None:
-        self._settings, self._domain, self._spark = settings, domain, spark
+        self._settings, self._domain, self._source, self._spark = settings, domain, source, spark
         # Beside `apply`, whose settings are the session's while it runs.
         self._landing_spark = session_beside(spark)
         self._history, self._ledger, self._told = history, ledger, told
         self._is_stopping, self._give_up = is_stopping, give_up
         self._memory = Memory(domain)
-        self._silver = RecentRows(domain.silver, domain.entity, domain.event_time)
+        silver, kind = source.silver, source.kind
+        self._silver = RecentRows(silver, kind.times) if isinstance(kind, ByTime) else TableRows(silver)
         self._turns = ShortTurns(settings, domain.name)
         self._unnoted: list[Chunk] = []
         self._noted_at = time.monotonic()
@@ -224,7 +241,7 @@ class Backfill:
         began = time.monotonic()
         if there is not None:
             fetched, lacking = int(str(there["fetched"])), dict(there["lacking"])  # type: ignore[call-overload]  # as it was written below
-            rows: pa.Table | None = chunk_rows(self._landing_spark, self._domain.bronze, chunk.source_run).toArrow()
+            rows: pa.Table | None = chunk_rows(self._landing_spark, self._source.bronze, chunk.source_run).toArrow()
         else:
             try:
                 values, lacking = self._fetch(chunk)
@@ -274,13 +291,14 @@ class Backfill:
             with self._turns.next() as most:
                 part = rows.slice(at, most)
                 frame = self._spark.createDataFrame(part)
-                met.append(apply(frame, self._domain, properties, memory=self._memory, with_gold=False))
+                applied = apply(frame, self._source, self._domain, properties, memory=self._memory, deferred=self._ledger.name)
+                met.append(applied)
             at += part.num_rows
         return met
 
     def _fetch(self, chunk: Chunk) -> tuple[list[bytes], dict[str, str]]:
         """Fetch a chunk's records as their bytes; an entity comes whole, or is lacking."""
-        contract = self._domain.contract
+        contract = self._source.contract
         shape = contract.shape
         found: dict[str, list[bytes]] = {}
         lacking: dict[str, str] = {}
@@ -301,47 +319,67 @@ class Backfill:
         """Append those records that silver does not have with the same values; give them, or None where there is none."""
         if not values:
             return None
-        rows = typed(self._landing_spark, values, self._domain.contract, chunk.source_run)
+        rows = typed(self._landing_spark, values, self._source.contract, chunk.source_run)
         if not chunk.override:
             rows = self._new_or_changed(rows)
         if not rows.num_rows:
             return None
         said = {"source_run": chunk.source_run, "fetched": len(values), "lacking": dict(lacking)}
-        append_chunk(self._landing_spark, self._domain.bronze, rows, {**self._properties(chunk), CHUNK_PROPERTY: json.dumps(said)})
+        append_chunk(self._landing_spark, self._source.bronze, rows, {**self._properties(chunk), CHUNK_PROPERTY: json.dumps(said)})
         return rows
 
     def _new_or_changed(self, rows: pa.Table) -> pa.Table:
         """Leave out the rows whose values silver has already, in all but the time of their retrieval."""
-        domain = self._domain
-        table = rows.select([domain.entity, domain.event_time]).drop_null()
-        keys = table.group_by([domain.entity]).aggregate([(domain.event_time, "min"), (domain.event_time, "max")]).to_pylist()
-        span = Spans.of((row[domain.entity], row[f"{domain.event_time}_min"], row[f"{domain.event_time}_max"]) for row in keys)
-        if not span:
+        silver, contract = self._source.silver, self._source.contract
+        part = self._part_of(rows)
+        if not part:
             return rows
         try:
             self._silver.begin(self._landing_spark)
-            present = self._silver.read(self._landing_spark, span)
+            present = self._silver.read(self._landing_spark, part)
         except NotFromMemory as reason:
             log.info("chunk not compared with silver: all of it is written", why=str(reason))
             return rows
         if not present.num_rows:
             return rows
-        business = [name for name in domain.contract.names if name in domain.silver.names and name != domain.contract.version]
-        event_time, version_ = domain.event_time, domain.contract.version
-        # A forecast that has come true is news, though its values are the same.
+        business = [name for name in contract.names if name in silver.names and name != contract.version]
         same = [f"r.{name} IS NOT DISTINCT FROM s.{name}" for name in business]
-        same.append(f"(r.{event_time} > r.{version_}) = (s.{event_time} > s.{version_})")
+        if event_time := contract.event_time:
+            # A forecast that has come true is news, though its values are the same.
+            same.append(f"(r.{event_time} > r.{contract.version}) = (s.{event_time} > s.{contract.version})")
         with duckdb.connect() as connection:
             connection.register("r", rows)
-            connection.register("s", present.select(list(domain.silver.names)))
+            connection.register("s", present.select(list(silver.names)))
             return connection.sql(f"FROM r ANTI JOIN s ON {' AND '.join(same)}").to_arrow_table().cast(rows.schema)
 
+    def _part_of(self, rows: pa.Table) -> PartOfTable:
+        """Name the part of silver that rows of bronze lie in; those without a key lie nowhere."""
+        key, kind = list(self._source.silver.key), self._source.kind
+        keyed = rows.select(key).drop_null()
+        if not isinstance(kind, ByTime):
+            return Keys.of(key, distinct(keyed, key))
+        entity, starts = kind.entity, kind.starts
+        groups = keyed.group_by([entity]).aggregate([(starts, "min"), (starts, "max")]).to_pylist()
+        return Spans.of((group[entity], group[f"{starts}_min"], group[f"{starts}_max"]) for group in groups)
+
     def _gold(self) -> None:
-        """Make gold of all that the chunks touched, in parts that each have a turn."""
+        """Make the derived tables of all that the chunks touched, in parts that each have a turn."""
         properties = self._properties(self._ledger.gold)
+        silver, kind = self._source.silver, self._source.kind
+        memory = Memory(self._domain, looks_ahead=False)
+        if not isinstance(kind, ByTime):
+            with self._turns.next():
+                handle = iceberg_table(self._spark, silver.name)
+                mine = [one for one in commits(handle) if one.said.get(DEFERRED_PROPERTY) == self._ledger.name]
+                if mine:
+                    before = handle.snapshot(mine[-1].id).parentId()
+                    ids = {one.id for one in mine}
+                    found = changes_since(self._spark, self._domain, silver, handle, int(before or 0), lambda one: one.id in ids)
+                    changed: Changes = WholeChanged() if found is None else found
+                    refresh_derived(self._spark, self._domain, {silver.name: changed}, properties, memory)
+            return
         # Chunk by chunk, not place by place: a part lies in few months of the tables, and so of their files.
         spans = [(entity, chunk.since, chunk.until) for chunk in self._ledger.chunks if chunk.rows_in for entity in chunk.entities]
-        memory = Memory(self._domain, looks_ahead=False)
         at = 0
         while at < len(spans):
             with self._turns.next() as most:
@@ -353,11 +391,12 @@ class Backfill:
                     at += 1
                 # All parts have the same plans, as they are made from memory.
                 with session_conf(self._spark, COMPILED):
-                    refresh_gold(self._spark, self._domain, Spans.of(part), properties, memory)
+                    changes = {silver.name: ChangedSpans(Spans.of(part), kind.times)}
+                    refresh_derived(self._spark, self._domain, changes, properties, memory)
 
     def _appended(self) -> dict[str, Mapping[str, object]]:
         """Find the chunks of this backfill that stand in bronze, by their names, with what their snapshots say of them."""
-        bronze = self._domain.bronze.name
+        bronze = self._source.bronze.name
         said = self._spark.sql(
             f"SELECT summary['{CHUNK_PROPERTY}'] AS said FROM {bronze}.snapshots WHERE summary['{CHUNK_PROPERTY}'] IS NOT NULL"
         ).collect()

@@ -203,9 +203,10 @@ def maintain(
 
 
 def _domains(settings: "Settings", name: str) -> "list[Domain]":
-    from lakehouse.registry import BUILDERS, build_domain
+    from lakehouse.domain_names import DOMAINS
+    from lakehouse.registry import build_domain
 
-    return [build_domain(one, settings) for one in ([name] if name else BUILDERS)]
+    return [build_domain(one, settings) for one in ([name] if name else DOMAINS)]
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from lakehouse.days import Days
 from lakehouse.schema import Table, quote_name
+from lakehouse.spans import Times
 
 # Means of doubles depend on the order in which they are added up.
 TOLERANCE = 1e-9
@@ -65,7 +66,7 @@ class Comparison:
         return self.missing + self.extra + self.doubled + self.different
 
 
-def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None, between: tuple[str, str] = ("", "")) -> Comparison:
+def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None, times: Times | None = None) -> Comparison:
     """Compare rows by key; columns that the specification does not have are left out.
 
     Doubles are equal within 1e-9 of the greater one, all else exactly; null equals null.
@@ -74,8 +75,8 @@ def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None
         table: whose rows, all columns.
         found: the rows as they are.
         expected: the rows as they should be, one per key.
-        days: only rows that touch these UTC days, both included.
-        between: with `days`, the columns with a row's first and last time.
+        days: only rows that touch these UTC days, both included; all rows of a table that is not kept by time.
+        times: the columns with a row's times; None where the table is not kept by time.
     """
     others = [column for column in table.columns if column.name not in table.key]
     keys = " AND ".join(f"f.{quote_name(name)} IS NOT DISTINCT FROM e.{quote_name(name)}" for name in table.key)
@@ -87,7 +88,7 @@ def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None
         for name, rows in (("found", found), ("expected", expected)):
             connection.register(f"{name}_rows", rows)
             names = ", ".join(quote_name(name) for name in table.names)
-            connection.execute(f"CREATE VIEW {name} AS SELECT {names}, true AS _there FROM {name}_rows {_within(days, between)}")
+            connection.execute(f"CREATE VIEW {name} AS SELECT {names}, true AS _there FROM {name}_rows {_within(days, times)}")
         joined = f"FROM found f FULL JOIN expected e ON {keys}"
         counts = [
             "(SELECT count(*) FROM found)",
@@ -160,11 +161,10 @@ def _same(name: str, is_double: bool) -> str:
     return f"({same} OR coalesce({near}, false))"
 
 
-def _within(days: Days, between: tuple[str, str]) -> str:
-    if days is None:
+def _within(days: Days, times: Times | None) -> str:
+    if days is None or times is None:
         return ""
-    starts, ends = between
-    return f"WHERE {starts}::DATE <= DATE '{days[1]}' AND {ends}::DATE >= DATE '{days[0]}'"
+    return f"WHERE {times.starts}::DATE <= DATE '{days[1]}' AND {times.last}::DATE >= DATE '{days[0]}'"
 
 
 def _any(conditions: Iterable[str]) -> str:

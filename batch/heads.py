@@ -16,7 +16,7 @@ from pyiceberg.table import Table as Stored
 
 from lakehouse.apply import OFFSETS_PROPERTY
 from lakehouse.catalog import ancestors, open_catalog
-from lakehouse.domain import Domain
+from lakehouse.domain import Domain, Source
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.notes import Applied, add_applied, applied_of
 from lakehouse.schema import REJECTS, quote
@@ -59,15 +59,17 @@ class Heads:
         with ExitStack() as held:
             catalog: Catalog = open_catalog(settings)
             held.callback(catalog.close)
-            names = [domain.silver.name, *(gold.table.name for gold in domain.gold), *(table.name for table, _ in domain.dimensions)]
+            made = [table.name for table in domain.merged]
+            names = [*made, *(table.name for table, _ in domain.dimensions)]
             with turn(settings, domain.name):
                 tables = {name: catalog.load_table(_path(name)) for name in names if catalog.table_exists(_path(name))}
                 rejects = [catalog.load_table(_path(REJECTS.name))] if catalog.table_exists(_path(REJECTS.name)) else []
-            made = [domain.silver.name, *(gold.table.name for gold in domain.gold)]
-            if any(name not in tables for name in made) or tables[domain.silver.name].current_snapshot() is None:
+            silver = [source.silver.name for source in domain.sources]
+            if any(name not in tables for name in made) or all(tables[name].current_snapshot() is None for name in silver):
                 raise NoGold(domain.name)
             # After them: what bronze has more is not asked for.
-            tables[domain.bronze.name] = catalog.load_table(_path(domain.bronze.name))
+            for source in domain.sources:
+                tables[source.bronze.name] = catalog.load_table(_path(source.bronze.name))
             applied = _applied(domain, [*tables.values(), *rejects])
             return cls(domain, tables, applied, held.pop_all())
 
@@ -84,7 +86,7 @@ class Heads:
             OtherEdition: gold's tables are of several editions, or of one that this version cannot compute any more.
         """
         domain = self.domain
-        found = {gold.table.name: edition_of(domain, self.tables[gold.table.name].properties) for gold in domain.gold}
+        found = {one.table.name: edition_of(domain, self.tables[one.table.name].properties) for one in domain.derived}
         own = next((edition for edition in found.values() if edition), {})
         if not own or own == domain.edition or domain.by_edition is None:
             return self
@@ -106,12 +108,14 @@ class Heads:
         """Read rows of a table."""
         return self.tables[name].scan(where, selected_fields=tuple(columns)).to_arrow()
 
-    def bronze_files(self, columns: Iterable[str], only_applied: bool = True) -> Any:  # noqa: ANN401 - Arrow's
-        """Give a scanner of bronze's rows, of those that are in silver or of all, read from the files that its snapshot lists."""
-        table = self.tables[self.domain.bronze.name]
+    def bronze_files(self, source: Source, columns: Iterable[str], only_applied: bool = True) -> Any:  # noqa: ANN401 - Arrow's
+        """Give a scanner of a bronze table's rows, of those that are in silver or of all, read from the files that its snapshot lists."""
+        table = self.tables[source.bronze.name]
         wanted = list(columns)
         types = schema_to_pyarrow(table.schema(), include_field_ids=False)
-        schema = pa.schema([_plain(types.field(name)) for name in wanted])
+        # A home of an earlier version that has not been written since lacks the column.
+        present = {**{field.name: field for field in types}, "wire_version": pa.field("wire_version", pa.int32())}
+        schema = pa.schema([_plain(present[name]) for name in wanted])
         io = table.io
         assert isinstance(io, PyArrowFileIO)
         paths = [task.file.file_path for task in table.scan().plan_files()]
@@ -150,7 +154,8 @@ def _applied(domain: Domain, tables: Iterable[Stored]) -> dict[tuple[str, int], 
             found[place] = max(found.get(place, -1), last)
         for snapshot in ancestors(table):
             said = snapshot.summary.additional_properties.get(OFFSETS_PROPERTY) if snapshot.summary else None
-            add_applied(found, said, domain.contract.topic)
+            for topic in domain.topics:
+                add_applied(found, said, topic)
     return found
 
 

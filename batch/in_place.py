@@ -9,9 +9,9 @@ from pyspark.sql import functions as F
 
 from batch.compare import Comparison
 from batch.compare_frames import compare_frames
-from batch.silver_anew import silver_anew, spans_of
+from batch.silver_anew import changes_of, silver_anew, sources_in_time, spans_of
 from batch.whole import check_whole
-from lakehouse.apply import refresh_gold
+from lakehouse.apply import refresh_derived
 from lakehouse.domain import Domain
 from lakehouse.few_rows import conf_for_many, session_conf
 from lakehouse.settings import Settings
@@ -43,7 +43,7 @@ def rebuild_in_place(
         NotWhole: bronze no longer holds what silver is made of.
     """
     properties = batch_properties(f"rebuild {domain.name}", 0)
-    vanishing = replace(domain, gold=[replace(gold, vanishes=True) for gold in domain.gold])
+    vanishing = replace(domain, derived=[replace(one, vanishes=True) for one in domain.derived])
     if is_silver:
         check_whole(spark, domain, days)
     pieces, rows = _pieces(spark, domain, days)
@@ -53,8 +53,8 @@ def rebuild_in_place(
             spans = spans_of(spark, domain, (since, until))
             if is_silver:
                 silver_anew(spark, vanishing, spans, properties)
-            elif spans:
-                refresh_gold(spark, vanishing, spans, properties)
+            elif changes := changes_of(vanishing, spans):
+                refresh_derived(spark, vanishing, changes, properties)
         told(until)
 
 
@@ -82,7 +82,10 @@ def rebuild_dimensions(settings: Settings, domain: Domain, spark: SparkSession, 
 def _pieces(spark: SparkSession, domain: Domain, days: tuple[date, date]) -> tuple[list[tuple[date, date]], int]:
     """Cut days so that a piece has a bounded number of silver's rows, or is one day; tell how many rows there are."""
     first, last = days
-    rows = spark.table(domain.silver.name).where(F.to_date(domain.event_time).between(F.lit(first), F.lit(last))).count()
+    rows = sum(
+        spark.table(source.silver.name).where(F.to_date(kind.starts).between(F.lit(first), F.lit(last))).count()
+        for source, kind in sources_in_time(domain)
+    )
     whole = (last - first).days + 1
     step = max(1, whole * PIECE_ROWS // max(rows, PIECE_ROWS))
     return [(first + timedelta(days=n), min(last, first + timedelta(days=n + step - 1))) for n in range(0, whole, step)], rows

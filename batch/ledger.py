@@ -16,7 +16,7 @@ from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.schema import Column, Table, quote
 from lakehouse.sinks.recent import RecentRows
 from lakehouse.sinks.tables import create_missing
-from lakehouse.spans import Spans
+from lakehouse.spans import Spans, Times
 
 # planned: not begun, or cut off in the middle. failed: some entities, or all, could not be had. gold has one row, numbered 0.
 State = Literal["planned", "done", "failed"]
@@ -122,7 +122,7 @@ class Ledger:
     def __init__(self, spark: SparkSession, chunks: Iterable[Chunk]) -> None:
         self._spark = spark
         self._chunks = {one.chunk: one for one in chunks}
-        self._rows = RecentRows(BACKFILLS, entity="backfill_id", starts="planned_ts")
+        self._rows = RecentRows(BACKFILLS, Times("backfill_id", "planned_ts"))
 
     @classmethod
     def plan(cls, spark: SparkSession, domain: str, parts: Sequence[tuple[Part, int, float]], override: bool, now: datetime) -> "Ledger":
@@ -207,7 +207,7 @@ class Ledger:
         def write() -> None:
             self._rows.forget()
             self._rows.begin(self._spark)
-            self._rows.replace(self._spark, wanted, span, {}, lambda commit: commit())
+            self._rows.replace(self._spark, wanted, span, dict, lambda commit: commit())
 
         until_accepted(write)
 

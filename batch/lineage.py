@@ -2,12 +2,23 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyiceberg.expressions import AlwaysTrue, And, BooleanExpression, EqualTo, GreaterThanOrEqual, In, LessThanOrEqual
+from pyiceberg.expressions import (
+    AlwaysFalse,
+    AlwaysTrue,
+    And,
+    BooleanExpression,
+    EqualTo,
+    GreaterThanOrEqual,
+    In,
+    IsNull,
+    LessThanOrEqual,
+    Or,
+)
 from pyiceberg.expressions.literals import literal
 from pyiceberg.table import Table as Stored
 from pyiceberg.types import TimestamptzType
@@ -15,13 +26,17 @@ from pyiceberg.types import TimestamptzType
 from batch.heads import Heads
 from batch.proofs import Proof
 from lakehouse.catalog import NAME
-from lakehouse.domain import Domain, Gold
+from lakehouse.changes import distinct, extents
+from lakehouse.domain import ByTime, Derived, Domain, Matching, Reads, Source, Whole
+from lakehouse.domain_names import DOMAINS
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.registry import BUILDERS, build_domain
+from lakehouse.parts import WHOLE, Keys, Part
+from lakehouse.registry import build_domain
+from lakehouse.schema import Table
 from lakehouse.settings import Settings
 from lakehouse.sinks.recent import rows_in
 from lakehouse.sinks.row_delta import runs
-from lakehouse.spans import Spans
+from lakehouse.spans import Spans, Times
 
 MOST_ROWS = 20
 
@@ -32,10 +47,19 @@ class CannotExplain(LakehouseError, Fatal):
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One table's part of a trace: its name and those of its rows that the level before is made of, in the order of their keys."""
+    """One table's part of a trace: its name and those of its rows that rows before are made of, in the order of their keys.
+
+    Attributes:
+        table: with `lh.`.
+        rows: of it.
+        of: the table whose rows they make; empty for the rows that were asked for.
+        is_bronze: whether the rows are messages.
+    """
 
     table: str
     rows: pa.Table
+    of: str = ""
+    is_bronze: bool = False
 
 
 def trace(heads: Heads, name: str, rows: pa.Table) -> list[Level]:
@@ -44,18 +68,38 @@ def trace(heads: Heads, name: str, rows: pa.Table) -> list[Level]:
     Args:
         heads: the domain's tables.
         name: of the table whose rows they are, with `lh.`.
-        rows: all of its columns.
+        rows: all of its columns, or those that its parts are named by.
 
     Returns:
-        A level per table from that one down to bronze. Bronze's are all messages of the keys, those that were replaced and those
-        that came too late among them; `_used` tells the ones whose version silver holds.
+        A level per table from that one down to bronze; where a table reads several, one after the other. Bronze's are all messages of the
+        keys, those that were replaced and those that came too late among them; `_used` tells the ones whose version silver holds.
     """
     domain = heads.domain
-    levels = [Level(name, rows)]
-    while (gold := _gold(domain, levels[-1].table)) is not None:
-        levels.append(Level(gold.source.name, _sources(heads, gold, levels[-1].rows)))
-    levels.append(Level(domain.bronze.name, _messages(heads, levels[-1].rows)))
-    return levels
+    found = {name: Level(name, rows)}
+    for derived in reversed(domain.derived):
+        if derived.table.name in found:
+            of = found[derived.table.name]
+            inputs: dict[str, pa.Table] = {}
+            for reads in derived.reads:
+                table = reads.table.name
+                inputs[table] = _read(heads, derived, reads, of.rows, inputs)
+                before = found.get(table)
+                found[table] = Level(table, inputs[table] if before is None else _both(before.rows, inputs[table]), of.table)
+    messages = [
+        Level(source.bronze.name, _messages(heads, source, found[source.silver.name].rows), source.silver.name, is_bronze=True)
+        for source in domain.sources
+        if source.silver.name in found
+    ]
+    return [*found.values(), *messages]
+
+
+def messages_of(levels: Sequence[Level]) -> dict[str, list[tuple[int, int]]]:
+    """Give where the messages of a trace lie; see `offsets`."""
+    found: dict[str, list[tuple[int, int]]] = {}
+    for level in levels:
+        if level.is_bronze:
+            found |= offsets(level.rows)
+    return found
 
 
 def explain(settings: Settings, table: str, conditions: Mapping[str, str]) -> list[Level]:
@@ -71,8 +115,8 @@ def explain(settings: Settings, table: str, conditions: Mapping[str, str]) -> li
     """
     name = table if table.startswith(f"{NAME}.") else f"{NAME}.{table}"
     known: list[str] = []
-    for domain in (build_domain(one, settings) for one in BUILDERS):
-        tables = [domain.silver, *(gold.table for gold in domain.gold)]
+    for domain in (build_domain(one, settings) for one in DOMAINS):
+        tables = list(domain.merged)
         known += [one.name.removeprefix(f"{NAME}.") for one in tables]
         if name not in [one.name for one in tables]:
             continue
@@ -103,7 +147,7 @@ def sources_of(settings: Settings, domain: Domain, proof: Proof) -> dict[int, di
                 values = {**difference.key, **{name: pair[index] for name, pair in difference.columns.items()}}
                 row = _row_of(heads, one.table, values)
                 if row is not None:
-                    found[id(difference)] = offsets(trace(heads, one.table, row)[-1].rows)
+                    found[id(difference)] = messages_of(trace(heads, one.table, row))
     return found
 
 
@@ -117,25 +161,67 @@ def offsets(bronze: pa.Table) -> dict[str, list[tuple[int, int]]]:
     return {place: [(first, end - 1) for first, end in runs(numbers)] for place, numbers in sorted(places.items())}
 
 
-def _gold(domain: Domain, name: str) -> Gold | None:
-    return next((gold for gold in domain.gold if gold.table.name == name), None)
+def _derived(domain: Domain, name: str) -> Derived | None:
+    return next((one for one in domain.derived if one.table.name == name), None)
 
 
-def _sources(heads: Heads, gold: Gold, rows: pa.Table) -> pa.Table:
-    domain = heads.domain
-    span = _span(rows, domain.entity, gold.starts, gold.ends or gold.starts)
-    source = _gold(domain, gold.source.name)
-    starts, ends = (source.starts, source.ends or source.starts) if source else (domain.event_time, domain.event_time)
-    read = gold.reads(span)
-    found = heads.rows(gold.source.name, _overlaps(read, domain.entity, starts, ends))
-    return _sorted(rows_in(found, read, domain.entity, starts, ends), gold.source.key)
+def _read(heads: Heads, derived: Derived, reads: Reads, rows: pa.Table, inputs: Mapping[str, pa.Table]) -> pa.Table:
+    """Read the rows of an input that rows of a derived table are made of."""
+    needs = reads.needs(_part_of(derived, rows))
+    if isinstance(needs, Matching):
+        needs = Keys.of(list(needs.names.values()), distinct(inputs[needs.table], list(needs.names)))
+    return _sorted(_within(heads, reads.table, needs, reads.times), reads.table.key)
 
 
-def _messages(heads: Heads, silver: pa.Table) -> pa.Table:
-    domain = heads.domain
-    version, key = domain.contract.version, list(domain.silver.key)
-    span = _span(silver, domain.entity, domain.event_time, domain.event_time)
-    found = heads.rows(domain.bronze.name, _overlaps(span, domain.entity, domain.event_time, domain.event_time))
+def _part_of(derived: Derived, rows: pa.Table) -> Part:
+    """Name the part of a table that some of its rows lie in."""
+    times = derived.times
+    if times is None:
+        return WHOLE if isinstance(derived.kind, Whole) else Keys.of(derived.table.key, distinct(rows, derived.table.key))
+    span = Spans.of(extents(rows, times), timedelta(0))
+    return span.whole_days() if pa.types.is_date(rows.schema.field(times.starts).type) else span
+
+
+def _within(heads: Heads, table: Table, part: Part, times: Times | None) -> pa.Table:
+    """Read the rows of a part of a table."""
+    if isinstance(part, Spans):
+        assert times is not None  # only what is read over time is asked for in spans
+        return rows_in(heads.rows(table.name, _overlaps(part, times)), part, times) if part else heads.rows(table.name, AlwaysFalse())
+    if part.is_whole:
+        return heads.rows(table.name)
+    where: BooleanExpression = AlwaysFalse()
+    for columns, found in part.tuples.items():
+        one: BooleanExpression = AlwaysTrue()
+        for column, values in zip(columns, zip(*found, strict=True), strict=True):
+            known: BooleanExpression = In(term=column, literals=tuple({value for value in values if value is not None}))
+            one = And(one, Or(known, IsNull(term=column)) if None in values else known)
+        where = Or(where, one)
+    rows = heads.rows(table.name, where)
+    # Of several columns the filter lets every combination through.
+    kept = [any(tuple(row[column] for column in columns) in found for columns, found in part.tuples.items()) for row in _plain(rows)]
+    return rows.filter(pa.array(kept, pa.bool_()))
+
+
+def _plain(rows: pa.Table) -> list[dict[str, Any]]:
+    return [
+        {name: value.astimezone(UTC) if isinstance(value, datetime) else value for name, value in row.items()} for row in rows.to_pylist()
+    ]
+
+
+def _both(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """Put rows together, each once."""
+    both = pa.concat_tables([rows, others])
+    return pa.Table.from_pylist(list({repr(row): row for row in both.to_pylist()}.values()), schema=both.schema)
+
+
+def _messages(heads: Heads, source: Source, silver: pa.Table) -> pa.Table:
+    version, key = source.contract.version, list(source.silver.key)
+    if isinstance(source.kind, ByTime):
+        times = source.kind.times
+        part: Part = Spans.of(extents(silver, times), timedelta(0))
+    else:
+        times, part = None, Keys.of(key, distinct(silver, key))
+    found = _within(heads, source.bronze, part, times)
     numbered = found.select(key).append_column("_row", pa.array(range(found.num_rows), pa.int64()))
     held = silver.select([*key, version]).rename_columns([*key, "_held"])
     pairs = numbered.join(held, key, join_type="inner").sort_by("_row")
@@ -144,38 +230,28 @@ def _messages(heads: Heads, silver: pa.Table) -> pa.Table:
     return _sorted(messages.append_column("_used", used), [*key, version])
 
 
-def _span(rows: pa.Table, entity: str, starts: str, ends: str) -> Spans:
-    days = pa.types.is_date(rows.schema.field(starts).type)
-    named = rows.select([entity, starts, ends] if starts != ends else [entity, starts]).to_pylist()
-    span = Spans.of(((row[entity], _instant(row[starts]), _instant(row[ends])) for row in named), timedelta(0))
-    return span.whole_days() if days else span
-
-
-def _overlaps(span: Spans, entity: str, starts: str, ends: str) -> BooleanExpression:
+def _overlaps(span: Spans, times: Times) -> BooleanExpression:
     since, until = min(row[1] for row in span.rows), max(row[2] for row in span.rows)
     where: BooleanExpression = And(
-        LessThanOrEqual(term=starts, value=until.isoformat()), GreaterThanOrEqual(term=ends, value=since.isoformat())
+        LessThanOrEqual(term=times.starts, value=until.isoformat()), GreaterThanOrEqual(term=times.last, value=since.isoformat())
     )
-    return And(where, In(term=entity, literals=span.entities))
+    return And(where, In(term=times.entity, literals=span.entities))
 
 
 def _sorted(rows: pa.Table, by: Sequence[str]) -> pa.Table:
     return rows.sort_by([(name, "ascending") for name in by])
 
 
-def _instant(value: datetime | date) -> datetime:
-    return value if isinstance(value, datetime) else datetime.combine(value, time(), UTC)
-
-
 def _row_of(heads: Heads, name: str, values: Mapping[str, Any]) -> pa.Table | None:
     """Give the row that differs: as the table has it, or as it should be where the table lacks it."""
-    gold = _gold(heads.domain, name)
-    assert gold is not None  # proofs are of gold tables
-    key = {column: values[column] for column in gold.table.key}
+    derived = _derived(heads.domain, name)
+    assert derived is not None  # proofs are of derived tables
+    key = {column: values[column] for column in derived.table.key}
     there = heads.rows(name, _condition(heads.tables[name], {column: _typed(value) for column, value in key.items()}))
     if there.num_rows:
         return there.slice(0, 1)
-    wanted = {heads.domain.entity, gold.starts, gold.ends or gold.starts}
+    times = derived.times
+    wanted = set(derived.table.key) if times is None else {times.entity, times.starts, times.last}
     return pa.Table.from_pylist([{column: values[column] for column in wanted}]) if wanted <= values.keys() else None
 
 

@@ -5,6 +5,8 @@ round, and what fails at one table stops no other. The stream is never made to w
 """
 
 import functools
+import itertools
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -36,20 +38,22 @@ from batch.maintained import MAINTENANCE, Result
 from batch.rebuild import end_what_was_killed, rebuild_lease
 from batch.retention import drop_before, droppable_before, trim_topic
 from batch.snapshots import applied
-from batch.table_state import TableState
+from batch.table_state import Snapshot, TableState
 from batch.tags import PREFIX, Tag, make_tags, tag_name, wanted_tags
 from lakehouse.catalog import NAME
 from lakehouse.conflicts import is_refused, until_accepted
-from lakehouse.domain import Domain
+from lakehouse.domain import ByTime, Domain
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.folders import HadoopFolder
 from lakehouse.lease import LeaseHeld, has_leases, held_lease
+from lakehouse.made_of import DEFERRED_PROPERTY, MADE_OF_PROPERTY, REPLACE, read_made_of
 from lakehouse.notes import APPLIED_PROPERTY, CHANGED_PROPERTY, applied_note, applied_of
-from lakehouse.positions import Position, committed_position
+from lakehouse.positions import Position, committed_positions
 from lakehouse.schema import REJECTS, quote
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import MARK_PROPERTY
 from lakehouse.sinks.publishing import REBUILD_BRANCH
+from lakehouse.spark import iceberg_table
 from lakehouse.turns import turn
 from monitoring.health import MAINTAINED_PROPERTY, Maintained
 from monitoring.proofs import PROOF_PROPERTY, LastProof
@@ -80,12 +84,12 @@ class Needs:
     """What a domain's programs need of its tables at the begin of a round.
 
     Attributes:
-        position: where the refine query's checkpoint stands; None where none is known.
+        positions: where the refine query's checkpoint stands in each bronze table, by its name; None where none is known.
         position_says: why not.
         planned: when the oldest backfill that is not finished was planned.
     """
 
-    position: Position | None
+    positions: Mapping[str, Position | None]
     position_says: str
     planned: datetime | None
 
@@ -243,9 +247,17 @@ class Round:
             if (table := self._rebuilt(domain)) is not None:
                 yield Hold(NOTHING, f"a rebuild of {table} reads it")
             needs = self._needs_of(domain)
-            query = domain.silver.name.removeprefix(f"{NAME}.")
-            yield Hold(NOTHING, needs.position_says) if needs.position_says else reader_hold(state, needs.position, query)
+            yield (
+                Hold(NOTHING, needs.position_says)
+                if needs.position_says
+                else reader_hold(state, needs.positions[state.name], domain.refine_query)
+            )
             yield from backfill_hold(needs.planned)
+        if (domain := self._by_merged().get(state.name)) is not None:
+            yield from self._owed_holds(domain, state)
+            if any(one.silver.name == state.name and not isinstance(one.kind, ByTime) for one in domain.sources):
+                # What a backfill wrote here it finds again by its commits, to make derived tables of it.
+                yield from backfill_hold(self._needs_of(domain).planned)
             yield from newest_hold(state, MARK_PROPERTY, "it says which offsets the table holds")
         if state.name == MAINTENANCE.name:
             yield from newest_hold(state, MAINTAINED_PROPERTY, "it says what maintenance knows")
@@ -256,18 +268,39 @@ class Round:
                     last.setdefault(LastProof.from_json(one.said[PROOF_PROPERTY]).domain, one.at)
             yield from (Hold(at, f"the last proof of {domain_name}") for domain_name, at in last.items())
 
+    def _owed_holds(self, domain: Domain, state: TableState) -> Iterable[Hold]:
+        """Keep the commits of a table since the one that a derived table was last made of, where rows have changed since."""
+        for reader, snapshot in self._made_of(domain, state).items():
+            later = itertools.takewhile(lambda one, made=snapshot: one.id != made.id, state.ancestors())  # type: ignore[misc]  # bound now
+            if any(one.operation != REPLACE and DEFERRED_PROPERTY not in one.said for one in later):
+                yield Hold(snapshot.at, f"{reader} was made of it, and lacks what came after")
+
+    def _made_of(self, domain: Domain, state: TableState) -> dict[str, Snapshot]:
+        """Find the snapshot of a table that each derived table was last made of, by its name; without those that are gone."""
+        readers = [one.table.name for one in domain.derived if any(reads.table.name == state.name for reads in one.reads)]
+        if not readers or any(not self._exists(table.name) for table in domain.merged):
+            return {}
+        made = read_made_of(domain, {table.name: iceberg_table(self._spark, table.name) for table in domain.merged})
+        found = {reader: state.snapshots.get(made[reader].get(state.name, 0)) for reader in readers}
+        return {reader: snapshot for reader, snapshot in found.items() if snapshot is not None}
+
     def _note(self, state: TableState, gone: set[int]) -> None:
         """Write down in properties what is only known from snapshots that go."""
         change = state.last_change()
         if change is not None and change.id in gone:
             self._set(state.name, CHANGED_PROPERTY, str(change.millis))
+        if (domain := self._by_merged().get(state.name)) is not None:
+            # No row changed after it, or the hold would have kept it: the table is as good as made of the current one.
+            for reader in (name for name, made in self._made_of(domain, state).items() if made.id in gone):
+                note = read_made_of(domain, {table.name: iceberg_table(self._spark, table.name) for table in domain.merged})[reader]
+                self._set(reader, MADE_OF_PROPERTY, json.dumps({reader: {**note, state.name: state.head or 0}}))
         for domain in self._domains:
-            tables = [domain.silver.name, *(gold.table.name for gold in domain.gold), REJECTS.name]
+            tables = [*(table.name for table in domain.merged), REJECTS.name]
             if state.name not in tables or domain.name in self._noted:
                 continue
-            held = applied(self._spark, domain)
-            if held and held != applied_of(TableState.read(self._spark, domain.silver.name).properties):
-                self._set(domain.silver.name, APPLIED_PROPERTY, applied_note(held))
+            held, noted = applied(self._spark, domain), domain.sources[0].silver.name
+            if held and held != applied_of(TableState.read(self._spark, noted).properties):
+                self._set(noted, APPLIED_PROPERTY, applied_note(held))
             self._noted.add(domain.name)
 
     def _set(self, table: str, name: str, value: str) -> None:
@@ -289,18 +322,19 @@ class Round:
     def _retain(self, state: TableState, report: _Report) -> None:
         """Drop days of bronze, and messages of its topic, that may go."""
         domain = self._by_bronze()[state.name]
-        needs, settings = self._needs_of(domain), self._settings
+        position, settings = self._needs_of(domain).positions[state.name], self._settings
         if (settings.bronze_days or settings.topic_days) and self._rebuilt(domain) is not None:
             report.left.append("retention: a rebuild reads bronze")
             return
         today = self._now.astimezone(UTC).date()
-        day = droppable_before(self._spark, state, needs.position, today, settings.bronze_days)
+        day = droppable_before(self._spark, state, position, today, settings.bronze_days)
         if day is not None and self._has_before(state, day):
             report.done.append(f"arrivals before {day} dropped")
             if not self._dry_run:
                 drop_before(self._spark, state, day)
         if settings.topic_days and settings.kafka_bootstrap and not self._dry_run:
-            trimmed = trim_topic(self._spark, settings, domain, state, needs.position, self._now)
+            topic = next(one.contract.topic for one in domain.sources if one.bronze.name == state.name)
+            trimmed = trim_topic(self._spark, settings, topic, state, position, self._now)
             if trimmed:
                 report.done.append("topic trimmed to " + ", ".join(f"[{p}]@{offset}" for p, offset in sorted(trimmed.items())))
 
@@ -311,9 +345,10 @@ class Round:
     def _end_killed_rebuilds(self, names: Sequence[str]) -> None:
         """Remove the branches of rebuilds that were killed, for which tables would keep all snapshots; told with the domain's silver."""
         for domain in self._domains:
-            if self._dry_run or domain.silver.name not in names or self._rebuilt(domain) is None or not has_leases(self._settings):
+            silver = domain.sources[0].silver.name
+            if self._dry_run or silver not in names or self._rebuilt(domain) is None or not has_leases(self._settings):
                 continue
-            report = self._reports.setdefault(domain.silver.name, _Report())
+            report = self._reports.setdefault(silver, _Report())
             with suppress(LeaseHeld), held_lease(self._settings, rebuild_lease(domain), lambda _: None):
                 if self._tried(report, "branches", functools.partial(end_what_was_killed, self._settings, domain, self._spark)):
                     report.done.append("branches of a rebuild that was killed removed")
@@ -324,9 +359,9 @@ class Round:
         if not self._settings.tag_days:
             return
         for domain in self._domains:
-            tables = [name for name in (domain.silver.name, *(g.table.name for g in domain.gold)) if self._exists(name)]
+            tables = [table.name for table in domain.merged if self._exists(table.name)]
             if set(tables) & set(names):
-                report = self._reports.setdefault(domain.silver.name, _Report())
+                report = self._reports.setdefault(domain.sources[0].silver.name, _Report())
                 self._tried(report, "tags", functools.partial(self._tag_domain, domain, tables, report))
 
     def _tag_domain(self, domain: Domain, tables: Sequence[str], report: _Report) -> None:
@@ -350,21 +385,23 @@ class Round:
             open_for, with_null = timedelta(0), self._needs_of(domain).planned is None
         else:
             for one in self._domains:
-                if state.name in (one.silver.name, *(gold.table.name for gold in one.gold)):
+                if state.name in one.kinds:
                     # Every poll asks for some days again.
-                    open_for = max(one.watermark, timedelta(days=self._settings.poll_past_days + 1))
+                    watermark = max(source.watermark for source in one.sources)
+                    open_for = max(watermark, timedelta(days=self._settings.poll_past_days + 1))
         closed = closed_partitions(state.fields, self._now, open_for, with_null)
         return closed, LEAST_FILES_CLOSED if closed.field else LEAST_FILES_OPEN
 
     def _needs_of(self, domain: Domain) -> Needs:
         if domain.name not in self._needs:
-            folder = HadoopFolder(self._spark, self._settings.checkpoint(domain.silver.name.removeprefix(f"{NAME}.")))
-            position, says = None, ""
+            folder = HadoopFolder(self._spark, self._settings.checkpoint(domain.refine_query))
+            tables, says = [source.bronze.name for source in domain.sources], ""
+            positions: list[Position | None] = [None] * len(tables)
             try:
-                position = committed_position(folder.names("commits"), folder.text)
+                positions = committed_positions(folder.names("commits"), folder.text, len(tables))
             except ValueError as error:
                 says = f"{folder.uri}: {error}"
-            self._needs[domain.name] = Needs(position, says, self._unfinished(domain))
+            self._needs[domain.name] = Needs(dict(zip(tables, positions, strict=True)), says, self._unfinished(domain))
         return self._needs[domain.name]
 
     def _unfinished(self, domain: Domain) -> datetime | None:
@@ -377,13 +414,16 @@ class Round:
     def _rebuilt(self, domain: Domain) -> str | None:
         """Name a table of the domain that a rebuild works on, which reads bronze as it was; None where there is none."""
         if domain.name not in self._rebuilding:
-            tables = [name for name in (domain.silver.name, *(g.table.name for g in domain.gold)) if self._exists(name)]
+            tables = [table.name for table in domain.merged if self._exists(table.name)]
             found = [n for n in tables if any(b.startswith(REBUILD_BRANCH) for b in TableState.read(self._spark, n).branches)]
             self._rebuilding[domain.name] = found[0] if found else ""
         return self._rebuilding[domain.name] or None
 
     def _by_bronze(self) -> dict[str, Domain]:
-        return {domain.bronze.name: domain for domain in self._domains}
+        return {source.bronze.name: domain for domain in self._domains for source in domain.sources}
+
+    def _by_merged(self) -> dict[str, Domain]:
+        return {table.name: domain for domain in self._domains for table in domain.merged}
 
     def _exists(self, name: str) -> bool:
         return bool(self._spark.catalog.tableExists(name))

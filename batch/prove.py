@@ -22,13 +22,15 @@ from pyspark.sql import DataFrame, SparkSession
 
 from batch.compare import Comparison, compare
 from batch.heads import Heads
+from batch.oracle.avro_json import as_json
 from batch.oracle.recompute import BRONZE_COLUMNS, recompute
 from batch.proofs import Proof, Way, keep
 from batch.whole import whole_from
-from lakehouse.apply import to_gold, to_silver
 from lakehouse.catalog import cannot_be_written
+from lakehouse.codecs.avro_codec import known_versions, schema
 from lakehouse.days import Days
-from lakehouse.domain import Domain
+from lakehouse.derive import to_gold, to_silver
+from lakehouse.domain import Domain, Source
 from lakehouse.few_rows import conf_for_many, session_conf
 from lakehouse.parse import retyped
 from lakehouse.paths import local_path, location_of
@@ -36,6 +38,7 @@ from lakehouse.phases import Phases
 from lakehouse.references import look_at_references
 from lakehouse.settings import Settings
 from lakehouse.sinks.tables import in_arrow
+from lakehouse.spans import Times
 
 
 def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = None) -> Proof:
@@ -59,37 +62,60 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
     with Heads.look(settings, domain) as looked:
         heads, proved_ts, asked = looked.by_own_edition(), datetime.now(UTC), dict(domain.edition)
         domain = heads.domain
-        provable = whole_from(domain.bronze.name, heads.tables[domain.bronze.name].properties, days)
+        names = [source.bronze.name for source in domain.sources]
+        since = [first for name in names if (first := whole_from(name, heads.tables[name].properties, days)) is not None]
+        provable = max(since) if since else None
         if provable is not None:
             days = days or (provable, max(provable, proved_ts.date()))
         with phases.timed("read"):
-            found = {gold.table.name: heads.rows(gold.table.name) for gold in domain.gold}
+            found = {one.table.name: heads.rows(one.table.name) for one in domain.derived}
         with phases.timed("independent"):
-            bronze = heads.bronze_files(BRONZE_COLUMNS)
-            independent = recompute(domain.name, bronze, dimensions_of(domain), domain.edition)
+            independent = _independent(heads)
         with phases.timed("batch"):
             by_batch = _batch_pass(heads, spark, settings.warehouse_uri)
         compared: list[tuple[Way, Comparison]] = []
         with phases.timed("compare"):
-            for gold in domain.gold:
-                name, between = gold.table.name, (gold.starts, gold.ends or gold.starts)
-                ways: tuple[tuple[Way, pa.Table], ...] = (("batch", by_batch[name]), ("independent", independent[_bare(name)]))
+            for derived in domain.derived:
+                name, times = derived.table.name, derived.times
+                ways: list[tuple[Way, pa.Table]] = [("batch", by_batch[name])]
+                if independent is not None:
+                    ways.append(("independent", independent[_bare(name)]))
                 for way, made in ways:
-                    rows, wanted = (_begun(one, gold.starts, provable) for one in (found[name], made))
-                    compared.append((way, compare(gold.table, rows, wanted, days, between)))
-        snapshots = {name: heads.snapshot_id(name) for name in (domain.bronze.name, *found)}
+                    rows, wanted = (_begun(one, times, provable) for one in (found[name], made))
+                    compared.append((way, compare(derived.table, rows, wanted, days, times)))
+        snapshots = {name: heads.snapshot_id(name) for name in (*names, *found)}
         held, edition, kept = dict(heads.applied), dict(domain.edition), not cannot_be_written(settings)
         proof = Proof(domain.name, proved_ts, days, tuple(compared), held, snapshots, edition, asked, phases.seconds, kept)
     if not proof.is_equal:
         proof = replace(proof, advice=look_at_references(settings, domain).advice)
     if proof.is_kept:
-        keep(spark, proof, domain.bronze.name, version("weir"))
+        keep(spark, proof, domain.sources[0].bronze.name, version("weir"))
     return proof
 
 
-def _begun(rows: pa.Table, starts: str, provable: date | None) -> pa.Table:
+def _independent(heads: Heads) -> dict[str, pa.Table] | None:
+    """Compute the derived tables by the domain's SQL; None where it has none."""
+    domain = heads.domain
+    if not domain.oracle:
+        return None
+    bronze = {source.name: arrived(heads, source) for source in domain.sources}
+    return recompute(domain.oracle, bronze, dimensions_of(domain), domain.edition)
+
+
+def arrived(heads: Heads, source: Source) -> Any:  # noqa: ANN401 - all that DuckDB can register
+    """Give the rows of a source's bronze that are in silver, as the independent SQL reads them."""
+    rows = heads.bronze_files(source, BRONZE_COLUMNS)
+    if source.contract.codec != "avro":
+        return rows
+    schemas = {version: schema(fields) for version, fields in known_versions(source.contract).items()}
+    return as_json(rows if isinstance(rows, pa.Table) else rows.to_table(), schemas)
+
+
+def _begun(rows: pa.Table, times: Times | None, provable: date | None) -> pa.Table:
     """Leave out what began before bronze is whole: an episode that reaches over that day has lost its beginning."""
-    return rows if provable is None else rows.filter(pc.greater_equal(rows[starts].cast(pa.date32()), pa.scalar(provable)))
+    if provable is None or times is None:
+        return rows
+    return rows.filter(pc.greater_equal(rows[times.starts].cast(pa.date32()), pa.scalar(provable)))
 
 
 def dimensions_of(domain: Domain) -> dict[str, pa.Table]:
@@ -100,8 +126,8 @@ def dimensions_of(domain: Domain) -> dict[str, pa.Table]:
 def _batch_pass(heads: Heads, spark: SparkSession, warehouse_uri: str) -> Mapping[str, pa.Table]:
     """Compute gold in one pass, each table once: the next is made of the files of the one before."""
     domain = heads.domain
-    bronze = f"SELECT * FROM {domain.bronze.name} VERSION AS OF {heads.snapshot_id(domain.bronze.name)} WHERE {heads.is_applied()}"
-    conf = {**conf_for_many(heads.row_count(domain.bronze.name)), "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS"}
+    arrived = sum(heads.row_count(source.bronze.name) for source in domain.sources)
+    conf = {**conf_for_many(arrived), "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS"}
     with session_conf(spark, conf), _scratch(spark, warehouse_uri) as folder:
 
         def keep(name: str, rows: DataFrame) -> DataFrame:
@@ -109,8 +135,14 @@ def _batch_pass(heads: Heads, spark: SparkSession, warehouse_uri: str) -> Mappin
             # Spark reads a path as a pattern: a folder called [2026] would not be found.
             return spark.read.option("__globPaths__", "false").parquet(f"{folder}/{name}")
 
-        # From the bytes, as the other way: a field that the contract has got since counts in old messages too.
-        made = to_gold(domain, to_silver(retyped(spark.sql(bronze), domain.contract), domain), keep)
+        silver = {}
+        for source in domain.sources:
+            snapshot = heads.snapshot_id(source.bronze.name)
+            at = f" VERSION AS OF {snapshot}" if snapshot else ""
+            bronze = spark.sql(f"SELECT * FROM {source.bronze.name}{at} WHERE {heads.is_applied()}")
+            # From the bytes, as the other way: a field that the contract has got since counts in old messages too.
+            silver[source.silver.name] = to_silver(retyped(bronze, source.contract), source)
+        made = to_gold(domain, silver, keep)
         return {name: ds.dataset(_as_arrow(f"{folder}/{name}"), format="parquet").to_table() for name in made}
 
 

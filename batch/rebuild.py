@@ -19,20 +19,34 @@ from pyspark.sql import functions as F
 from batch.compare import Comparison
 from batch.compare_frames import compare_frames
 from batch.heads import NoGold
-from batch.silver_anew import rejected, silver_anew, spans_of
-from batch.snapshots import added_rows, applied_ranges, applied_through, changed_spans
+from batch.silver_anew import changes_of, rejected, silver_anew, sources_in_time, spans_of
+from batch.snapshots import added_rows, applied_ranges, applied_through, changed_silver
 from batch.whole import check_whole
-from lakehouse.apply import OFFSETS_PROPERTY, apply, refresh_gold, to_gold, to_silver
+from lakehouse.apply import OFFSETS_PROPERTY, apply, refresh_derived
+from lakehouse.changes import Changes
 from lakehouse.days import Days
-from lakehouse.domain import Domain, Gold
+from lakehouse.derive import to_gold, to_silver
+from lakehouse.domain import ByTime, Derived, Domain, Matching, Reads, Source
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.few_rows import conf_for_many, session_conf
+from lakehouse.made_of import MadeOf, to_property
 from lakehouse.parse import retyped
+from lakehouse.parts import Part
 from lakehouse.schema import REJECTS, Table
 from lakehouse.settings import Settings
 from lakehouse.sinks.merge import replace_rows
-from lakehouse.sinks.publishing import REBUILD_BRANCH, Note, branch_head, check_edition, edition_properties, look_before_writing, publish
+from lakehouse.sinks.publishing import (
+    REBUILD_BRANCH,
+    Note,
+    branch_head,
+    check_edition,
+    edition_properties,
+    look_before_writing,
+    note_table,
+    publish,
+)
 from lakehouse.sinks.tables import batch_properties, overwrite_rows
+from lakehouse.spans import Spans
 from lakehouse.spark import iceberg_table
 from lakehouse.turns import turn
 
@@ -74,12 +88,14 @@ class Rebuild:
     ) -> None:
         self._settings, self._domain, self._spark, self._is_silver, self._days = settings, domain, spark, is_silver, days
         self._branch = _branch_of(domain)
-        self._gold = [gold for gold in domain.gold if not tables or gold.table.name in tables]
-        if len(self._gold) < len(domain.gold):
+        self._derived = [one for one in domain.derived if not tables or one.table.name in tables]
+        if len(self._derived) < len(domain.derived):
             self._check_same_edition()
-        self._beside = _on_branch(domain, self._branch, is_silver, _with_sources(domain, self._gold))
+        self._beside = _on_branch(domain, self._branch, is_silver, _with_inputs(domain, self._derived))
         self._properties = batch_properties(f"rebuild {domain.name}", 0)
-        self._bronze = self._silver = 0
+        # The snapshots that the branches are made of so far, by the name of the table.
+        self._bronze: dict[str, int | None] = {}
+        self._silver: dict[str, int] = {}
         self._caught_at = time.monotonic()
         self._rejects: int | None = None
 
@@ -88,13 +104,12 @@ class Rebuild:
         spark, domain = self._spark, self._domain
         with turn(self._settings, domain.name):
             look_before_writing(spark, replace(domain, edition={}))
-            silver = branch_head(spark, domain.silver.name)
-            bronze = applied_through(spark, domain)
-            if silver is None or bronze is None:
+            self._silver = {one.silver.name: branch_head(spark, one.silver.name) or 0 for one in domain.sources}
+            self._bronze = {one.bronze.name: applied_through(spark, domain, one) for one in domain.sources}
+            if not any(self._silver.values()) or not any(self._bronze.values()):
                 raise NoGold(domain.name)
             if self._is_silver:
                 check_whole(spark, domain, self._days)
-            self._silver, self._bronze = silver, bronze
             self._drop_branches()
             for table in self._branched:
                 spark.sql(f"ALTER TABLE {table.name} CREATE BRANCH {self._branch}")
@@ -109,14 +124,17 @@ class Rebuild:
     def build(self) -> None:
         """Fill the branches."""
         began = time.monotonic()
-        rows = int(iceberg_table(self._spark, self._domain.silver.name).snapshot(self._silver).summary().get("total-records") or 0)
-        with session_conf(self._spark, conf_for_many(rows)):
+        spark, beside = self._spark, self._beside
+        heads = [iceberg_table(spark, name).snapshot(head) for name, head in self._silver.items() if head]
+        rows = sum(int(head.summary().get("total-records") or 0) for head in heads)
+        with session_conf(spark, conf_for_many(rows)):
             if self._days is None:
                 self._build_all()
             elif self._is_silver:
-                silver_anew(self._spark, self._beside, spans_of(self._spark, self._domain, self._days), self._properties, self._bronze)
+                silver_anew(spark, beside, spans_of(spark, beside, self._days), self._properties, self._bronze, is_beside=True)
             else:
-                refresh_gold(self._spark, self._beside, spans_of(self._spark, self._domain, self._days), self._properties)
+                changes = changes_of(beside, spans_of(spark, beside, self._days))
+                refresh_derived(spark, beside, changes, self._properties, is_beside=True)
         log.info("built beside", domain=self._domain.name, seconds=round(time.monotonic() - began, 1))
 
     def compare(self) -> list[Comparison]:
@@ -153,18 +171,20 @@ class Rebuild:
             with turn(self._settings, domain.name):
                 check()
                 # Before what is caught up with is looked at: what it was made of is in bronze by then.
-                before = branch_head(spark, domain.silver.name)
+                before = {one.silver.name: branch_head(spark, one.silver.name) for one in domain.sources}
                 self._catch_up(to_the_end=True)
                 if self._is_silver:
                     self._publish_rejects()
                 tables = [table for table in self._published if table.name != REJECTS.name]
                 snapshots = {table.name: branch_head(spark, table.name, self._branch) for table in tables}
-                edition = {gold.table.name: edition_properties(domain) for gold in self._gold}
                 there = {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
-                is_done = publish(spark, domain.silver.name, Note(self._branch, before, there, edition))
-                if is_done and not self._is_silver and branch_head(spark, domain.silver.name) != before:
+                noted = to_property(self._made_of(there))
+                properties = {one.table.name: {**edition_properties(domain), **noted} for one in self._derived}
+                is_done = publish(spark, note_table(domain), Note(self._branch, before, there, properties))
+                now = {one.silver.name: branch_head(spark, one.silver.name) for one in domain.sources}
+                if is_done and not self._is_silver and now != before:
                     # Only where there are no turns between machines: gold of these rows may have gone into what was replaced.
-                    refresh_gold(spark, domain, changed_spans(spark, domain, self._silver), self._properties)
+                    refresh_derived(spark, domain, self._changed_silver(domain), self._properties)
             if is_done:
                 log.info("published", domain=domain.name, stream_waited=round(time.monotonic() - began, 2))
                 return
@@ -177,19 +197,20 @@ class Rebuild:
     @property
     def _branched(self) -> list[Table]:
         """The tables that have a branch."""
-        silver = [self._domain.silver, REJECTS] if self._is_silver else []
-        names = [gold.table.name.partition(".branch_")[0] for gold in self._beside.gold]
-        return silver + [gold.table for gold in self._domain.gold if gold.table.name in names]
+        silver = [*(one.silver for one in self._domain.sources), REJECTS] if self._is_silver else []
+        names = [_main_name(one.table.name) for one in self._beside.derived]
+        return silver + [one.table for one in self._domain.derived if one.table.name in names]
 
     @property
     def _published(self) -> list[Table]:
         """Those of them that are to be published, silver first."""
-        silver = [self._domain.silver, REJECTS] if self._is_silver else []
-        return silver + [gold.table for gold in self._gold]
+        silver = [*(one.silver for one in self._domain.sources), REJECTS] if self._is_silver else []
+        return silver + [one.table for one in self._derived]
 
     @property
     def _starts(self) -> Mapping[str, str]:
-        return {self._domain.silver.name: self._domain.event_time, **{gold.table.name: gold.starts for gold in self._domain.gold}}
+        """The column with the time of rows, by the name of each table that is kept by time."""
+        return {name: kind.starts for name, kind in self._domain.kinds.items() if isinstance(kind, ByTime)}
 
     def _check_same_edition(self) -> None:
         try:
@@ -197,23 +218,49 @@ class Rebuild:
         except LakehouseError as error:
             raise NotPublished(self._domain.name, f"all gold tables must be of one edition, so name all of them ({error})") from error
 
+    def _made_of(self, published: Mapping[str, int]) -> MadeOf:
+        """Tell of which snapshots the published tables are made: those that are published with them, or those that are there."""
+        made: MadeOf = {}
+        for one in self._derived:
+            names = [reads.table.name for reads in one.reads]
+            made[one.table.name] = {name: published.get(name) or branch_head(self._spark, name) or 0 for name in names}
+        return made
+
+    def _changed_silver(self, wanted: Domain) -> dict[str, Changes]:
+        """Find what has changed in silver since the branches were last caught up with; by the names that a domain's tables have."""
+        found = {}
+        for source, named in zip(self._domain.sources, wanted.sources, strict=True):
+            found[named.silver.name] = changed_silver(self._spark, self._domain, source, self._silver[source.silver.name])
+        return found
+
     def _build_all(self) -> None:
         spark, beside = self._spark, self._beside
+        silver = {}
         if self._is_silver:
-            rows = retyped(spark.sql(f"SELECT * FROM {beside.bronze.name} VERSION AS OF {self._bronze}"), beside.contract)
-            overwrite_rows(to_silver(rows, beside), beside.silver, {**self._properties, OFFSETS_PROPERTY: _offsets(rows)})
-            replace_rows(rejected(rows, beside), beside.rejects, spark.table(beside.rejects.name).where(F.col("domain") == beside.name))
-            silver = spark.table(beside.silver.name)
+            bronze = [(one, self._rows_of_bronze(one)) for one in beside.sources]
+            for source, rows in bronze:
+                said = {**self._properties, OFFSETS_PROPERTY: _offsets(rows)}
+                overwrite_rows(to_silver(rows, source), source.silver, said)
+                silver[source.silver.name] = spark.table(source.silver.name)
+            replace_rows(rejected(bronze, beside), beside.rejects, spark.table(beside.rejects.name).where(F.col("domain") == beside.name))
         else:
-            silver = spark.sql(f"SELECT * FROM {beside.silver.name} VERSION AS OF {self._silver}")
+            for source in beside.sources:
+                name, head = source.silver.name, self._silver[source.silver.name]
+                silver[name] = spark.sql(f"SELECT * FROM {name} VERSION AS OF {head}") if head else spark.table(name).limit(0)
 
-        tables = {gold.table.name: gold.table for gold in beside.gold}
+        tables = {one.table.name: one.table for one in beside.derived}
 
         def keep(name: str, rows: DataFrame) -> DataFrame:
             overwrite_rows(rows, tables[name], self._properties)
             return spark.table(name)
 
         to_gold(beside, silver, keep)
+
+    def _rows_of_bronze(self, source: Source) -> DataFrame:
+        head = self._bronze[source.bronze.name]
+        if head is None:
+            return retyped(self._spark.table(source.bronze.name).limit(0), source.contract)
+        return retyped(self._spark.sql(f"SELECT * FROM {source.bronze.name} VERSION AS OF {head}"), source.contract)
 
     def _catch_up_before_a_turn(self) -> None:
         """Leave little for the turn, in which the stream waits."""
@@ -225,23 +272,35 @@ class Rebuild:
         spark, domain = self._spark, self._domain
         self._caught_at = time.monotonic()
         if self._is_silver and self._days is None:
-            head = branch_head(spark, domain.bronze.name) if to_the_end else applied_through(spark, domain)
-            if head is not None and (rows := added_rows(spark, domain.bronze.name, self._bronze, head)) is not None:
-                apply(rows, self._beside, self._properties)
-                self._bronze = head
+            for source, on_branch in zip(domain.sources, self._beside.sources, strict=True):
+                name, before = source.bronze.name, self._bronze[source.bronze.name]
+                head = branch_head(spark, name) if to_the_end else applied_through(spark, domain, source)
+                if head is None or head == before:
+                    continue
+                rows = spark.table(name) if before is None else added_rows(spark, name, before, head)
+                if rows is not None:
+                    apply(rows, on_branch, self._beside, self._properties, is_beside=True)
+                    self._bronze[name] = head
             return
-        head = branch_head(spark, domain.silver.name)
-        if head is None or head == self._silver:
+        heads = {one.silver.name: branch_head(spark, one.silver.name) or 0 for one in domain.sources}
+        if heads == self._silver:
             return
-        spans = changed_spans(spark, domain, self._silver)
-        if spans and self._is_silver:
+        changes = self._changed_silver(self._beside)
+        if self._is_silver:
             # The commits that said it on the main branch will not be among the ancestors any more.
             said = {**self._properties, OFFSETS_PROPERTY: applied_ranges(spark, domain)}
+            spans = {}
+            for source, kind in sources_in_time(self._beside):
+                found = changes[source.silver.name].spans(kind.times)
+                assert isinstance(found, Spans)  # silver that is kept by time changes in spans
+                spans[source.silver.name] = found
             # No further than the stream: what it has not applied yet it will.
-            silver_anew(spark, self._beside, spans, said, applied_through(spark, domain))
-        elif spans:
-            refresh_gold(spark, self._beside, spans, self._properties)
-        self._silver = head
+            through = {one.bronze.name: applied_through(spark, domain, one) for one in domain.sources}
+            if any(spans.values()):
+                silver_anew(spark, self._beside, spans, said, through, is_beside=True)
+        else:
+            refresh_derived(spark, self._beside, changes, self._properties, is_beside=True)
+        self._silver = heads
 
     def _publish_rejects(self) -> None:
         """Bring the rejects of the domain, in the table of all domains, to those on the branch."""
@@ -271,32 +330,49 @@ def _branch_of(domain: Domain) -> str:
 
 def _drop_branches(spark: SparkSession, domain: Domain) -> None:
     branch = _branch_of(domain)
-    for table in (domain.silver, REJECTS, *(gold.table for gold in domain.gold)):
+    for table in (*domain.merged, REJECTS):
         if branch_head(spark, table.name, branch) is not None:
             spark.sql(f"ALTER TABLE {table.name} DROP BRANCH {branch}")
 
 
-def _on_branch(domain: Domain, branch: str, is_silver: bool, golds: Sequence[Gold]) -> Domain:
-    """Give the domain whose silver, where it is made anew, and gold lie on a branch."""
+def _main_name(name: str) -> str:
+    return name.partition(".branch_")[0]
+
+
+def _on_branch(domain: Domain, branch: str, is_silver: bool, wanted: Sequence[Derived]) -> Domain:
+    """Give the domain whose silver, where it is made anew, and some derived tables lie on a branch."""
+    on_branch = {one.table.name for one in wanted} | ({one.silver.name for one in domain.sources} if is_silver else set())
 
     def on(table: Table) -> Table:
-        return replace(table, name=f"{table.name}.branch_{branch}")
+        return replace(table, name=f"{table.name}.branch_{branch}") if table.name in on_branch else table
 
-    silver = on(domain.silver) if is_silver else domain.silver
-    made = [
-        replace(gold, table=on(gold.table), source=silver if gold.source.name == domain.silver.name else on(gold.source), vanishes=True)
-        for gold in golds
+    def reads_on(reads: Reads) -> Reads:
+        needs = reads.needs
+
+        def needed(part: Part) -> Part | Matching:
+            found = needs(part)
+            is_there = isinstance(found, Matching) and found.table in on_branch
+            return Matching(f"{found.table}.branch_{branch}", found.names) if is_there else found  # type: ignore[union-attr]  # it is one
+
+        return replace(reads, table=on(reads.table), needs=needed)
+
+    sources = [replace(one, silver=on(one.silver)) for one in domain.sources]
+    derived = [
+        # What the transform no longer makes goes, also where a row once made is made for ever.
+        replace(one, table=on(one.table), reads=tuple(reads_on(reads) for reads in one.reads), vanishes=True)
+        for one in wanted
     ]
-    return replace(domain, silver=silver, gold=made, rejects=on(REJECTS) if is_silver else REJECTS, edition={})
+    rejects = replace(REJECTS, name=f"{REJECTS.name}.branch_{branch}") if is_silver else REJECTS
+    return replace(domain, sources=sources, derived=derived, rejects=rejects, edition={})
 
 
-def _with_sources(domain: Domain, wanted: Sequence[Gold]) -> list[Gold]:
-    """Add the gold tables that some are made of, in the domain's order."""
-    names = {gold.table.name for gold in wanted}
-    for gold in reversed(domain.gold):
-        if gold.table.name in names:
-            names.add(gold.source.name)
-    return [gold for gold in domain.gold if gold.table.name in names]
+def _with_inputs(domain: Domain, wanted: Sequence[Derived]) -> list[Derived]:
+    """Add the derived tables that some are made of, in the domain's order."""
+    names = {one.table.name for one in wanted}
+    for one in reversed(domain.derived):
+        if one.table.name in names:
+            names |= {reads.table.name for reads in one.reads}
+    return [one for one in domain.derived if one.table.name in names]
 
 
 def _offsets(rows: DataFrame) -> str:

@@ -104,9 +104,9 @@ def print_trace(levels: Sequence[Level], as_json: bool) -> None:
         return
     for number, one in enumerate(levels):
         print(("" if number == 0 else "\nmade of ") + f"{one.rows.num_rows:,} row{'' if one.rows.num_rows == 1 else 's'} of {one.table}")
-        if number == len(levels) - 1:
+        if one.is_bronze:
             print("  " + _places(offsets(one.rows)))
-        shown = one.rows if number < len(levels) - 1 else _of_messages(one.rows)
+        shown = _of_messages(one.rows) if one.is_bronze else one.rows
         table(tuple(shown.column_names), [tuple(row.values()) for row in shown.to_pylist()])
 
 

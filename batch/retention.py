@@ -8,7 +8,6 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from batch.table_state import Snapshot, TableState
-from lakehouse.domain import Domain
 from lakehouse.notes import SINCE_PROPERTY
 from lakehouse.positions import Position
 from lakehouse.schema import quote
@@ -109,14 +108,14 @@ def unknown_arrivals(spark: SparkSession, bronze: TableState, topic: str, since:
 
 
 def trim_topic(
-    spark: SparkSession, settings: Settings, domain: Domain, bronze: TableState, position: Position | None, now: datetime
+    spark: SparkSession, settings: Settings, topic: str, bronze: TableState, position: Position | None, now: datetime
 ) -> dict[int, int]:
     """Drop the messages that may go, by `topic_days`; give the new first offset of each partition that lost some.
 
     Raises:
         NoKafkaError: no broker answers.
     """
-    topic, since = domain.contract.topic, now.astimezone(UTC) - timedelta(days=settings.topic_days)
+    since = now.astimezone(UTC) - timedelta(days=settings.topic_days)
     bounds, young = offsets_at(settings.kafka_bootstrap, topic, since)
     unknown = unknown_arrivals(spark, bronze, topic, since)
     young = {partition: min(offset, unknown.get(partition, offset)) for partition, offset in young.items()}

@@ -75,7 +75,9 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
             left = [one for one in (*ledger.chunks, ledger.gold) if one.state == "planned"]
             # Whoever has lost the lease was held up for its whole time: a second one would append a chunk twice.
             with held_lease(settings, f"backfill {ledger.name}", lambda _: stop.set()), progress("chunks", len(left)) as step:
-                running = Backfill(settings, domain, spark, history, ledger, lambda one: step(_where(one)), stop.is_set, stop.set)
+                running = Backfill(
+                    settings, domain, domain.sources[0], spark, history, ledger, lambda one: step(_where(one)), stop.is_set, stop.set
+                )
                 try:
                     is_whole = running.run()
                 finally:
@@ -110,7 +112,7 @@ def _plan(settings: Settings, domain: Domain, history: History, wanted: Wanted) 
     until = day_of(wanted.until, "--until") if wanted.until else datetime.now(UTC).date()
     since: dict[str, date]
     if wanted.since == LATEST:
-        newest = latest_days(settings, domain)
+        newest = latest_days(settings, domain.sources[0])
         if lacking := [entity for entity in entities if entity not in newest]:
             raise typer.BadParameter(f"--since {LATEST}: no row yet of {', '.join(lacking)}; give them a first day of their own")
         since = {entity: min(newest[entity], until) for entity in entities}

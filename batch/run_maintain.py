@@ -8,10 +8,11 @@ from datetime import UTC, datetime
 from batch.give_way import give_way
 from batch.maintain import Round, chosen_tables
 from batch.maintained import Result, keep, known_of, renewed
+from lakehouse.domain_names import DOMAINS
 from lakehouse.lease import held_lease
 from lakehouse.logs import configure_logs
 from lakehouse.progress import progress
-from lakehouse.registry import BUILDERS, build_domain
+from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.show import table
 from lakehouse.spark import open_spark
@@ -38,7 +39,7 @@ def run_maintain(settings: Settings, wanted: Wanted) -> bool:
     """
     configure_logs(settings.log_format, settings.log_level)
     give_way()
-    domains = [build_domain(name, settings) for name in BUILDERS]
+    domains = [build_domain(name, settings) for name in DOMAINS]
     with Stop() as stop, held_lease(settings, "maintain", lambda _: stop.set()):
         spark = open_spark(settings, "weir maintain")
         try:

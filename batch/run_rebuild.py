@@ -16,7 +16,7 @@ from batch.report import comparison_json, print_rebuilt
 from lakehouse import failpoints
 from lakehouse.catalog import NAME
 from lakehouse.days import Days
-from lakehouse.domain import Domain
+from lakehouse.domain import ByTime, Domain
 from lakehouse.lease import held_lease
 from lakehouse.logs import configure_logs
 from lakehouse.references import settle_references
@@ -92,7 +92,7 @@ def run_rebuild(settings: Settings, wanted: Wanted) -> None:
 
 def choose(domain: Domain, tables: str) -> Chosen:
     """Read which gold tables are meant: all, facts, dims, or names separated by commas."""
-    facts = frozenset(gold.table.name for gold in domain.gold)
+    facts = frozenset(one.table.name for one in domain.derived)
     dimensions = frozenset(table.name for table, _ in domain.dimensions)
     if tables in (ALL, FACTS, DIMENSIONS):
         return Chosen(facts if tables != DIMENSIONS else frozenset(), dimensions if tables != FACTS else frozenset())
@@ -105,13 +105,14 @@ def choose(domain: Domain, tables: str) -> Chosen:
 
 def _check(domain: Domain, wanted: Wanted, chosen: Chosen) -> None:
     is_silver = wanted.layer == "silver"
-    facts = frozenset(gold.table.name for gold in domain.gold)
+    facts = frozenset(one.table.name for one in domain.derived)
     if wanted.layer not in LAYERS:
         raise typer.BadParameter(f"{wanted.layer!r}, expected {' or '.join(LAYERS)}", param_hint="--layer")
     if (is_silver or wanted.in_place) and (chosen.facts != facts or chosen.dimensions):
         raise typer.BadParameter("silver, and what is made anew in place, brings all facts with it: leave it out", param_hint="--tables")
-    if is_silver and wanted.days and domain.event_time not in domain.silver.key:
-        raise typer.BadParameter(f"silver of {domain.name} is not kept by event time: make all of it anew, without --since")
+    by_key = [one.silver.name for one in domain.sources if not isinstance(one.kind, ByTime)]
+    if wanted.days and by_key:
+        raise typer.BadParameter(f"{', '.join(by_key)} of {domain.name} is not kept by event time: rebuild all of it, without --since")
     if wanted.in_place and (wanted.days is None or wanted.dry_run):
         raise typer.BadParameter("it is for days, so it needs --since, and cannot be tried: leave it out for that", param_hint="--in-place")
     if not (wanted.in_place or wanted.dry_run or wanted.yes or sys.stdin.isatty()):

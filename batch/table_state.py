@@ -8,10 +8,9 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
+from lakehouse.made_of import REPLACE
 from lakehouse.sinks.publishing import MAIN
 from lakehouse.spark import iceberg_table
-
-REPLACE = "replace"
 
 
 @dataclass(frozen=True, slots=True)

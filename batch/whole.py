@@ -52,6 +52,7 @@ def check_whole(spark: SparkSession, domain: Domain, days: Days) -> None:
     Raises:
         NotWhole: it does not.
     """
-    name = domain.bronze.name
-    properties: Any = iceberg_table(spark, name).properties()
-    whole_from(name, properties, days or (date.min, date.max))
+    for source in domain.sources:
+        name = source.bronze.name
+        properties: Any = iceberg_table(spark, name).properties()
+        whole_from(name, properties, days or (date.min, date.max))

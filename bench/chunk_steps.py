@@ -17,8 +17,9 @@ from pyspark.sql import SparkSession
 from batch.backfill import Backfill
 from batch.ledger import Ledger
 from batch.periods import Part
-from lakehouse.apply import apply, refresh_gold
-from lakehouse.domain import Domain
+from lakehouse.apply import apply, refresh_derived
+from lakehouse.changes import ChangedSpans
+from lakehouse.domain import ByTime, Domain
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.lane import append_chunk, chunk_rows, typed
@@ -40,13 +41,14 @@ def bronze(spark: SparkSession, domain: Domain, settings: Settings, run: str, si
         for one in history.fetch(history.entities, since, until):
             if isinstance(one, Lacking):
                 raise one.error
-            values += [domain.contract.encode(record) for record in one.records]
-    append_chunk(spark, domain.bronze, typed(spark, values, domain.contract, run), {})
+            values += [domain.sources[0].contract.encode(record) for record in one.records]
+    append_chunk(spark, domain.sources[0].bronze, typed(spark, values, domain.sources[0].contract, run), {})
 
 
 def silver(spark: SparkSession, domain: Domain, settings: Settings, run: str, since: date, until: date) -> None:
     """Job two: from bronze into silver."""
-    apply(chunk_rows(spark, domain.bronze, run), domain, {}, with_gold=False)
+    source = domain.sources[0]
+    apply(chunk_rows(spark, source.bronze, run), source, domain, {}, deferred=run)
 
 
 def gold(spark: SparkSession, domain: Domain, settings: Settings, run: str, since: date, until: date) -> None:
@@ -55,14 +57,17 @@ def gold(spark: SparkSession, domain: Domain, settings: Settings, run: str, sinc
     first = datetime(since.year, since.month, since.day, tzinfo=UTC)
     last = datetime(until.year, until.month, until.day, 23, tzinfo=UTC)
     with Stop() as stop, histories()[domain.name](settings, stop) as history:
-        refresh_gold(spark, domain, Spans.of((place, first, last) for place in history.entities), {})
+        source = domain.sources[0]
+        assert isinstance(source.kind, ByTime)
+        changed = ChangedSpans(Spans.of((place, first, last) for place in history.entities), source.kind.times)
+        refresh_derived(spark, domain, {source.silver.name: changed}, {})
 
 
 def whole(spark: SparkSession, domain: Domain, settings: Settings, run: str, since: date, until: date) -> None:
     """Do all as one chunk, and print what `weir backfill --json` prints."""
     with Stop() as stop, histories()[domain.name](settings, stop) as history:
         ledger = Ledger.plan(spark, domain.name, [(Part(since, until, tuple(history.entities)), 1, 1.0)], False, datetime.now(UTC))
-        Backfill(settings, domain, spark, history, ledger).run()
+        Backfill(settings, domain, domain.sources[0], spark, history, ledger).run()
     told = [{name: getattr(one, name) for name in ("state", "rows_fetched", "rows_in", "seconds")} for one in ledger.chunks]
     print(json.dumps({"backfill_id": ledger.name, "chunks": told}), flush=True)
 

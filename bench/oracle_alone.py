@@ -7,8 +7,8 @@ import json
 import time
 
 from batch.heads import Heads
-from batch.oracle.recompute import BRONZE_COLUMNS, recompute
-from batch.prove import dimensions_of
+from batch.oracle.recompute import recompute
+from batch.prove import arrived, dimensions_of
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 
@@ -19,7 +19,8 @@ def main() -> None:
     domain = build_domain("air_quality", settings)
     began = time.perf_counter()
     with Heads.look(settings, domain) as heads:
-        made = recompute(domain.name, heads.bronze_files(BRONZE_COLUMNS), dimensions_of(domain), domain.edition)
+        bronze = {source.name: arrived(heads, source) for source in domain.sources}
+        made = recompute(domain.oracle, bronze, dimensions_of(domain), domain.edition)
     seconds = time.perf_counter() - began
     print(json.dumps({"rows": {name: rows.num_rows for name, rows in made.items()}, "seconds": seconds}), flush=True)
 

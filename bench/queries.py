@@ -17,8 +17,9 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.apply import refresh_gold
-from lakehouse.domain import Domain
+from lakehouse.apply import refresh_derived
+from lakehouse.changes import ChangedSpans
+from lakehouse.domain import ByTime, Domain
 from lakehouse.few_rows import COMPILED, session_conf
 from lakehouse.folders import HadoopFolder
 from lakehouse.parse import to_bronze
@@ -26,7 +27,7 @@ from lakehouse.registry import build_domain
 from lakehouse.rules import RULE, with_verdict
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import FencedAppend, newest_mark
-from lakehouse.sinks.merge import latest_per_key, merge_newer
+from lakehouse.sinks.merge import bounds_of, latest_per_key, merge_newer
 from lakehouse.sinks.tables import create_missing
 from lakehouse.spans import Spans
 from lakehouse.spark import open_spark
@@ -38,21 +39,21 @@ TOUCHED = "touched.json"
 
 def run_bronze(spark: SparkSession, domain: Domain, settings: Settings, ids: Mapping[str, str]) -> None:
     """Run the production query to the end of the topic."""
-    create_missing(spark, [domain.bronze])
-    checkpoint = HadoopFolder(spark, settings.checkpoint(bronze.query_name(domain)))
+    create_missing(spark, [domain.sources[0].bronze])
+    checkpoint = HadoopFolder(spark, settings.checkpoint(domain.bronze_query))
     body = bronze.bronze_body(domain, dict(ids), checkpoint, lambda batch: _say(batch.rows_in))
-    bronze.start_bronze(bronze.read_topic(spark, domain, settings), domain, settings, body, available_now=True).awaitTermination()
+    bronze.start_bronze(bronze.read_topics(spark, domain, settings), domain, settings, body, available_now=True).awaitTermination()
 
 
 def run_noop(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping[str, str]) -> None:
     """Read and parse as the bronze query does, in the same micro-batches, and drop the rows."""
 
     def drop(messages: DataFrame, _: int) -> None:
-        to_bronze(messages, domain.contract).write.format("noop").mode("overwrite").save()
+        to_bronze(messages, domain.sources[0].contract).write.format("noop").mode("overwrite").save()
 
     # As Spark is by itself, and as bronze is for so many rows.
     with session_conf(spark, COMPILED):
-        query = bronze.start_bronze(bronze.read_topic(spark, domain, settings), domain, settings, drop, available_now=True)
+        query = bronze.start_bronze(bronze.read_topics(spark, domain, settings), domain, settings, drop, available_now=True)
         query.awaitTermination()
     for progress in query.recentProgress:
         began = time.mktime(time.strptime(progress["timestamp"][:19], "%Y-%m-%dT%H:%M:%S")) - time.timezone
@@ -62,29 +63,35 @@ def run_noop(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping
 
 def land(spark: SparkSession, domain: Domain, settings: Settings, ids: Mapping[str, str]) -> None:
     """Step one of the hourly job: what is new in the topic, into bronze."""
-    held = newest_mark(spark, domain.bronze).next_offsets
+    held = newest_mark(spark, domain.sources[0].bronze).next_offsets
     starts = {str(partition): next_offset for (_, partition), next_offset in held.items()}
     messages = (
         spark.read.format("kafka")
         .option("kafka.bootstrap.servers", settings.kafka_bootstrap)
         .option("kafka.isolation.level", "read_committed")
-        .option("subscribe", domain.contract.topic)
-        .option("startingOffsets", json.dumps({domain.contract.topic: starts}) if starts else "earliest")
+        .option("subscribe", domain.sources[0].contract.topic)
+        .option("startingOffsets", json.dumps({domain.sources[0].contract.topic: starts}) if starts else "earliest")
         .load()
     )
-    _say(FencedAppend(domain.bronze, ids).append(to_bronze(messages, domain.contract), {}))
+    _say(FencedAppend(domain.sources[0].bronze, ids).append(to_bronze(messages, domain.sources[0].contract), {}))
 
 
 def refine(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping[str, str]) -> None:
     """Step two: bronze's newest append into silver; what it touched is noted for step three."""
-    history = spark.sql(f"SELECT snapshot_id, parent_id FROM {domain.bronze.name}.snapshots ORDER BY committed_at DESC LIMIT 1").first()
+    history = spark.sql(
+        f"SELECT snapshot_id, parent_id FROM {domain.sources[0].bronze.name}.snapshots ORDER BY committed_at DESC LIMIT 1"
+    ).first()
     assert history is not None
     rows = spark.read.option("start-snapshot-id", history["parent_id"]).option("end-snapshot-id", history["snapshot_id"])
-    judged = with_verdict(rows.table(domain.bronze.name), domain.rules).persist()
+    source = domain.sources[0]
+    assert isinstance(source.kind, ByTime)
+    times, silver = source.kind.times, source.silver
+    judged = with_verdict(rows.table(source.bronze.name), source.rules).persist()
     accepted = judged.where(F.col(RULE).isNull())
-    spans = accepted.groupBy(domain.entity).agg(F.min(domain.event_time).alias("a"), F.max(domain.event_time).alias("b")).collect()
+    spans = accepted.groupBy(times.entity).agg(F.min(times.starts).alias("a"), F.max(times.starts).alias("b")).collect()
     touched = Spans.of((row[0], row["a"].astimezone(), row["b"].astimezone()) for row in spans)
-    merge_newer(latest_per_key(domain.to_silver(accepted), domain.silver, domain.contract.version), domain, touched)
+    newest = latest_per_key(source.to_silver(accepted), silver, source.contract.version)
+    merge_newer(newest, source, bounds_of(touched, silver, times))
     (settings.home / TOUCHED).write_text(json.dumps([(e, a.timestamp(), b.timestamp()) for e, a, b in touched.rows]))
     _say(judged.count())
 
@@ -92,7 +99,10 @@ def refine(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping[s
 def gold(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping[str, str]) -> None:
     """Step three: gold of what silver's new rows reach."""
     touched = json.loads((settings.home / TOUCHED).read_text())
-    refresh_gold(spark, domain, Spans.of((e, datetime.fromtimestamp(a, UTC), datetime.fromtimestamp(b, UTC)) for e, a, b in touched), {})
+    source = domain.sources[0]
+    assert isinstance(source.kind, ByTime)
+    span = Spans.of((e, datetime.fromtimestamp(a, UTC), datetime.fromtimestamp(b, UTC)) for e, a, b in touched)
+    refresh_derived(spark, domain, {source.silver.name: ChangedSpans(span, source.kind.times)}, {})
     _say(len(touched))
 
 
@@ -113,7 +123,7 @@ def main(name: str) -> None:
     """Run one of them, with the settings of the environment."""
     settings = Settings()
     domain = build_domain("air_quality", settings)
-    ids = {domain.contract.topic: ensure_topic(settings.kafka_bootstrap, domain.contract, settings.kafka_partitions)}
+    ids = {domain.sources[0].contract.topic: ensure_topic(settings.kafka_bootstrap, domain.sources[0].contract, settings.kafka_partitions)}
     spark = open_spark(settings, f"weir bench {name}")
     try:
         STEPS[name](spark, domain, settings, ids)

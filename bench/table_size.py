@@ -94,7 +94,7 @@ def run(plan: Plan, settings: Settings) -> None:
                 for hours, session in sessions.items():
                     rows = _micro_batch(session, domain, plan, hours, kind, n)
                     began = time.monotonic()
-                    met = apply(rows, domain, {"weir.query": "bench"}, memory=memories[hours])
+                    met = apply(rows, domain.sources[0], domain, {"weir.query": "bench"}, memory=memories[hours])
                     seconds = time.monotonic() - began
                     if met.accepted != plan.places:
                         raise RuntimeError(f"{met.accepted} of {plan.places} readings were accepted: {met.rejected}")
@@ -118,9 +118,9 @@ def _make_tables(spark: SparkSession, domain: Domain, places: int, hours: int) -
     with session_conf(spark, BATCH_CONF if places * hours > MANY_ROWS else {}):
         _patterns(spark).createOrReplaceTempView("patterns")
         wanted = spark.range(places * hours).selectExpr(f"id % {places} AS place", f"id DIV {places} AS hour")
-        domain.to_silver(_readings(wanted, 0)).writeTo(domain.silver.name).append()
-        for gold in domain.gold:
-            gold.to_rows(spark.table(gold.source.name)).writeTo(gold.table.name).append()
+        domain.sources[0].to_silver(_readings(wanted, 0)).writeTo(domain.sources[0].silver.name).append()
+        for gold in domain.derived:
+            gold.to_rows(*(spark.table(reads.table.name) for reads in gold.reads)).writeTo(gold.table.name).append()
 
 
 def _micro_batch(spark: SparkSession, domain: Domain, plan: Plan, hours: int, kind: str, n: int) -> DataFrame:
@@ -141,8 +141,8 @@ def _micro_batch(spark: SparkSession, domain: Domain, plan: Plan, hours: int, ki
         f"{first} + place AS kafka_offset",
         f"timestamp_millis({to_millis(RETRIEVED + timedelta(days=1))}) AS kafka_ts",
     )
-    arrived.select(*domain.bronze.names).writeTo(domain.bronze.name).append()
-    return spark.table(domain.bronze.name).where(f"kafka_offset >= {first}")
+    arrived.select(*domain.sources[0].bronze.names).writeTo(domain.sources[0].bronze.name).append()
+    return spark.table(domain.sources[0].bronze.name).where(f"kafka_offset >= {first}")
 
 
 def _readings(hours: DataFrame, version: int) -> DataFrame:

@@ -62,7 +62,7 @@ def time_parts() -> None:
     timing(batch.backfill, "typed", "typing")
     timing(batch.backfill, "append_chunk", "bronze")
     timing(batch.backfill, "apply", "silver")
-    timing(batch.backfill, "refresh_gold", "gold")
+    timing(batch.backfill, "refresh_derived", "gold")
     timing(batch.backfill.Backfill, "_fetch", "decoding, checking and encoding")
     timing(batch.backfill.Backfill, "_new_or_changed", "comparing with silver")
     timing(Ledger, "_write", "ledger")

@@ -1,8 +1,8 @@
-"""How do bronze rows become silver and gold? One body with two callers: the streaming query and every batch program.
+"""How do bronze rows become silver and what is derived from it? One body with two callers: the streaming query and every batch program.
 
-rules -> rejects -> newest version per key -> MERGE silver where newer -> spans touched -> recompute gold whole from silver ->
-MERGE gold. Every step alone is safe to repeat, so a crash anywhere and a replay of the rows leaves the same tables: rejects
-are keyed by their offset, silver keeps the newer version, and gold never adds to a total.
+rules -> rejects -> newest version per key -> MERGE silver where newer -> changes -> for each derived table the part that they reach ->
+recompute it whole -> replace it (`derive.py`). Every step alone is safe to repeat, so a crash anywhere and a replay of the rows leaves
+the same tables: rejects are keyed by their offset, silver keeps the newer version, and a derived table never adds to a total.
 """
 
 import json
@@ -13,25 +13,29 @@ from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 from pyspark.sql import DataFrame, Row, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse import failpoints
+from lakehouse.changes import ChangedSpans, Changes, distinct
 from lakehouse.conflicts import until_accepted
-from lakehouse.domain import Domain
+from lakehouse.derive import Work, is_asked, owed_parts, plan_work, refresh
+from lakehouse.domain import ByTime, Domain, Source
 from lakehouse.few_rows import COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, conf_for_many, session_conf
+from lakehouse.made_of import DEFERRED_PROPERTY
+from lakehouse.parts import WHOLE, Keys, Part
 from lakehouse.phases import Phases
 from lakehouse.rules import IS_REJECTED, REASON, RULE, TOMBSTONE, WARNINGS, with_reason, with_verdict
 from lakehouse.sinks.data_files import NotFromMemory
-from lakehouse.sinks.merge import latest_per_key, merge_rows
-from lakehouse.sinks.stores import Memory, MergeStore, Rows, Store, Touching, aware
+from lakehouse.sinks.merge import merge_rows
+from lakehouse.sinks.stores import Memory, MergeStore, Rows, Store, as_properties, aware
 from lakehouse.spans import Spans
 from lakehouse.unknown_fields import MOST_NAMES, UNKNOWN, unknown_names
 
 log = structlog.get_logger("weir.stream")
 
-PROPERTY_PREFIX = "spark.sql.iceberg.snapshot-property."
 # The first and last offset of what a commit was made of, by topic and partition.
 OFFSETS_PROPERTY = "weir.offset-range"
 
@@ -47,7 +51,7 @@ class Applied:
         unjudged: rows that were rejected by a rule that says nothing of source or rules.
         warned: accepted rows by the warning they broke.
         late: accepted rows that were behind the domain's watermark when Kafka took them; one whose arrival nobody knows is not counted.
-        touched: the spans of silver that the accepted rows lie in.
+        touched: the spans of silver that the accepted rows lie in, where silver is kept by time.
         offsets: first and last offset of the rows, by topic and partition.
         unknown: messages by the field that they hold and the contract does not know.
     """
@@ -79,23 +83,28 @@ def _let_through(_: Applied) -> None:
 
 def apply(
     rows: DataFrame,
+    source: Source,
     domain: Domain,
     properties: Mapping[str, str],
     judge: Callable[[Applied], None] = _let_through,
     memory: Memory | None = None,
     phases: Phases | None = None,
-    with_gold: bool = True,
+    deferred: str = "",
+    is_beside: bool = False,
 ) -> Applied:
-    """Bring one bounded set of bronze rows into rejects, silver and gold. Safe to repeat, in whole or in part.
+    """Bring one bounded set of bronze rows into rejects, silver and the derived tables. Safe to repeat, in whole or in part.
 
     Args:
-        rows: bronze rows, in any order and cutting, with any repetition.
-        domain: whose rows.
+        rows: bronze rows of the source, in any order and cutting, with any repetition.
+        source: whose rows.
+        domain: whose tables.
         properties: go into the snapshot of every commit, such as query and batch id.
         judge: is told what the rows are before anything is written; what it raises leaves all tables as they were.
         memory: for who calls again and again: what the last call left; a few rows are then written from there.
-        phases: times `judge` (reading the rows and applying the rules), `rejects`, `reach`, `silver`, and each gold table by name.
-        with_gold: False leaves gold as it is; whoever says so owes it a `refresh_gold` of what was touched.
+        phases: times `judge` (reading the rows and applying the rules), `rejects`, `reach`, `silver`, and each derived table by name.
+        deferred: the name of the work that makes derived tables of these rows later, by `refresh_derived`; they are left as they are
+            then, by this call and by others.
+        is_beside: whether the domain's tables are branches, which nobody reads yet.
 
     Returns:
         What the rows were; empty when there were none.
@@ -104,47 +113,64 @@ def apply(
         Py4JJavaError, PySparkException: Iceberg refused a commit again and again; what else Spark raises, at once.
     """
     timed = phases or Phases()
-    return until_accepted(lambda: _apply(rows, domain, properties, judge, memory, timed, with_gold))
+    call = _Call(source, domain, properties, judge, memory, timed, deferred, is_beside)
+    return until_accepted(lambda: _apply(rows, call))
 
 
-def _apply(
-    rows: DataFrame,
-    domain: Domain,
-    properties: Mapping[str, str],
-    judge: Callable[[Applied], None],
-    memory: Memory | None,
-    phases: Phases,
-    with_gold: bool,
-) -> Applied:
-    spark = rows.sparkSession
-    judged = with_verdict(rows, domain.rules, f"{unknown_names(domain.contract)} AS {UNKNOWN}")
+@dataclass(frozen=True, slots=True)
+class _Call:
+    """The arguments of `apply`."""
+
+    source: Source
+    domain: Domain
+    properties: Mapping[str, str]
+    judge: Callable[[Applied], None]
+    memory: Memory | None
+    phases: Phases
+    deferred: str
+    is_beside: bool
+
+
+def _apply(rows: DataFrame, call: _Call) -> Applied:
+    spark, source, memory = rows.sparkSession, call.source, call.memory
+    judged = with_verdict(rows, source.rules, f"{unknown_names(source.contract)} AS {UNKNOWN}")
     for_few = conf_for_few(0 if memory is None else memory.calls)
-    with phases.timed("judge"), session_conf(spark, for_few):
+    with call.phases.timed("judge"), session_conf(spark, for_few):
         few = judged.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
     if few.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
         return Applied()
     if few.num_rows <= SMALL_ROWS:
-        met = _summarize(_each(few, domain), domain)
-        judge(met)
-        said = _said(properties, met)
+        met = _summarize(_each(few, source), source)
+        call.judge(met)
         # Read and judged once: what follows starts from these rows.
-        with session_conf(spark, for_few | as_properties(said)):
+        with session_conf(spark, for_few):
             rows_judged = spark.createDataFrame(few).coalesce(1)
+            touched = _touched(source, met, few)
             _from_memory_or_by_merge(
-                spark, domain, memory, said, lambda store: _write(rows_judged, met, store, phases, with_gold), one_task=True
+                spark, call.domain, memory, _said(call, met), lambda store: _write(rows_judged, met, touched, store, call), one_task=True
             )
         return met
     with session_conf(spark, conf_for_many(rows.limit(COMPILED_FROM_ROWS).count())):
         judged.persist()
         try:
-            with phases.timed("judge"):
-                met = replace(_summarize(_grouped(judged, domain), domain), unknown=_unknown(judged))
-            judge(met)
-            with session_conf(spark, as_properties(_said(properties, met))):
-                _write(judged, met, MergeStore(spark, domain), phases, with_gold)
+            with call.phases.timed("judge"):
+                met = replace(_summarize(_grouped(judged, source), source), unknown=_unknown(judged))
+            call.judge(met)
+            # Of many rows the keys are not brought into memory: the tables are asked which of them changed.
+            touched = met.touched if isinstance(source.kind, ByTime) else WHOLE if met.accepted else Keys()
+            store = MergeStore(spark, call.domain, _said(call, met), is_beside=call.is_beside)
+            _write(judged, met, touched, store, call)
             return met
         finally:
             judged.unpersist()
+
+
+def _touched(source: Source, met: Applied, few: pa.Table) -> Part:
+    """Name the part of silver that accepted rows lie in."""
+    if isinstance(source.kind, ByTime):
+        return met.touched
+    key = list(source.silver.key)
+    return Keys.of(key, distinct(few.filter(pc.is_null(few[RULE])), key))
 
 
 def _from_memory_or_by_merge(
@@ -155,6 +181,7 @@ def _from_memory_or_by_merge(
     work: Callable[[Store[Any]], None],
     conf: Mapping[str, str] = MappingProxyType({}),
     one_task: bool = False,
+    is_beside: bool = False,
 ) -> None:
     """Write from memory where there is one and the tables allow it, by settings for that alone; by MERGE otherwise."""
     if memory is not None:
@@ -164,176 +191,101 @@ def _from_memory_or_by_merge(
             return
         except NotFromMemory as reason:
             log.debug("merged", why=str(reason))
-    work(MergeStore(spark, domain, one_task))
+    work(MergeStore(spark, domain, said, one_task, is_beside))
 
 
-def _write(judged: DataFrame, met: Applied, store: Store[Rows], phases: Phases, with_gold: bool) -> None:
-    """Write rejects, silver and gold, in this order; each step may be repeated. The session holds what every snapshot says."""
-    domain = store.domain
+def _write(judged: DataFrame, met: Applied, touched: Part, store: Store[Rows], call: _Call) -> None:
+    """Write rejects, silver and the derived tables, in this order; each step may be repeated."""
+    source, domain, phases = call.source, call.domain, call.phases
+    silver = source.silver.name
     if met.rejected:
-        with phases.timed("rejects"):
-            merge_rows(to_rejects(judged, domain), domain.rejects)
-    if met.touched:
-        with phases.timed("reach"):
-            reach = _Reach.of(store, met.touched) if with_gold else None
+        with phases.timed("rejects"), session_conf(judged.sparkSession, as_properties(store.said)):
+            merge_rows(to_rejects(judged, source, domain), domain.rejects)
+    work, plan = Work(), None
+    with_derived = not call.deferred
+    with phases.timed("reach"):
+        if with_derived:
+            work.parts |= owed_parts(store)
+            if isinstance(source.kind, ByTime) and isinstance(touched, Spans) and touched:
+                work.changes[silver] = ChangedSpans(touched, source.kind.times)
+            plan = plan_work(store, work) if work.parts or work.changes else None
+    if touched:
         with phases.timed("silver"):
-            store.merge_silver(judged.where(f"{RULE} IS NULL"), met.touched, reach.silver if reach else met.touched)
+            needed = touched if plan is None else plan.silver.get(silver, touched)
+            changed = store.merge_silver(source, judged.where(f"{RULE} IS NULL"), touched, needed, is_asked(domain, silver, plan))
+        work.changes[silver] = changed
         store.then(lambda: failpoints.reach("silver.merged"))
-        if reach:
-            _refresh(store, reach, phases)
-        else:
-            store.settle()
+    if with_derived and (work.changes or work.parts):
+        refresh(store, work, plan, phases)
+    else:
+        store.settle()
 
 
-@dataclass(frozen=True, slots=True)
-class _Reach:
-    """How far a touched span of silver reaches, by gold table.
-
-    Attributes:
-        touched: the span of silver.
-        touching: rows of the table that touch the span and make it grow.
-        written: the span that is recomputed and written.
-        computed: the span that must be computed: `written`, and what the tables made of it read.
-        silver: the span of silver that all is made of.
-    """
-
-    touched: Spans
-    touching: Mapping[str, Touching]
-    written: Mapping[str, Spans]
-    computed: Mapping[str, Spans]
-    silver: Spans
-
-    @classmethod
-    def of(cls, store: Store[Rows], touched: Spans) -> "_Reach":
-        """Find it; reads those gold tables whose rows grow.
-
-        Hours outside the span have not changed, so what reaches into it from outside is a row of the table as it stands, or
-        shorter than a row.
-        """
-        touching: dict[str, Touching] = {}
-        written: dict[str, Spans] = {}
-        for gold in store.domain.gold:
-            name, span = gold.table.name, gold.reach(touched)
-            touching[name] = [] if gold.grows is None else store.touching(gold, span.widened(before=gold.grows, after=gold.grows))
-            written[name] = span.joined(touching[name])
-        computed = dict(written)
-        silver = Spans(())
-        for gold in reversed(store.domain.gold):
-            read = gold.reads(computed[gold.table.name]).rows
-            if gold.source.name in computed:
-                computed[gold.source.name] = computed[gold.source.name].joined(read)
-            else:
-                silver = silver.joined(read)
-        return cls(touched, touching, written, computed, silver)
-
-
-def refresh_gold(spark: SparkSession, domain: Domain, touched: Spans, properties: Mapping[str, str], memory: Memory | None = None) -> None:
-    """Recompute what a touched span of silver reaches in every gold table, whole, and bring the tables to it. Safe to repeat.
+def refresh_derived(
+    spark: SparkSession,
+    domain: Domain,
+    changes: Mapping[str, Changes],
+    properties: Mapping[str, str],
+    memory: Memory | None = None,
+    is_beside: bool = False,
+) -> None:
+    """Recompute what changes of silver reach in every derived table, whole, and bring the tables to it. Safe to repeat.
 
     Args:
         spark: the session.
-        domain: whose gold.
-        touched: the spans of silver that have changed.
+        domain: whose tables.
+        changes: what has changed, by the name of the silver table.
         properties: go into the snapshot of every commit.
         memory: for who calls again and again; what fits there is written from there, the rest by MERGE.
+        is_beside: whether the domain's tables are branches, which nobody reads yet.
     """
 
     def work(store: Store[Any]) -> None:
-        _refresh(store, _Reach.of(store, touched), Phases())
+        to_do = Work(changes=dict(changes))
+        # What another writer owes is not done here, so nothing is noted as complete.
+        refresh(store, to_do, plan_work(store, to_do), Phases(), note=False)
 
-    with session_conf(spark, as_properties(properties)):
-        for_few = {} if memory is None else conf_for_few(memory.calls)
-        until_accepted(lambda: _from_memory_or_by_merge(spark, domain, memory, properties, work, for_few))
-
-
-def _refresh(store: Store[Rows], reach: _Reach, phases: Phases) -> None:
-    """Bring gold to silver as far as it reaches, and farther where gold was behind silver (a backfill owes it) and a row goes on."""
-    try:
-        while leaving := _refresh_once(store, reach, phases):
-            with phases.timed("reach"):
-                # Twice its length more on either side each time: a run of months is not followed day by day.
-                wider = [(entity, start - 2 * (end - start), end + 2 * (end - start)) for entity, start, end in leaving]
-                reach = _Reach.of(store, reach.touched.joined(wider))
-    finally:
-        store.close()
-    failpoints.reach("gold.merged")
+    for_few = {} if memory is None else conf_for_few(memory.calls)
+    until_accepted(lambda: _from_memory_or_by_merge(spark, domain, memory, properties, work, for_few, is_beside=is_beside))
 
 
-def _refresh_once(store: Store[Rows], reach: _Reach, phases: Phases) -> Touching:
-    """Bring gold to silver; give the rows that leave their table's span, whose table, and those after it, are then left as they were."""
-    made: dict[str, Rows] = {}
-    leaving: Touching = []
-    for number, gold in enumerate(store.domain.gold):
-        name, source = gold.table.name, gold.source.name
-        with phases.timed(name.removeprefix("lh.")):
-            rows = made[source] if source in made else store.silver(gold.reads(reach.computed[name]))
-            # What lies outside the span was computed without its look-back: it is nobody's.
-            made[name] = store.make(gold, rows, reach.computed[name])
-            extents = [] if gold.grows is None else store.extents(gold, made[name])
-            if leaving := reach.written[name].crossed_by(extents):
-                break
-            # Most micro-batches meet no episode: nothing to make and none to delete needs no commit.
-            if gold.grows is None or reach.touching[name] or extents:
-                store.replace(gold, made[name], reach.written[name])
-        if number == 0:
-            store.then(lambda: failpoints.reach("gold.first_table"))
-    with phases.timed("commit"):
-        store.settle()
-    return leaving
-
-
-def to_gold(domain: Domain, silver: DataFrame, keep: Callable[[str, DataFrame], DataFrame] = lambda _, rows: rows) -> dict[str, DataFrame]:
-    """Compute every gold table from all of silver in one batch pass, without writing: the other side of stream = batch.
-
-    Args:
-        domain: whose.
-        silver: all of its rows.
-        keep: is given each table's name and rows, and gives the rows that the next tables are made of.
-    """
-    made = {domain.silver.name: silver}
-    for gold in domain.gold:
-        made[gold.table.name] = keep(gold.table.name, gold.to_rows(made[gold.source.name]))
-    del made[domain.silver.name]
-    return made
-
-
-def to_silver(rows: DataFrame, domain: Domain) -> DataFrame:
-    """Compute silver from all bronze rows in one batch pass, without writing."""
-    judged = with_verdict(rows, domain.rules)
-    return latest_per_key(domain.to_silver(judged.where(F.col(RULE).isNull())), domain.silver, domain.contract.version)
-
-
-def _grouped(judged: DataFrame, domain: Domain) -> Iterable[Mapping[str, Any]]:
-    """Count the rows and find what they touch, in one job: a row per partition, rule, entity and day."""
-    event_time = F.col(domain.event_time)
-    groups: list[Row] = (
-        judged.groupBy("topic", "partition", RULE, WARNINGS, F.col(domain.entity).alias("entity"), F.to_date(event_time).alias("day"))
-        .agg(
-            F.count(F.lit(1)).alias("rows"),
-            F.min(event_time).alias("first"),
-            F.max(event_time).alias("last"),
-            F.min("kafka_offset").alias("first_offset"),
-            F.max("kafka_offset").alias("last_offset"),
-            F.count_if(event_time < F.col("kafka_ts") - F.expr(f"INTERVAL {domain.watermark.total_seconds():.0f} SECONDS")).alias("late"),
-        )
-        .collect()
-    )
+def _grouped(judged: DataFrame, source: Source) -> Iterable[Mapping[str, Any]]:
+    """Count the rows and find what they touch, in one job: a row per partition, rule and, of rows kept by time, entity and day."""
+    by = ["topic", "partition", RULE, WARNINGS]
+    counts = [
+        F.count(F.lit(1)).alias("rows"),
+        F.min("kafka_offset").alias("first_offset"),
+        F.max("kafka_offset").alias("last_offset"),
+    ]
+    if source.contract.event_time:
+        event_time, bound = F.col(source.contract.event_time), f"INTERVAL {source.watermark.total_seconds():.0f} SECONDS"
+        counts.append(F.count_if(event_time < F.col("kafka_ts") - F.expr(bound)).alias("late"))
+    if not isinstance(source.kind, ByTime):
+        groups: list[Row] = judged.groupBy(*by).agg(*counts).collect()
+        return [group.asDict() for group in groups]
+    starts = F.col(source.kind.starts)
+    counts += [F.min(starts).alias("first"), F.max(starts).alias("last")]
+    groups = judged.groupBy(*by, F.col(source.kind.entity).alias("entity"), F.to_date(starts).alias("day")).agg(*counts).collect()
     return [{**g.asDict(), **{name: g[name] and aware(g[name]) for name in ("first", "last")}} for g in groups]
 
 
-def _each(few: pa.Table, domain: Domain) -> Iterable[Mapping[str, Any]]:
+def _each(few: pa.Table, source: Source) -> Iterable[Mapping[str, Any]]:
     """Give each row as a group of its own."""
-    names = ["topic", "partition", RULE, WARNINGS, UNKNOWN, "entity", "first", "first_offset", "arrived"]
-    rows = few.select(["topic", "partition", RULE, WARNINGS, UNKNOWN, domain.entity, domain.event_time, "kafka_offset", "kafka_ts"])
+    wanted = {name: name for name in ("topic", "partition", RULE, WARNINGS, UNKNOWN)} | {"first_offset": "kafka_offset"}
+    if event_time := source.contract.event_time:
+        wanted |= {"happened": event_time, "arrived": "kafka_ts"}
+    if isinstance(source.kind, ByTime):
+        wanted |= {"entity": source.kind.entity, "first": source.kind.starts}
+    rows = pa.table([few[column] for column in wanted.values()], names=list(wanted))
     return [
         {
             **row,
             "rows": 1,
-            "last": row["first"],
+            "last": row.get("first"),
             "last_offset": row["first_offset"],
-            "late": bool(row["first"] and row["arrived"] and row["first"] < row["arrived"] - domain.watermark),
+            "late": bool(row.get("happened") and row.get("arrived") and row["happened"] < row["arrived"] - source.watermark),
         }
-        for row in rows.rename_columns(names).to_pylist()
+        for row in rows.to_pylist()
     ]
 
 
@@ -343,7 +295,7 @@ def _unknown(judged: DataFrame) -> dict[str, int]:
     return {row["name"]: row["rows"] for row in names.orderBy(F.desc("rows"), "name").limit(2 * MOST_NAMES).collect()}
 
 
-def _summarize(groups: Iterable[Mapping[str, Any]], domain: Domain) -> Applied:
+def _summarize(groups: Iterable[Mapping[str, Any]], source: Source) -> Applied:
     """Add up groups of rows that are alike: see `_grouped`."""
     rows_in = 0
     rejected: Counter[str] = Counter()
@@ -365,18 +317,20 @@ def _summarize(groups: Iterable[Mapping[str, Any]], domain: Domain) -> Applied:
         if group[RULE] is not None:
             rejected[group[RULE]] += group["rows"]
             continue
-        late += group["late"]
-        touched.append((group["entity"], group["first"], group["last"]))
+        late += group.get("late", 0)
+        if isinstance(source.kind, ByTime):
+            touched.append((group["entity"], group["first"], group["last"]))
         for name in group[WARNINGS]:
             warned[name] += group["rows"]
-    unjudged = sum(rejected[rule.name] for rule in domain.rules if not rule.is_judged)
+    unjudged = sum(rejected[rule.name] for rule in source.rules if not rule.is_judged)
     return Applied(rows_in, dict(rejected), dict(warned), late, Spans.of(touched), offsets, dict(unknown), tombstones, unjudged)
 
 
-def _said(properties: Mapping[str, str], met: Applied) -> dict[str, str]:
+def _said(call: _Call, met: Applied) -> dict[str, str]:
     """What each snapshot of a call says of it."""
     return {
-        **properties,
+        **call.properties,
+        **({DEFERRED_PROPERTY: call.deferred} if call.deferred else {}),
         "weir.rows-in": str(met.rows_in),
         "weir.rows-accepted": str(met.accepted),
         "weir.rejected": json.dumps(met.rejected),
@@ -384,15 +338,10 @@ def _said(properties: Mapping[str, str], met: Applied) -> dict[str, str]:
     }
 
 
-def as_properties(said: Mapping[str, str]) -> dict[str, str]:
-    """Give the settings by which Spark writes properties into the snapshots of its MERGEs."""
-    return {PROPERTY_PREFIX + name: value for name, value in said.items()}
-
-
-def to_rejects(judged: DataFrame, domain: Domain, only_rejected: bool = True) -> DataFrame:
+def to_rejects(judged: DataFrame, source: Source, domain: Domain, only_rejected: bool = True) -> DataFrame:
     """Give the rows of the rejects table that follow from rows with their verdict, one per message; those of accepted ones too if asked."""
     chosen = judged.where(IS_REJECTED) if only_rejected else judged
-    rejected = with_reason(chosen, domain.rules).select(
+    rejected = with_reason(chosen, source.rules).select(
         F.lit(domain.name).alias("domain"),
         F.coalesce("topic", "source_run").alias("topic"),
         F.coalesce("partition", F.lit(0)).alias("partition"),

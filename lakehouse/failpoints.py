@@ -8,6 +8,7 @@ import signal
 from typing import Literal
 
 Point = Literal[
+    "bronze.table",
     "bronze.committed",
     "silver.merged",
     "gold.first_table",

@@ -86,9 +86,11 @@ def look_at_references(settings: Settings, domain: Domain) -> References:
         NoTables: nothing has been written yet.
         UnsupportedCatalog: the catalog can be read through Spark only.
     """
+    if not domain.references:
+        return References(domain.name, {}, {})
     with closing(open_catalog(settings)) as catalog:
         try:
-            found = _as_noted(domain, catalog.load_table(domain.gold[0].table.name.partition(".")[2]).properties)
+            found = _as_noted(domain, catalog.load_table(domain.derived[0].table.name.partition(".")[2]).properties)
         except NoSuchTableError:
             return References(domain.name, domain.references, {})
     if found.is_settled or not domain.outdated:
@@ -101,7 +103,9 @@ def settle_references(spark: SparkSession, settings: Settings, domain: Domain) -
 
     The dimensions must be those of the configuration.
     """
-    table = domain.gold[0].table.name
+    if not domain.references:
+        return
+    table = domain.derived[0].table.name
     if _as_noted(domain, iceberg_table(spark, table).properties()).is_settled:
         return
     # In a process of its own, which ends: a driver that has loaded DuckDB ends with a page of that library's complaints.

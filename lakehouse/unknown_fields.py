@@ -113,9 +113,9 @@ class UnknownFields:
             log.warning("unknown fields not written", error=str(error))
 
 
-def unknown_fields_file(home: Path, domain: str) -> Path:
-    """The file of one domain."""
-    return home / "state" / f"{domain}.unknown-fields.json"
+def unknown_fields_file(home: Path, domain: str, source: str = "") -> Path:
+    """The file of one domain, or of one of its sources where it has several."""
+    return home / "state" / f"{domain}{f'.{source}' if source else ''}.unknown-fields.json"
 
 
 def read_unknown_fields(path: Path) -> dict[str, Seen]:

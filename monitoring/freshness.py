@@ -1,7 +1,7 @@
-"""How fresh are the tables? The last commit of each, and the newest measured hour of each city, from metadata and two columns.
+"""How fresh are the tables? The last commit of each, and the newest time of each entity (city), from metadata and two columns.
 
-A table's commit is its last one that changed rows: joining small files is none, nor is an append without a row. A city's hour counts
-from its start; a forecast is no measured hour, so silver's are left out.
+A table's commit is its last one that changed rows: joining small files is none, nor is an append without a row. Which tables tell of
+entities, by which columns and rows, their domain says (`Domain.fresh`). An hour or day counts from its start.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,18 +16,10 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
 from lakehouse.catalog import NoTables, ancestors, open_catalog
-from lakehouse.locations import locations_file, read_locations
+from lakehouse.domain import Domain, Fresh
 from lakehouse.notes import changed_of
 from lakehouse.settings import Settings
 
-CITY = "location_key"
-FACT = "gold.fact_air_quality_hourly"
-# The tables with a row per city and time: the column that tells the newest, and the rows that are measured.
-BY_CITY: dict[str, tuple[str, BooleanExpression]] = {
-    "silver.air_quality_hourly_clean": ("ts_utc", EqualTo(term="is_forecast", value=False)),
-    FACT: ("ts_utc", AlwaysTrue()),
-    "gold.fact_city_daily": ("date_utc", AlwaysTrue()),
-}
 LAYERS = ("bronze", "silver", "gold", "ops")
 # Newest hours, and the reasons of rejects, are read from the data: beyond so many rows that is no longer a glance.
 ROWS_AT_A_GLANCE = 2_000_000
@@ -79,32 +71,30 @@ def table_facts(table: Table, name: str) -> TableFacts:
     return TableFacts(name, rows, int(numbers.get("total-data-files", 0)), changed)
 
 
-def read_cities(settings: Settings, facts: Iterable[TableFacts]) -> dict[str, list[CityHour]]:
-    """Read the newest hour of each city that has one, sorted by city, for each table that has cities.
+def read_cities(settings: Settings, domain: Domain, facts: Iterable[TableFacts]) -> dict[str, list[CityHour]]:
+    """Read the newest hour of each city that has one, sorted by city, for each table of a domain that has cities.
 
     Tables of more than two million rows are left out.
 
     Args:
         settings: where the catalog is.
+        domain: whose tables.
         facts: which tables there are, from `read_facts`.
     """
-    wanted = [one.name for one in facts if one.name in BY_CITY and one.rows <= ROWS_AT_A_GLANCE]
+    small = {one.name for one in facts if one.rows <= ROWS_AT_A_GLANCE}
+    wanted = {bare_name(one): one for one in domain.fresh if bare_name(one) in small}
     if not wanted:
         return {}
     try:
         with closing(open_catalog(settings)) as catalog:
-            return {name: _cities(catalog.load_table(name), *BY_CITY[name]) for name in wanted}
+            return {name: _cities(catalog.load_table(name), one) for name, one in wanted.items()}
     except NoTables:
         return {}
 
 
-def read_places(settings: Settings) -> list[str]:
-    """Read the keys of all cities that are watched.
-
-    Raises:
-        BadListError: the list cannot be read.
-    """
-    return [place.location_key for place in read_locations(locations_file(settings.locations_path, settings.home))]
+def bare_name(one: Fresh) -> str:
+    """Name the table without the catalog."""
+    return one.table.name.partition(".")[2]
 
 
 def most_behind(hours: Iterable[CityHour], places: Iterable[str], most: int) -> list[CityHour]:
@@ -113,19 +103,19 @@ def most_behind(hours: Iterable[CityHour], places: Iterable[str], most: int) -> 
     return sorted((one for one in hours if one.city in watched), key=lambda one: (one.newest_ts, one.city))[:most]
 
 
-def _cities(table: Table, column: str, measured: BooleanExpression) -> list[CityHour]:
-    has_retrieval = "retrieved_ts" in table.schema().column_names
-    columns = (CITY, column, *(("retrieved_ts",) if has_retrieval else ()))
-    rows = table.scan(row_filter=measured, selected_fields=columns).to_arrow()
-    found: Any = rows.group_by(CITY).aggregate([(name, "max") for name in columns[1:]])
-    found = found.take(pc.sort_indices(found, sort_keys=[(CITY, "ascending")]))
-    return [_city_hour(row, column) for row in found.to_pylist()]
+def _cities(table: Table, one: Fresh) -> list[CityHour]:
+    measured: BooleanExpression = EqualTo(term=one.but, value=False) if one.but else AlwaysTrue()
+    times = [one.time, *([one.asked] if one.asked else [])]
+    rows = table.scan(row_filter=measured, selected_fields=(one.entity, *times)).to_arrow()
+    found: Any = rows.group_by(one.entity).aggregate([(name, "max") for name in times])
+    found = found.take(pc.sort_indices(found, sort_keys=[(one.entity, "ascending")]))
+    return [_city_hour(row, one) for row in found.to_pylist()]
 
 
-def _city_hour(row: Mapping[str, Any], column: str) -> CityHour:
-    newest = row[f"{column}_max"]
+def _city_hour(row: Mapping[str, Any], one: Fresh) -> CityHour:
+    newest = row[f"{one.time}_max"]
     moment = newest if isinstance(newest, datetime) else datetime.combine(newest, time(), UTC)
-    return CityHour(row[CITY], moment, row.get("retrieved_ts_max"))
+    return CityHour(row[one.entity], moment, row.get(f"{one.asked}_max"))
 
 
 def _changed_rows(snapshot: Snapshot) -> bool:

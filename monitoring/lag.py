@@ -3,8 +3,8 @@
 Spark commits no offsets to Kafka, so tools that ask the broker for a group's lag see nothing. What a query has done is read
 from what it has committed, not from what its driver says: so lag goes on being true when the query is held up, or dead.
 
-    bronze   the broker's offsets against the next offset of each partition, which bronze's newest append carries as a property
-    silver   bronze's snapshots against the one that the query's checkpoint ends with; gold is made in the same micro-batch
+    bronze   the broker's offsets against the next offset of each partition, which a bronze table's newest append carries as a property
+    silver   the bronze tables' snapshots against those that the query's checkpoint ends with; gold is made in the same micro-batch
 
 **Lag in messages** is what can be read and is not committed; a message that retention took is no lag but a loss (`ops.losses`).
 An offset without a message (a transaction's control record, an aborted record, one that compaction took) is no lag either, so where
@@ -15,11 +15,10 @@ bronze) until now; 0 where there is none. So it does not jump when the first mes
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from pyiceberg.exceptions import NoSuchTableError
@@ -27,18 +26,15 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
 from lakehouse.catalog import NoTables, ancestors, open_catalog
+from lakehouse.domain import Domain, Source
 from lakehouse.errors import Retryable, WeirError
+from lakehouse.folders import Folder, open_folder
 from lakehouse.missing import Missing
 from lakehouse.offsets import Broker, TopicOffsets
-from lakehouse.paths import local_path
-from lakehouse.positions import committed_position
+from lakehouse.positions import Position, committed_positions
 from lakehouse.settings import Settings
 from lakehouse.topics import NoKafkaError
 
-BRONZE_TABLE = "bronze.open_meteo_hourly"
-BRONZE_QUERY = BRONZE_TABLE
-SILVER_QUERY = "silver.air_quality_hourly_clean"
-TOPIC = "air-quality.hourly.v1"
 MARK_PROPERTY = "weir.offsets"
 
 
@@ -89,9 +85,14 @@ class TopicLag:
     @property
     def whole(self) -> Lag:
         """All partitions together."""
-        behind = [lag for lag in self.partitions.values() if lag.messages]
-        arrivals = [lag.since for lag in behind if lag.since is not None]
-        return Lag(sum(lag.messages for lag in behind), 0, min(arrivals) if arrivals and len(arrivals) == len(behind) else None)
+        return whole_of(self.partitions.values())
+
+
+def whole_of(lags: Iterable[Lag]) -> Lag:
+    """Add up what a query has not committed of several sources."""
+    behind = [lag for lag in lags if lag.messages]
+    arrivals = [lag.since for lag in behind if lag.since is not None]
+    return Lag(sum(lag.messages for lag in behind), 0, min(arrivals) if arrivals and len(arrivals) == len(behind) else None)
 
 
 def topic_lag(topic: str, offsets: TopicOffsets, mark: Mapping[str, Any]) -> TopicLag:
@@ -113,14 +114,14 @@ def topic_lag(topic: str, offsets: TopicOffsets, mark: Mapping[str, Any]) -> Top
     return TopicLag(topic, held.get("id", ""), partitions, offsets.waiting)
 
 
-def bronze_lag(settings: Settings, bootstrap: str | None = None, broker: Broker | None = None, topic: str = TOPIC) -> TopicLag:
-    """Compare the broker's offsets of the topic with what bronze holds, and ask how many messages lie there and since when.
+def bronze_lag(settings: Settings, source: Source, bootstrap: str | None = None, broker: Broker | None = None) -> TopicLag:
+    """Compare the broker's offsets of a topic with what its bronze table holds, and ask how many messages lie there and since when.
 
     Args:
         settings: where the catalog is.
+        source: whose topic and bronze.
         bootstrap: host:port of Kafka, if it is not in the settings.
         broker: one whose connections are kept; one for this question when left out.
-        topic: its name.
 
     Raises:
         LagUnknown: no broker is known.
@@ -131,9 +132,9 @@ def bronze_lag(settings: Settings, bootstrap: str | None = None, broker: Broker 
         if not address:
             raise LagUnknown("Kafka is not running, so there is no end offset to compare with. `weir up` starts it.")
         with Broker(address) as once:
-            return bronze_lag(settings, address, once, topic)
+            return bronze_lag(settings, source, address, once)
     # The mark first: what is committed between the two questions is then told as lag once more, never as less than none.
-    mark = bronze_mark(settings)
+    topic, mark = source.contract.topic, bronze_mark(settings, source)
     lag = topic_lag(topic, broker.topic(topic), mark)
     behind = {partition: (one.first, one.first + one.messages) for partition, one in lag.partitions.items() if one.messages}
     found = {p: Lag(one.messages, behind[p][0], one.since) for p, one in _missing(broker, topic, behind).items()}
@@ -148,9 +149,9 @@ def _missing(broker: Broker, topic: str, behind: Mapping[int, tuple[int, int]]) 
         return {}
 
 
-def bronze_mark(settings: Settings) -> dict[str, Any]:
+def bronze_mark(settings: Settings, source: Source) -> dict[str, Any]:
     """Read the newest mark among the ancestors of bronze's head: {topic: {"id": …, "next": {partition: offset}}}; empty without one."""
-    table = _bronze(settings)
+    table = _bronze(settings, source)
     for snapshot in ancestors(table) if table is not None else ():
         if snapshot.summary is not None and (held := snapshot.summary.additional_properties.get(MARK_PROPERTY)):
             mark: dict[str, Any] = json.loads(held)
@@ -158,28 +159,31 @@ def bronze_mark(settings: Settings) -> dict[str, Any]:
     return {}
 
 
-def silver_lag(settings: Settings) -> Lag:
-    """Count bronze rows that the silver and gold query has not committed yet, from its checkpoint on the local disk.
+def silver_lag(settings: Settings, domain: Domain) -> Lag:
+    """Count bronze rows that the refine query has not committed yet, from its checkpoint.
 
     A snapshot that was read in part counts by its share of files that are left. A query that has committed nothing, or whose
     checkpoint was moved aside, has all of bronze before it.
 
     Raises:
-        LagUnknown: its checkpoint is not a local folder, or holds an offset that this version cannot read.
+        LagUnknown: its checkpoint cannot be read here, or holds an offset that this version cannot read.
     """
-    checkpoint = local_path(settings.checkpoint(SILVER_QUERY))
-    if checkpoint is None:
-        raise LagUnknown(f"The checkpoint {settings.checkpoint(SILVER_QUERY)} is not on this machine, so its position is not known here.")
-    snapshot_id, files_read = _committed_position(checkpoint)
-    table = _bronze(settings)
+    positions = _committed(open_folder(settings.checkpoint(domain.refine_query)), len(domain.sources))
+    lags = zip(domain.sources, positions, strict=True)
+    return whole_of([_rows_behind(settings, source, position) for source, position in lags])
+
+
+def _rows_behind(settings: Settings, source: Source, position: Position | None) -> Lag:
+    table = _bronze(settings, source)
     rows, since = 0, None
     for snapshot in ancestors(table) if table is not None else ():
         is_append = snapshot.summary is not None and snapshot.summary.operation == Operation.APPEND
         added = snapshot.summary.additional_properties if snapshot.summary is not None and is_append else {}
         records, files = int(added.get("added-records", 0)), int(added.get("added-data-files", 0))
-        is_last = snapshot.snapshot_id == snapshot_id
+        is_last = position is not None and snapshot.snapshot_id == position.snapshot_id
         if is_last:
-            records = records * max(0, files - files_read) // files if files else 0
+            assert position is not None
+            records = records * max(0, files - position.files) // files if files else 0
         if records:
             rows, since = rows + records, datetime.fromtimestamp(snapshot.timestamp_ms / 1000, UTC)
         if is_last:
@@ -187,18 +191,19 @@ def silver_lag(settings: Settings) -> Lag:
     return Lag(rows, 0, since)
 
 
-def _bronze(settings: Settings) -> Table | None:
+def _bronze(settings: Settings, source: Source) -> Table | None:
     try:
         with closing(open_catalog(settings)) as catalog:
-            return catalog.load_table(BRONZE_TABLE)
+            return catalog.load_table(source.bronze.name.partition(".")[2])
     except (NoTables, NoSuchTableError):
         return None
 
 
-def _committed_position(checkpoint: Path) -> tuple[int | None, int]:
-    """Read the snapshot and the number of its files that the last committed micro-batch ended with; None before the first."""
+def _committed(checkpoint: Folder, tables: int) -> list[Position | None]:
+    """Read the position in each table that the last committed micro-batch ended with; None before the first."""
     try:
-        position = committed_position([file.name for file in checkpoint.glob("commits/*")], lambda name: (checkpoint / name).read_text())
-    except (OSError, ValueError) as error:
-        raise LagUnknown(f"The checkpoint {checkpoint} holds an offset that this version cannot read ({error}).") from error
-    return (None, 0) if position is None else (position.snapshot_id, position.files)
+        return committed_positions(checkpoint.names("commits"), checkpoint.text, tables)
+    except ValueError as error:
+        raise LagUnknown(f"The checkpoint {checkpoint.uri} holds an offset that this version cannot read ({error}).") from error
+    except OSError as error:
+        raise LagUnknown(f"The checkpoint {checkpoint.uri} cannot be read here, so its position is not known ({error}).") from error

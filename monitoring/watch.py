@@ -22,12 +22,15 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from lakehouse.catalog import NoTables
+from lakehouse.domain import Domain
+from lakehouse.domain_names import DOMAINS
 from lakehouse.offsets import Broker
+from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from monitoring import metrics
-from monitoring.freshness import CityHour, TableFacts, most_behind, read_cities, read_facts, read_places
+from monitoring.freshness import CityHour, TableFacts, most_behind, read_cities, read_facts
 from monitoring.health import TableHealth, read_health
-from monitoring.lag import BRONZE_QUERY, SILVER_QUERY, Lag, LagUnknown, TopicLag, bronze_lag, silver_lag
+from monitoring.lag import Lag, LagUnknown, TopicLag, bronze_lag, silver_lag, whole_of
 from monitoring.proofs import LastProof, last_proofs
 
 # A look that took a second of the processor is repeated after 199: half a percent of the time for each of the six.
@@ -93,7 +96,7 @@ class Look(Generic[_T]):
 
 @dataclass(frozen=True, slots=True)
 class _Cities:
-    """The watched cities, and the newest hour of each that has one, by table."""
+    """The watched cities of a domain, and the newest hour of each that has one, by table."""
 
     places: list[str]
     hours: dict[str, list[CityHour]]
@@ -120,10 +123,11 @@ class Watch(Collector):
         self._broker: Broker | None = None
         # The page has a thread for each that asks.
         self._lock = threading.Lock()
-        self._kafka: Look[TopicLag] = Look("kafka", self._bronze_lag)
-        self._checkpoint: Look[Lag] = Look("checkpoint", lambda: silver_lag(settings))
+        # By the name of the query.
+        self._kafka: Look[dict[str, list[TopicLag]]] = Look("kafka", self._bronze_lags)
+        self._checkpoint: Look[dict[str, Lag]] = Look("checkpoint", self._silver_lags)
         self._tables: Look[list[TableFacts]] = Look("tables", self._facts)
-        self._cities: Look[_Cities] = Look("cities", self._hours)
+        self._cities: Look[list[_Cities]] = Look("cities", self._hours)
         self._proofs: Look[list[LastProof]] = Look("proofs", lambda: last_proofs(settings))
         self._health: Look[list[TableHealth]] = Look("health", lambda: read_health(settings))
 
@@ -138,17 +142,17 @@ class Watch(Collector):
             cities, proofs, health = self._cities.found(), self._proofs.found(), self._health.found()
             now = self._now()
             families = {watched: watched.family() for watched in metrics.WATCHED}
-            if kafka is not None:
-                _tell_topic(families, kafka, now)
-            if silver is not None:
-                _tell_query(families, SILVER_QUERY, silver, now)
+            for query, lags in (kafka or {}).items():
+                _tell_topics(families, query, lags, now)
+            for query, lag in (silver or {}).items():
+                _tell_query(families, query, lag, now)
             for table in tables or ():
                 _tell_table(families, table, now)
             for one in health or ():
                 _tell_health(families, one, now)
-            if cities is not None:
-                for name, hours in cities.hours.items():
-                    _tell_cities(families, f"lh.{name}", hours, cities.places, self._settings.metrics_cities, now)
+            for found in cities or ():
+                for name, hours in found.hours.items():
+                    _tell_cities(families, f"lh.{name}", hours, found.places, self._settings.metrics_cities, now)
             for proof in proofs or ():
                 families[metrics.PROOF_AGE].add_metric([proof.domain], _age(proof.proved_ts, now))
                 for table_name, ways in proof.differences.items():
@@ -161,15 +165,25 @@ class Watch(Collector):
                 families[metrics.WATCH_AGE].add_metric([look.what], look.age)
         yield from families.values()
 
-    def _bronze_lag(self) -> TopicLag:
+    def _bronze_lags(self) -> dict[str, list[TopicLag]]:
         address = self._bootstrap()
         if self._broker is not None and self._broker.bootstrap != address:
             self._broker.close()
             self._broker = None
         if not address:
             raise LagUnknown("Kafka is not running, so there is no end offset to compare with.")
-        self._broker = self._broker or Broker(address)
-        return bronze_lag(self._settings, address, self._broker)
+        broker = self._broker = self._broker or Broker(address)
+        return {
+            domain.bronze_query: [bronze_lag(self._settings, source, address, broker) for source in domain.sources]
+            for domain in self._domains()
+        }
+
+    def _silver_lags(self) -> dict[str, Lag]:
+        return {domain.refine_query: silver_lag(self._settings, domain) for domain in self._domains()}
+
+    def _domains(self) -> list[Domain]:
+        """Put the domains together anew: places may have been added."""
+        return [build_domain(name, self._settings) for name in DOMAINS]
 
     def _facts(self) -> list[TableFacts]:
         try:
@@ -177,21 +191,24 @@ class Watch(Collector):
         except NoTables:
             return []
 
-    def _hours(self) -> _Cities:
-        return _Cities(read_places(self._settings), read_cities(self._settings, self._tables.found() or ()))
+    def _hours(self) -> list[_Cities]:
+        facts = self._tables.found() or ()
+        return [_Cities(list(domain.entities), read_cities(self._settings, domain, facts)) for domain in self._domains()]
 
 
 _Families = dict[metrics.Watched, GaugeMetricFamily]
 
 
-def _tell_topic(families: _Families, lag: TopicLag, now: datetime) -> None:
-    for partition, one in lag.partitions.items():
-        labels = [BRONZE_QUERY, lag.topic, str(partition)]
-        families[metrics.PARTITION_LAG].add_metric(labels, one.messages)
-        _add_known(families[metrics.PARTITION_LAG_SECONDS], labels, one.seconds(now))
-    for partition, offsets in lag.waiting.items():
-        families[metrics.OPEN_TRANSACTION].add_metric([lag.topic, str(partition)], offsets)
-    _tell_query(families, BRONZE_QUERY, lag.whole, now)
+def _tell_topics(families: _Families, query: str, lags: Iterable[TopicLag], now: datetime) -> None:
+    told = list(lags)
+    for lag in told:
+        for partition, one in lag.partitions.items():
+            labels = [query, lag.topic, str(partition)]
+            families[metrics.PARTITION_LAG].add_metric(labels, one.messages)
+            _add_known(families[metrics.PARTITION_LAG_SECONDS], labels, one.seconds(now))
+        for partition, offsets in lag.waiting.items():
+            families[metrics.OPEN_TRANSACTION].add_metric([lag.topic, str(partition)], offsets)
+    _tell_query(families, query, whole_of(lag.whole for lag in told), now)
 
 
 def _tell_query(families: _Families, query: str, lag: Lag, now: datetime) -> None:

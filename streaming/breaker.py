@@ -1,4 +1,4 @@
-"""Do too many rows break the rules? Judged over a domain's last rows before a micro-batch is applied.
+"""Do too many rows break the rules? Judged over a source's last rows before a micro-batch is applied.
 
 The window is kept as rows and rejects of the last micro-batches; of the oldest that still reaches into it, its share. A micro-batch
 that is repeated replaces what is known of it and of those after it. What was refused is not in the window: it was not applied.
@@ -51,16 +51,17 @@ def over_window(batches: Sequence[Counted], window: int) -> tuple[int, int]:
 
 
 class Breaker:
-    """The judgement over one domain's rows.
+    """The judgement over the rows of one source.
 
     Args:
         file: in which window and acceptance are kept.
         domain: named in the error.
         limit: from the settings.
+        source: named in the error too; the domain when left out.
     """
 
-    def __init__(self, file: Path, domain: str, limit: Limit) -> None:
-        self._file, self._domain, self._limit = file, domain, limit
+    def __init__(self, file: Path, domain: str, limit: Limit, source: str = "") -> None:
+        self._file, self._domain, self._limit, self._source = file, domain, limit, source or domain
         self._batches: list[Counted] = []
         self._accepted = Mark()
         try:
@@ -83,7 +84,7 @@ class Breaker:
         batches = [*(batch for batch in self._batches if batch.batch_id < batch_id), Counted(batch_id, met.judged, rejected)]
         rows, bad = over_window(batches, self._limit.window)
         if rows >= self._limit.least and 100 * bad > self._limit.percent * rows:
-            raise RejectRateExceeded(self._domain, bad, rows, self._limit.percent, Counter(met.rejected))
+            raise RejectRateExceeded(self._domain, self._source, bad, rows, self._limit.percent, Counter(met.rejected))
         kept: list[Counted] = []
         for batch in reversed(batches):
             if sum(one.rows for one in kept) >= self._limit.window:

@@ -1,4 +1,7 @@
-"""How do messages get from Kafka into bronze? One long-running query per domain; exactly once by the fenced append."""
+"""How do messages get from Kafka into bronze? One long-running query per domain; exactly once by the fenced append.
+
+It reads the topics of all sources of the domain, and appends the messages of each to the source's own table, behind that table's own mark.
+"""
 
 from collections.abc import Callable, Mapping
 
@@ -11,8 +14,10 @@ from lakehouse.bootstrap import client_text
 from lakehouse.domain import Domain
 from lakehouse.folders import Folder
 from lakehouse.parse import to_bronze
+from lakehouse.schema import quote
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import FencedAppend
+from lakehouse.sinks.owed import FILE as OWED_FILE
 from lakehouse.sinks.tables import batch_properties
 from streaming.checkpoints import planned_ends
 from streaming.progress import BatchReport, timed
@@ -20,17 +25,12 @@ from streaming.progress import BatchReport, timed
 Body = Callable[[DataFrame, int], None]
 
 
-def query_name(domain: Domain) -> str:
-    """The query's name, which its checkpoint carries: the table it writes."""
-    return domain.bronze.name.removeprefix("lh.")
-
-
-def read_topic(spark: SparkSession, domain: Domain, settings: Settings, starting: str = "earliest") -> DataFrame:
-    """Read what is committed of the domain's topic as a stream, failing when messages were lost.
+def read_topics(spark: SparkSession, domain: Domain, settings: Settings, starting: str = "earliest") -> DataFrame:
+    """Read what is committed of the domain's topics as a stream, failing when messages were lost.
 
     Args:
         spark: the session.
-        domain: whose topic.
+        domain: whose topics.
         settings: where Kafka is, and the bounds of a micro-batch.
         starting: where a new checkpoint begins, as Spark takes it: `earliest`, or JSON with an offset for every partition.
     """
@@ -40,9 +40,9 @@ def read_topic(spark: SparkSession, domain: Domain, settings: Settings, starting
         .option("kafka.bootstrap.servers", client_text(settings.kafka_bootstrap))
         # What its producer aborted is never read, nor what may still be aborted: a micro-batch ends at the last stable offset.
         .option("kafka.isolation.level", "read_committed")
-        .option("subscribe", domain.contract.topic)
+        .option("subscribe", ",".join(domain.topics))
         # Where a message is read by its writer's schema a header names it. Headers take a fifth more CPU time.
-        .option("includeHeaders", domain.contract.codec == "avro")
+        .option("includeHeaders", any(source.contract.codec == "avro" for source in domain.sources))
         .option("startingOffsets", starting)
         .option("failOnDataLoss", "true")
         # Bounds the memory of a micro-batch and what a replay repeats.
@@ -52,9 +52,14 @@ def read_topic(spark: SparkSession, domain: Domain, settings: Settings, starting
     )
 
 
-def landing(domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder) -> FencedAppend:
-    """Give the way into bronze, which notes in the query's checkpoint what it owes."""
-    return FencedAppend(domain.bronze, topic_ids, checkpoint)
+def landings(domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder) -> dict[str, FencedAppend]:
+    """Give the way into the bronze table of each topic, which notes in the query's checkpoint what it owes."""
+    found = {}
+    for source in domain.sources:
+        topic = source.contract.topic
+        file = OWED_FILE if len(domain.sources) == 1 else f"weir-owed.{source.name}.json"
+        found[topic] = FencedAppend(source.bronze, {topic: topic_ids[topic]}, checkpoint, owed_file=file)
+    return found
 
 
 def bronze_body(
@@ -62,29 +67,46 @@ def bronze_body(
     topic_ids: Mapping[str, str],
     checkpoint: Folder,
     report: Callable[[BatchReport], None],
-    bronze: FencedAppend | None = None,
+    bronze: Mapping[str, FencedAppend] | None = None,
 ) -> Body:
-    """Give the body of the query: type the messages of a micro-batch and append those that the table does not hold yet.
+    """Give the body of the query: type the messages of a micro-batch and append those that the tables do not hold yet.
 
     Args:
         domain: whose bronze.
-        topic_ids: the broker's id of its topic.
+        topic_ids: the broker's id of each topic.
         checkpoint: the query's, in which Spark has noted where a micro-batch ends before it begins.
         report: is told what each micro-batch was.
-        bronze: from `landing`; one of its own when left out.
+        bronze: from `landings`; some of its own when left out.
     """
-    into = bronze or landing(domain, topic_ids, checkpoint)
+    into = bronze or landings(domain, topic_ids, checkpoint)
+    has_one = len(domain.sources) == 1
 
     def append(messages: DataFrame, batch_id: int) -> None:
-        with timed(query_name(domain), batch_id, report) as batch:
-            properties = batch_properties(query_name(domain), batch_id)
-            with batch.phases.timed("append"):
-                batch.rows_in = batch.rows_out = into.append(
-                    to_bronze(messages, domain.contract), properties, planned_ends(checkpoint, batch_id)
-                )
+        spark = messages.sparkSession
+        with timed(domain.bronze_query, batch_id, report) as batch, batch.phases.timed("append"):
+            properties = batch_properties(domain.bronze_query, batch_id)
+            planned = planned_ends(checkpoint, batch_id)
+            ends = {topic: None if planned is None else _of_topic(planned, topic) for topic in into}
+            # A table that has all of its messages costs no pass over those of the others.
+            behind = [topic for topic, end in ends.items() if has_one or end is None or into[topic].is_behind(spark, end)]
+            if len(behind) > 1:
+                messages.persist()
+            try:
+                for topic in behind:
+                    rows = messages if has_one else messages.where(f"topic = {quote(topic)}")
+                    batch.rows_in += into[topic].append(to_bronze(rows, domain.source_of(topic).contract), properties, ends[topic])
+                    failpoints.reach("bronze.table")
+            finally:
+                if len(behind) > 1:
+                    messages.unpersist()
+            batch.rows_out = batch.rows_in
         failpoints.reach("bronze.committed")
 
     return append
+
+
+def _of_topic(ends: Mapping[tuple[str, int], int], topic: str) -> dict[tuple[str, int], int]:
+    return {place: end for place, end in ends.items() if place[0] == topic}
 
 
 def start_bronze(source: DataFrame, domain: Domain, settings: Settings, body: Body, available_now: bool) -> StreamingQuery:
@@ -98,7 +120,7 @@ def start_bronze(source: DataFrame, domain: Domain, settings: Settings, body: Bo
         available_now: end when everything that is there now was read.
     """
     every = None if available_now else settings.trigger_seconds
-    return named(source.writeStream, query_name(domain), settings, every).foreachBatch(body).start()
+    return named(source.writeStream, domain.bronze_query, settings, every).foreachBatch(body).start()
 
 
 def named(writer: DataStreamWriter, name: str, settings: Settings, every: float | None) -> DataStreamWriter:

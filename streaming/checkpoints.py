@@ -1,15 +1,16 @@
 """Is a checkpoint the one its query wrote, and whole? Read before a query starts: Spark itself begins anew, or skips, in silence.
 
 A checkpoint is a folder, local or on HDFS: `metadata`, `offsets/N` written before micro-batch N, `commits/N` after it. Beside them
-weir keeps `weir-query.json`: the query's name and the ids of the topics it reads.
+weir keeps `weir-query.json`: the query's name, the ids of the topics it reads, and the names of all that it reads.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from lakehouse.folders import Folder
+from lakehouse.positions import NO_OFFSET
 from lakehouse.sinks.fenced_append import TopicRecreated
 from streaming.errors import BadCheckpoint
 
@@ -18,7 +19,7 @@ IDENTITY = "weir-query.json"
 RECENT = 50
 Offsets = Mapping[str, Mapping[int, int]]
 # Where Iceberg's source keeps the offset that a query began with, and `StreamingOffset.START_OFFSET` as it writes it.
-FIRST_SNAPSHOT = "sources/0/offsets/0"
+FIRST_SNAPSHOT = "sources/{number}/offsets/0"
 OLDEST = '{"version":1,"snapshot_id":-1,"position":-1,"scan_all_files":false}'
 
 
@@ -26,7 +27,7 @@ OLDEST = '{"version":1,"snapshot_id":-1,"position":-1,"scan_all_files":false}'
 class Position:
     """Where a checkpoint stands, as texts of its source: `start` of the next micro-batch to run, `planned` where that one is to end.
 
-    Both are empty in a new checkpoint.
+    Both are empty in a new checkpoint, and in one of a query that reads tables.
     """
 
     is_new: bool
@@ -35,9 +36,9 @@ class Position:
     topic_ids: Mapping[str, str] = field(default_factory=dict)
 
 
-def kafka_offsets(text: str) -> dict[int, int]:
-    """Read the offsets of the one topic of a Kafka source; empty for none."""
-    return {partition: offset for (_, partition), offset in _by_topic(text).items()}
+def kafka_offsets(text: str, topic: str) -> dict[int, int]:
+    """Read the offsets of one topic of a Kafka source; empty for none."""
+    return {partition: offset for (name, partition), offset in _by_topic(text).items() if name == topic}
 
 
 def _by_topic(text: str) -> dict[tuple[str, int], int]:
@@ -45,14 +46,24 @@ def _by_topic(text: str) -> dict[tuple[str, int], int]:
     return {(topic, int(partition)): int(offset) for topic, partitions in held.items() for partition, offset in partitions.items()}
 
 
-def examine(folder: Folder, query: str, domain: str, is_kafka: bool) -> Position:
+def other_inputs(folder: Folder, inputs: Sequence[str]) -> list[str]:
+    """Give what a checkpoint's query read, where that is something else than it reads now; empty where it is the same, or not known.
+
+    Spark keeps offsets by the number of an input, so a query that reads one more cannot go on with them.
+    """
+    held = _identity(folder.text(IDENTITY)).get("inputs")
+    return list(held) if isinstance(held, list) and held != list(inputs) else []
+
+
+def examine(folder: Folder, query: str, domain: str, is_kafka: bool, inputs: int = 1) -> Position:
     """See that a checkpoint is this query's and whole.
 
     Args:
         folder: the checkpoint.
         query: whose it should be.
         domain: named in the way out.
-        is_kafka: whether its source is Kafka; else it is an Iceberg table.
+        is_kafka: whether its source is Kafka; else it reads Iceberg tables.
+        inputs: how many tables; Kafka's source is one, whatever the number of topics.
 
     Raises:
         BadCheckpoint: it is not; nothing was changed.
@@ -87,30 +98,33 @@ def examine(folder: Folder, query: str, domain: str, is_kafka: bool) -> Position
             f"offsets/{offsets[-1]} but no later commit than {commits[-1] if commits else 'none'}",
             "at most one micro-batch that is not committed",
         )
-    read = {number: _source_offset(folder.text(f"offsets/{number}")) for number in offsets[-2:]}
-    for number, text in read.items():
-        if text is None:
+    read = {number: _source_offsets(folder.text(f"offsets/{number}"), inputs) for number in offsets[-2:]}
+    for number, texts in read.items():
+        if texts is None:
             raise refuse(f"offsets/{number} that is empty, cut or no JSON", "the offsets as Spark wrote them")
-        if not _is_of(text, is_kafka):
+        if not all(_is_of(text, is_kafka) for text in texts):
             raise refuse(
                 f"offsets/{number} of another kind of source", "offsets of Kafka" if is_kafka else "a snapshot of an Iceberg table"
             )
+    ids = identity.get("topic_ids", {})
     if not offsets:
-        return Position(True, topic_ids=identity.get("topic_ids", {}))
-    planned = read[offsets[-1]] or ""
+        return Position(True, topic_ids=ids)
+    if not is_kafka:
+        return Position(False, topic_ids=ids)
+    planned = _one(read[offsets[-1]])
     if commits and commits[-1] == offsets[-1]:
         start = planned
     elif offsets[-1] - 1 in read:
-        start = read[offsets[-1] - 1] or ""
+        start = _one(read[offsets[-1] - 1])
     else:  # the first micro-batch of all: its beginning stands with the source
         start = _first_offset(folder.text("sources/0/0"))
-    return Position(False, start, planned, identity.get("topic_ids", {}))
+    return Position(False, start, planned, ids)
 
 
 def planned_ends(folder: Folder, batch_id: int) -> dict[tuple[str, int], int] | None:
     """Read where a micro-batch of a Kafka source is to end, by topic and partition; None where its file cannot be read."""
-    text = _source_offset(folder.text(f"offsets/{batch_id}"))
-    return _by_topic(text) if text is not None and _is_of(text, is_kafka=True) else None
+    texts = _source_offsets(folder.text(f"offsets/{batch_id}"), 1)
+    return _by_topic(texts[0]) if texts is not None and _is_of(texts[0], is_kafka=True) else None
 
 
 def tidy(folder: Folder) -> list[str]:
@@ -123,20 +137,29 @@ def tidy(folder: Folder) -> list[str]:
     return [name for sub, number in following.items() if folder.remove(name := f"{sub}/.{number}.crc")]
 
 
-def forget_start(folder: Folder) -> None:
-    """Let a query that reads a table begin where the table begins, not at a snapshot that was the first when it first started.
+def forget_start(folder: Folder, inputs: int = 1) -> None:
+    """Let a query that reads tables begin where each table begins, not at a snapshot that was the first when it first started.
 
     Iceberg's source asks for that snapshot at every start with `availableNow`, wherever the query has got to, and fails once
     maintenance has expired it. Its own word for "the oldest there is" is the offset written here.
     """
-    if folder.text(FIRST_SNAPSHOT) not in (None, OLDEST):
-        folder.write(FIRST_SNAPSHOT, OLDEST)
+    for number in range(inputs):
+        name = FIRST_SNAPSHOT.format(number=number)
+        if folder.text(name) not in (None, OLDEST):
+            folder.write(name, OLDEST)
 
 
-def claim(folder: Folder, query: str, topic_ids: Mapping[str, str]) -> None:
-    """Note in a checkpoint whose it is and which topics it reads; written once, or when it lacks what is known now."""
+def claim(folder: Folder, query: str, topic_ids: Mapping[str, str], inputs: Sequence[str] = ()) -> None:
+    """Note in a checkpoint whose it is and what it reads; written once, or when it lacks what is known now.
+
+    Args:
+        folder: the checkpoint.
+        query: the query's name.
+        topic_ids: of the topics it reads, by name.
+        inputs: the names of the tables or topics that it reads, in order.
+    """
     held = _identity(folder.text(IDENTITY))
-    wanted = {"query": query, "topic_ids": {**held.get("topic_ids", {}), **topic_ids}}
+    wanted = {"query": query, "topic_ids": {**held.get("topic_ids", {}), **topic_ids}, "inputs": list(inputs)}
     if held != wanted:
         folder.write(IDENTITY, json.dumps(wanted))
 
@@ -167,16 +190,20 @@ def _numbers(names: list[str]) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def _source_offset(text: str | None) -> str | None:
-    """The offset of the one source: the last line after version and metadata; null when any of the three is not whole."""
+def _source_offsets(text: str | None, inputs: int) -> list[str] | None:
+    """The offset of each input: the lines after version and metadata; null when one of them is not whole, or there are more or fewer."""
     lines = (text or "").strip().splitlines()
-    if len(lines) != 3 or not lines[0].startswith("v") or not _is_object(lines[1]) or not _is_object(lines[2]):
+    if len(lines) != 2 + inputs or not lines[0].startswith("v") or not _is_object(lines[1]):
         return None
-    return lines[2]
+    return lines[2:] if all(line == NO_OFFSET or _is_object(line) for line in lines[2:]) else None
+
+
+def _one(texts: list[str] | None) -> str:
+    return texts[0] if texts and texts[0] != NO_OFFSET else ""
 
 
 def _is_of(text: str, is_kafka: bool) -> bool:
-    return ("snapshot_id" in json.loads(text)) != is_kafka
+    return text == NO_OFFSET or ("snapshot_id" in json.loads(text)) != is_kafka
 
 
 def _first_offset(text: str | None) -> str:

@@ -3,9 +3,8 @@
 import fcntl
 import json
 import os
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +20,7 @@ ANSWER_SECONDS = 20.0
 
 def stream(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(help="domain to run, such as air_quality")],
+    domains: Annotated[list[str], typer.Argument(metavar="DOMAIN...", help="domains to run in one driver")],
     available_now: Annotated[
         bool, typer.Option("--available-now", help="drain what is there now, Kafka to bronze and bronze to gold, and end")
     ] = False,
@@ -29,24 +28,24 @@ def stream(
         bool, typer.Option("--new-checkpoint", help="move the checkpoints aside; go on after the rows in bronze, apply all of bronze again")
     ] = False,
 ) -> None:
-    """Run a domain's queries: Kafka to bronze, bronze to silver and gold.
+    """Run the queries of one or more domains: Kafka to bronze, bronze to silver and gold.
 
     Example: weir stream air_quality --available-now
     """
     from lakehouse.logs import configure_logs
-    from streaming.driver import Driver
-    from streaming.report import report_batch
+    from lakehouse.registry import build_domain
+    from streaming.drivers import run_drivers
 
     settings: Settings = ctx.obj
     configure_logs(settings.log_format, settings.log_level)
-    with _only_driver(settings.home / "run", domain):
-        driver = Driver(domain, settings, report_batch)
-        signal.signal(signal.SIGTERM, lambda *_: driver.request_stop())
-        signal.signal(signal.SIGINT, lambda *_: driver.request_stop())
-        try:
-            driver.run(available_now, lambda: _say_ready(settings.home / "run", domain), new_checkpoint)
-        finally:
-            driver.close()
+    names = list(dict.fromkeys(domains))
+    for name in names:
+        build_domain(name, settings)
+    run = settings.home / "run"
+    with ExitStack() as held:
+        for name in names:
+            held.enter_context(_only_driver(run, name))
+        run_drivers(names, settings, available_now, lambda name: _say_ready(run, name), new_checkpoint)
 
 
 def resume(

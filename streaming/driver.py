@@ -35,7 +35,7 @@ from lakehouse.turns import turn
 from lakehouse.unknown_fields import UnknownFields, unknown_fields_file
 from streaming import bronze, refine, resume
 from streaming.breaker import Breaker, Limit
-from streaming.checkpoints import Position, check_topics, claim, examine, tidy
+from streaming.checkpoints import Position, check_topics, claim, examine, other_inputs, tidy
 from streaming.errors import DataLoss, LostRange, RejectRateExceeded
 from streaming.failures import cause_of
 from streaming.losses import LOSSES, Bounds, check_readable, find_lost, fits, held_by, record_losses, recorded_losses, starting_offsets
@@ -53,14 +53,22 @@ log = structlog.get_logger("weir.stream")
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """What the bronze query starts from: its topic's ids and written bounds, bronze's mark, its checkpoint and where that stands."""
+class Beginning:
+    """What the bronze query starts from.
+
+    Attributes:
+        ids: of the topics, by name.
+        marks: of their bronze tables, by topic.
+        checkpoint: the query's.
+        position: where it stands.
+        bounds: the topics' written bounds.
+    """
 
     ids: Mapping[str, str]
-    mark: Mark
+    marks: Mapping[str, Mark]
     checkpoint: HadoopFolder
     position: Position
-    bounds: Bounds
+    bounds: Mapping[str, Bounds]
 
 
 class Driver:
@@ -89,10 +97,9 @@ class Driver:
         self._stopping = threading.Event()
         self._given, self._spark = spark, spark
         self._ids: dict[str, str] = {}
-        self._landing: FencedAppend | None = None
+        self._landings: Mapping[str, FencedAppend] = {}
         self._ask_at = 0.0
-        limit = Limit(settings.reject_limit_percent, settings.reject_window_rows, settings.reject_least_rows)
-        self._breaker = Breaker(settings.home / "state" / f"{name}.breaker.json", name, limit)
+        self._breakers: dict[str, Breaker] = {}
 
     def request_stop(self) -> None:
         """Ask the queries to end after their running micro-batch; returns at once and may be called from a signal handler."""
@@ -113,7 +120,8 @@ class Driver:
             WeirError: with which a query stopped: QueryFailed, TopicRecreated, BadCheckpoint, DataLoss, RejectRateExceeded, …
         """
         domain = self._build()
-        ensure_topic(self._settings.kafka_bootstrap, domain.contract, self._settings.kafka_partitions)
+        self._ensure_topics(domain)
+        self._breakers = self._open_breakers(domain)
         queries: list[Supervised] = []
 
         def lost(error: BaseException) -> None:
@@ -131,7 +139,7 @@ class Driver:
                 self._move_aside(spark, domain)
             self._take_request(spark, domain, ())
             queries += self._queries(spark, domain, check, available_now)
-            with self._topic_watched(spark, domain, queries[0], check), progress_told(spark, report_progress):
+            with self._topics_watched(spark, domain, queries[0], check), progress_told(spark, report_progress):
                 if available_now:
                     self._supervise(queries[:1], lambda: None, ready)
                     self._settle(spark, domain, check, at_once=True)
@@ -148,42 +156,50 @@ class Driver:
             self._spark.stop()
 
     def _queries(self, spark: SparkSession, domain: Domain, check: Callable[[], None], available_now: bool) -> list[Supervised]:
-        unknown = UnknownFields(unknown_fields_file(self._settings.home, self._name), domain.contract)
+        home, alone = self._settings.home, len(domain.sources) == 1
+        unknown = {
+            one.name: UnknownFields(unknown_fields_file(home, self._name, "" if alone else one.name), one.contract)
+            for one in domain.sources
+        }
 
         def before_append() -> None:
             check()
-            self._check_topic(domain)
+            self._check_topics(domain)
 
         def land(me: Supervised) -> StreamingQuery:
-            source = self._source(spark, domain)
-            if lost := self._lost(spark, domain, source):
+            me.note = self._begin_anew(spark, me.name, domain.topics)
+            begins = self._beginning(spark, domain)
+            if lost := self._lost(spark, domain, begins):
                 raise DataLoss(me.name, lost, self._name)
-            into = bronze.landing(domain, source.ids, source.checkpoint)
-            mark = source.mark
-            if not source.position.is_new and not fits(source.bounds, source.position):
+            into = bronze.landings(domain, begins.ids, begins.checkpoint)
+            marks = dict(begins.marks)
+            is_fit = all(fits(topic, bounds, begins.position) for topic, bounds in begins.bounds.items())
+            if not begins.position.is_new and not is_fit:
                 # All that bronze lacks is there, but not all that the checkpoint would read once more. What is owed stands in there.
-                if into.settle(spark, batch_properties(me.name, None), at_once=True):
-                    mark = newest_mark(spark, domain.bronze)
-                log.warning("checkpoint moved aside", query=me.name, to=source.checkpoint.move_aside())
-            self._own(source.checkpoint, me.name, source.ids)
-            self._ids = dict(source.ids)
-            topic = domain.contract.topic
-            starting = starting_offsets(topic, source.bounds, held_by(mark, topic))
-            messages = bronze.read_topic(spark, domain, self._settings, starting)
-            self._landing = into
-            body = me.guard(bronze.bronze_body(domain, source.ids, source.checkpoint, self._report, into))
+                for topic, landing in into.items():
+                    if landing.settle(spark, batch_properties(me.name, None), at_once=True):
+                        marks[topic] = newest_mark(spark, domain.source_of(topic).bronze)
+                log.warning("checkpoint moved aside", query=me.name, to=begins.checkpoint.move_aside())
+            self._own(begins.checkpoint, me.name, begins.ids, domain.topics)
+            self._ids = dict(begins.ids)
+            starting = starting_offsets({topic: (bounds, held_by(marks[topic], topic)) for topic, bounds in begins.bounds.items()})
+            messages = bronze.read_topics(spark, domain, self._settings, starting)
+            self._landings = into
+            body = me.guard(bronze.bronze_body(domain, begins.ids, begins.checkpoint, self._report, into))
             return self._in_pool(spark, me, lambda: bronze.start_bronze(messages, domain, self._settings, body, available_now))
 
         def work(me: Supervised) -> StreamingQuery:
+            tables = [one.bronze.name for one in domain.sources]
+            me.note = self._begin_anew(spark, me.name, tables)
             folder = HadoopFolder(spark, self._settings.checkpoint(me.name))
-            examine(folder, me.name, self._name, is_kafka=False)
-            self._own(folder, me.name, {})
+            examine(folder, me.name, self._name, is_kafka=False, inputs=len(tables))
+            self._own(folder, me.name, {}, tables)
             refining = refine.refine_body(
                 self._build,
                 self._report,
-                self._breaker.judge,
+                lambda source, batch_id, met: self._breakers[source.name].judge(batch_id, met),
                 self._settings.compact_after,
-                lambda met: unknown.note(met.unknown, met.offsets),
+                lambda source, met: unknown[source.name].note(met.unknown, met.offsets),
                 lambda: turn(self._settings, self._name),
             )
             body = me.guard(refining)
@@ -191,47 +207,81 @@ class Driver:
             return self._in_pool(spark, me, lambda: refine.start_refine(rows, domain, self._settings, body, available_now))
 
         def explain() -> None:
-            if lost := self._lost(spark, domain, self._source(spark, domain)):
-                raise DataLoss(bronze.query_name(domain), lost, self._name)
+            if lost := self._lost(spark, domain, self._beginning(spark, domain)):
+                raise DataLoss(domain.bronze_query, lost, self._name)
 
         make = functools.partial(Supervised, stopping=self._stopping, draining=available_now, restarted=report_restart)
         return [
-            make(bronze.query_name(domain), land, explain=explain, before=before_append),
-            make(refine.query_name(domain), work, before=check),
+            make(domain.bronze_query, land, explain=explain, before=before_append),
+            make(domain.refine_query, work, before=check),
         ]
 
-    def _source(self, spark: SparkSession, domain: Domain) -> Source:
+    def _ensure_topics(self, domain: Domain) -> dict[str, str]:
+        """Make the topics that are missing; give the id of each."""
+        bootstrap, partitions = self._settings.kafka_bootstrap, self._settings.kafka_partitions
+        return {one.contract.topic: ensure_topic(bootstrap, one.contract, partitions) for one in domain.sources}
+
+    def _open_breakers(self, domain: Domain) -> dict[str, Breaker]:
+        """Open the breaker of each source, by its name."""
+        settings = self._settings
+        limit = Limit(settings.reject_limit_percent, settings.reject_window_rows, settings.reject_least_rows)
+        found = {}
+        for one in domain.sources:
+            file, told = (self._name, self._name) if len(domain.sources) == 1 else (f"{self._name}.{one.name}", f"{self._name}, {one.name}")
+            found[one.name] = Breaker(settings.home / "state" / f"{file}.breaker.json", self._name, limit, told)
+        return found
+
+    def _begin_anew(self, spark: SparkSession, query: str, inputs: Sequence[str]) -> str:
+        """Move a checkpoint aside whose query read something else; give a sentence of that, empty where it is the same.
+
+        Nothing is lost: bronze goes on behind each table's mark, and silver reads bronze again, which changes nothing.
+        """
+        folder = HadoopFolder(spark, self._settings.checkpoint(query))
+        before = other_inputs(folder, inputs)
+        if not before:
+            return ""
+        aside = folder.move_aside()
+        log.warning("checkpoint begun anew: the query's inputs changed", query=query, before=before, now=list(inputs), to=aside)
+        return f"began a new checkpoint, since it read {', '.join(before)} and reads {', '.join(inputs)} now; the old one is {aside}"
+
+    def _beginning(self, spark: SparkSession, domain: Domain) -> Beginning:
         """Look at all that the bronze query starts from, and refuse what does not belong together."""
-        topic, name = domain.contract.topic, bronze.query_name(domain)
-        ids = {topic: ensure_topic(self._settings.kafka_bootstrap, domain.contract, self._settings.kafka_partitions)}
-        mark = newest_mark(spark, domain.bronze)
-        mark.check_topics(ids, domain.bronze.name)
+        name = domain.bronze_query
+        ids = self._ensure_topics(domain)
         checkpoint = HadoopFolder(spark, self._settings.checkpoint(name))
         position = examine(checkpoint, name, self._name, is_kafka=True)
         check_topics(position, ids, checkpoint.uri)
-        offsets = topic_offsets(self._settings.kafka_bootstrap, topic)
-        check_readable(topic, offsets, held_by(mark, topic), position, name)
-        return Source(ids, mark, checkpoint, position, offsets.written_bounds)
+        marks, bounds = {}, {}
+        for one in domain.sources:
+            topic = one.contract.topic
+            marks[topic] = newest_mark(spark, one.bronze)
+            marks[topic].check_topics({topic: ids[topic]}, one.bronze.name)
+            offsets = topic_offsets(self._settings.kafka_bootstrap, topic)
+            check_readable(topic, offsets, held_by(marks[topic], topic), position, name)
+            bounds[topic] = offsets.written_bounds
+        return Beginning(ids, marks, checkpoint, position, bounds)
 
-    def _lost(self, spark: SparkSession, domain: Domain, source: Source) -> list[LostRange]:
-        topic = domain.contract.topic
-        held, known = held_by(source.mark, topic), recorded_losses(spark, topic)
-        return find_lost(topic, source.bounds, held, source.position, known, bronze.query_name(domain))
+    def _lost(self, spark: SparkSession, domain: Domain, begins: Beginning) -> list[LostRange]:
+        lost = []
+        for topic, bounds in begins.bounds.items():
+            held, known = held_by(begins.marks[topic], topic), recorded_losses(spark, topic)
+            lost += find_lost(topic, bounds, held, begins.position, known, domain.bronze_query)
+        return lost
 
     @staticmethod
-    def _own(checkpoint: HadoopFolder, query: str, topic_ids: Mapping[str, str]) -> None:
+    def _own(checkpoint: HadoopFolder, query: str, topic_ids: Mapping[str, str], inputs: Sequence[str]) -> None:
         """Make a checkpoint that was found good ready for its query."""
         for name in tidy(checkpoint):
             log.warning("checksum without its file removed from the checkpoint", query=query, file=name)
-        claim(checkpoint, query, topic_ids)
+        claim(checkpoint, query, topic_ids, inputs)
 
     def _move_aside(self, spark: SparkSession, domain: Domain) -> None:
-        name = bronze.query_name(domain)
-        folder = HadoopFolder(spark, self._settings.checkpoint(name))
+        folder = HadoopFolder(spark, self._settings.checkpoint(domain.bronze_query))
         # What is owed stands in there: offsets without a message, which would else be missed once retention has taken them.
-        ids = {domain.contract.topic: topic_id(self._settings.kafka_bootstrap, domain.contract.topic)}
-        bronze.landing(domain, ids, folder).settle(spark, batch_properties(name, None), at_once=True)
-        for name in (bronze.query_name(domain), refine.query_name(domain)):
+        ids = {topic: topic_id(self._settings.kafka_bootstrap, topic) for topic in domain.topics}
+        for landing in bronze.landings(domain, ids, folder).values():
+            landing.settle(spark, batch_properties(domain.bronze_query, None), at_once=True)
+        for name in (domain.bronze_query, domain.refine_query):
             folder = HadoopFolder(spark, self._settings.checkpoint(name))
             if folder.names():
                 log.info("checkpoint moved aside", query=name, to=folder.move_aside())
@@ -260,7 +310,8 @@ class Driver:
         if not _applies(RejectRateExceeded, queries):
             log.warning("nothing to accept", reason="no query is stopped by its rejects")
             return "No query is stopped by its rejects: nothing was accepted."
-        self._breaker.accept(newest_mark(spark, domain.bronze))
+        for source in domain.sources:
+            self._breakers[source.name].accept(newest_mark(spark, source.bronze))
         return "The rows that are in bronze now are let through."
 
     def _accept_loss(self, spark: SparkSession, domain: Domain, queries: Sequence[Supervised]) -> str:
@@ -268,7 +319,7 @@ class Driver:
         if not _applies(DataLoss, queries):
             log.warning("no loss to accept", reason="no query is stopped by a loss: nothing was recorded")
             return "No query is stopped by a loss: nothing was recorded."
-        lost = self._lost(spark, domain, self._source(spark, domain))
+        lost = self._lost(spark, domain, self._beginning(spark, domain))
         if not lost:
             log.warning("no loss to accept", reason="Kafka has all that bronze lacks: nothing was recorded")
             return "Nothing is lost, Kafka has all that bronze lacks: nothing was recorded."
@@ -277,19 +328,19 @@ class Driver:
         return f"Recorded as lost in {LOSSES.name}: {'; '.join(map(str, lost))}."
 
     def _settle(self, spark: SparkSession, domain: Domain, check: Callable[[], None], at_once: bool) -> None:
-        """Commit the mark that bronze owes; what fails is tried again, at the latest by the next driver, which finds it noted."""
-        if self._landing is None:
-            return
-        try:
-            check()
-            if self._landing.settle(spark, batch_properties(bronze.query_name(domain), None), at_once):
-                log.debug("offsets without a message passed", table=domain.bronze.name)
-        except (WeirError, PySparkException, Py4JError, OSError) as error:
-            log.warning("offsets without a message are not noted in bronze yet", table=domain.bronze.name, reason=cause_of(error))
+        """Commit the marks that bronze owes; what fails is tried again, at the latest by the next driver, which finds it noted."""
+        for topic, landing in dict(self._landings).items():
+            table = domain.source_of(topic).bronze.name
+            try:
+                check()
+                if landing.settle(spark, batch_properties(domain.bronze_query, None), at_once):
+                    log.debug("offsets without a message passed", table=table)
+            except (WeirError, PySparkException, Py4JError, OSError) as error:
+                log.warning("offsets without a message are not noted in bronze yet", table=table, reason=cause_of(error))
 
     @contextmanager
-    def _topic_watched(self, spark: SparkSession, domain: Domain, query: Supervised, check: Callable[[], None]) -> Iterator[None]:
-        """Ask on a timer whether the topic is still the one that bronze holds, and made as weir needs it; an idle stream would not notice.
+    def _topics_watched(self, spark: SparkSession, domain: Domain, query: Supervised, check: Callable[[], None]) -> Iterator[None]:
+        """Ask on a timer whether the topics are still those that bronze holds, and made as weir needs them: an idle stream notices nothing.
 
         The same timer writes what bronze owes of offsets without a message.
         """
@@ -299,10 +350,11 @@ class Driver:
             settings_at = time.monotonic() + SETTINGS_SECONDS
             while not ended.wait(TOPIC_SECONDS):
                 try:
-                    self._check_topic(domain)
+                    self._check_topics(domain)
                     if time.monotonic() >= settings_at:
                         settings_at = time.monotonic() + SETTINGS_SECONDS
-                        check_topic(self._settings.kafka_bootstrap, domain.contract.topic)
+                        for topic in domain.topics:
+                            check_topic(self._settings.kafka_bootstrap, topic)
                 except WeirError as error:
                     if not isinstance(error, Retryable):
                         query.halt(error)
@@ -316,10 +368,11 @@ class Driver:
             ended.set()
             watching.join(TOPIC_SECONDS)
 
-    def _check_topic(self, domain: Domain) -> None:
-        """Raise TopicRecreated when the broker's topic is no longer the one that the bronze query started with."""
-        newest = {topic: topic_id(self._settings.kafka_bootstrap, topic) for topic in dict(self._ids)}
-        Mark(self._ids).check_topics(newest, domain.bronze.name)
+    def _check_topics(self, domain: Domain) -> None:
+        """Raise TopicRecreated when one of the broker's topics is no longer the one that the bronze query started with."""
+        for topic in dict(self._ids):
+            newest = {topic: topic_id(self._settings.kafka_bootstrap, topic)}
+            Mark(self._ids).check_topics(newest, domain.source_of(topic).bronze.name)
 
     def _supervise(self, queries: Sequence[Supervised], poll: Callable[[], None], ready: Callable[[], None] = lambda: None) -> None:
         run = self._settings.home / "run"

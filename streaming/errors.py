@@ -91,10 +91,10 @@ class AheadOfTransaction(StreamError, Retryable):
 class RejectRateExceeded(StreamError, Fatal):
     """Too many of a domain's last rows break its rules: more likely the source or the rules changed than the rows are bad."""
 
-    def __init__(self, domain: str, rejected: int, rows: int, limit_percent: float, rules: Mapping[str, int]) -> None:
+    def __init__(self, domain: str, source: str, rejected: int, rows: int, limit_percent: float, rules: Mapping[str, int]) -> None:
         named = ", ".join(f"{rule} {count}" for rule, count in sorted(rules.items(), key=lambda item: -item[1])[:5])
         super().__init__(
-            f"{rejected} of the last {rows} rows of {domain} break its rules ({100 * rejected / rows:.1f} %, the limit is "
+            f"{rejected} of the last {rows} rows of {source} break its rules ({100 * rejected / rows:.1f} %, the limit is "
             f"{limit_percent:g} %; in the micro-batch that was not applied: {named or 'none'}). Nothing of it was written, bronze goes on. "
             f"When the cause is gone (a place added, a rule corrected), `weir resume {domain}` judges again; "
             f"`weir resume {domain} --accept` lets the rows that are in bronze by then through, the bad ones to lh.ops.rejects."

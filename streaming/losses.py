@@ -53,7 +53,7 @@ def find_lost(
     Raises:
         BrokerLostItsEnd: a partition ends before what bronze holds of it.
     """
-    begun, planned = kafka_offsets(position.start), kafka_offsets(position.planned)
+    begun, planned = kafka_offsets(position.start, topic), kafka_offsets(position.planned, topic)
     cut = {p: (end, held[p]) for p, (_, end) in bounds.items() if held.get(p, 0) > end}
     if cut:
         raise BrokerLostItsEnd(query, topic, cut)
@@ -77,27 +77,36 @@ def check_readable(topic: str, offsets: TopicOffsets, held: Mapping[int, int], p
     Raises:
         AheadOfTransaction: bronze or the checkpoint has passed a transaction that is still open.
     """
-    begun = kafka_offsets(position.start)
+    begun = kafka_offsets(position.start, topic)
     passed = {p: max(held.get(p, 0), begun.get(p, 0)) for p in offsets.bounds}
     ahead = {p: (end, passed[p]) for p, (_, end) in offsets.bounds.items() if end < passed[p] <= offsets.written.get(p, end)}
     if ahead:
         raise AheadOfTransaction(query, topic, ahead)
 
 
-def fits(bounds: Bounds, position: Position) -> bool:
+def fits(topic: str, bounds: Bounds, position: Position) -> bool:
     """Say whether Spark can go on from a checkpoint: all offsets of its next micro-batch are there, an added partition's from 0 on."""
-    begun, planned = kafka_offsets(position.start), kafka_offsets(position.planned)
+    begun, planned = kafka_offsets(position.start, topic), kafka_offsets(position.planned, topic)
     return all(
         begun.get(partition, 0) >= begin and max(begun.get(partition, 0), planned.get(partition, 0)) <= end
         for partition, (begin, end) in bounds.items()
     )
 
 
-def starting_offsets(topic: str, bounds: Bounds, held: Mapping[int, int]) -> str:
-    """Say where a new checkpoint begins, as Spark's Kafka source takes it: after what bronze holds, as far as the broker still has it."""
-    if not held:
+def starting_offsets(topics: Mapping[str, tuple[Bounds, Mapping[int, int]]]) -> str:
+    """Say where a new checkpoint begins, as Spark's Kafka source takes it: after what bronze holds, as far as the broker still has it.
+
+    Args:
+        topics: of each topic the broker's bounds, and the next offset by partition that bronze holds; of a topic that was never read
+            all that the broker has.
+    """
+    if not any(held for _, held in topics.values()):
         return "earliest"
-    return json.dumps({topic: {str(p): min(max(held.get(p, begin), begin), end) for p, (begin, end) in sorted(bounds.items())}})
+    begins = {
+        topic: {str(p): min(max(held.get(p, begin), begin), end) for p, (begin, end) in sorted(bounds.items())}
+        for topic, (bounds, held) in topics.items()
+    }
+    return json.dumps(begins)
 
 
 def held_by(mark: Mark, topic: str) -> dict[int, int]:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from py4j.protocol import Py4JError
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 
+from lakehouse.apply import Applied
 from lakehouse.phases import Phases
 
 log = structlog.get_logger("weir.stream")
@@ -44,10 +46,19 @@ class BatchReport:
     tombstones: int = 0
     warned: Mapping[str, int] = field(default_factory=dict)
     late: int = 0
-    unknown: Mapping[str, int] = field(default_factory=dict)
+    unknown: dict[str, int] = field(default_factory=dict)
     compacted: str = ""
     seconds: float = 0.0
     phases: Phases = field(default_factory=Phases)
+
+    def add(self, met: Applied) -> None:
+        """Count the rows of one source."""
+        self.rows_in += met.rows_in
+        self.rows_out += met.accepted
+        self.tombstones += met.tombstones
+        self.late += met.late
+        self.rejected = Counter(self.rejected) + Counter(met.rejected)
+        self.warned = Counter(self.warned) + Counter(met.warned)
 
 
 @contextmanager

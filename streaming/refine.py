@@ -1,14 +1,16 @@
-"""How do bronze rows get into silver and gold? One query per domain reads bronze as a stream and calls `apply`."""
+"""How do bronze rows get into silver and the derived tables? One query per domain reads its bronze tables and calls `apply`."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from functools import reduce
 
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse.apply import Applied, apply
-from lakehouse.domain import Domain
+from lakehouse.domain import ByTime, Domain, Source
 from lakehouse.folders import HadoopFolder
+from lakehouse.parts import WHOLE, Keys, Part
 from lakehouse.settings import Settings
 from lakehouse.sinks.compact import Compactor
 from lakehouse.sinks.stores import Memory
@@ -17,24 +19,44 @@ from streaming.bronze import Body, named
 from streaming.checkpoints import forget_start
 from streaming.progress import BatchReport, timed
 
-
-def query_name(domain: Domain) -> str:
-    """The query's name, which its checkpoint carries: the silver table; gold is made in the same micro-batch."""
-    return domain.silver.name.removeprefix("lh.")
+# Of which source a row is, where a query reads the bronze tables of several.
+SOURCE = "_source"
 
 
 def read_bronze(spark: SparkSession, domain: Domain, settings: Settings) -> DataFrame:
-    """Read bronze as a stream. It is append-only; a rewrite of it by an overwrite is loud, compaction is read rightly.
+    """Read the bronze tables of a domain as one stream.
 
-    Deletes are passed over, as retention drops whole days: what a delete takes away was read from the append that brought it, which
-    is kept until this query has committed it. So nothing is left out; and silver and gold keep what was made of it.
+    They are append-only; a rewrite of one by an overwrite is loud, compaction is read rightly. Deletes are passed over, as retention
+    drops whole days: what a delete takes away was read from the append that brought it, which is kept until this query has committed
+    it. So nothing is left out; and silver and what is derived keep what was made of it.
+
+    Returns:
+        The rows of bronze; where there are several sources, one column of rows for each of them beside `_source`, see `rows_of`.
     """
+    streams = [_read_table(spark, source, settings) for source in domain.sources]
+    if len(streams) == 1:
+        return streams[0]
+    # One query for all of them: each query costs the driver a thread, a look five times a second, and a checkpoint.
+    columns = [stream.selectExpr(f"{number} AS {SOURCE}", f"struct(*) AS {_column(number)}") for number, stream in enumerate(streams)]
+    return reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), columns)
+
+
+def rows_of(rows: DataFrame, number: int) -> DataFrame:
+    """Give the bronze rows of one source of several, by its number in the domain."""
+    return rows.where(f"{SOURCE} = {number}").select(f"{_column(number)}.*")
+
+
+def _column(number: int) -> str:
+    return f"_rows_{number}"
+
+
+def _read_table(spark: SparkSession, source: Source, settings: Settings) -> DataFrame:
     rows = (
         spark.readStream.format("iceberg")
         # Counts whole files; a file is at most one micro-batch of the bronze query.
         .option("streaming-max-rows-per-micro-batch", settings.max_offsets_per_trigger)
         .option("streaming-skip-delete-snapshots", "true")
-        .load(domain.bronze.name)
+        .load(source.bronze.name)
     )
     # Backfilled rows are applied by the backfill: each bronze row has exactly one applier.
     return rows.where("source_run IS NULL")
@@ -43,9 +65,9 @@ def read_bronze(spark: SparkSession, domain: Domain, settings: Settings) -> Data
 def refine_body(
     build: Callable[[], Domain],
     report: Callable[[BatchReport], None],
-    judge: Callable[[int, Applied], None] = lambda _, __: None,
+    judge: Callable[[Source, int, Applied], None] = lambda *_: None,
     compact_after: int = 0,
-    note: Callable[[Applied], Mapping[str, int]] = lambda _: {},
+    note: Callable[[Source, Applied], Mapping[str, int]] = lambda *_: {},
     turn: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Body:
     """Give the body of the query.
@@ -53,7 +75,7 @@ def refine_body(
     Args:
         build: puts the domain together; called for every micro-batch, so that a place added while the query runs is known.
         report: is told what each micro-batch was.
-        judge: is told a micro-batch's id and what its rows are before they are applied; raises when they must not be.
+        judge: is told of each source the micro-batch's id and what its rows are before they are applied; raises when they must not be.
         compact_after: micro-batches into a table after which its small files are joined; 0 leaves them.
         note: is told the same before `judge`; gives the unknown fields that it counted.
         turn: keeps other programs from the tables while a micro-batch is written.
@@ -68,27 +90,42 @@ def refine_body(
         if [r for _, r in domain.dimensions] != [r for _, r in last.dimensions]:
             write_dimensions(rows.sparkSession, domain)
         last = domain
-        with timed(query_name(domain), batch_id, report) as batch, ExitStack() as held:
+        with timed(domain.refine_query, batch_id, report) as batch, ExitStack() as held:
             with batch.phases.timed("turn"):
                 held.enter_context(turn())
-            properties = batch_properties(query_name(domain), batch_id)
+            properties = batch_properties(domain.refine_query, batch_id)
+            touched: dict[str, Part] = {}
+            for source, of_source in _by_source(rows, domain, held):
 
-            def look(met: Applied) -> None:
-                # First: unknown fields may be why too many rows are bad.
-                batch.unknown = note(met)
-                judge(batch_id, met)
+                def look(met: Applied, source: Source = source) -> None:
+                    # First: unknown fields may be why too many rows are bad.
+                    batch.unknown = {**batch.unknown, **note(source, met)}
+                    judge(source, batch_id, met)
 
-            met = apply(rows, domain, properties, look, memory, batch.phases)
-            batch.rows_in, batch.rows_out = met.rows_in, met.accepted
-            batch.rejected, batch.tombstones, batch.warned, batch.late = met.rejected, met.tombstones, met.warned, met.late
+                met = apply(of_source, source, domain, properties, look, memory, batch.phases)
+                touched[source.silver.name] = met.touched if isinstance(source.kind, ByTime) else WHOLE if met.accepted else Keys()
+                batch.add(met)
             with batch.phases.timed("compact"):
-                batch.compacted = compactor.after(rows.sparkSession, domain, met.touched)
+                batch.compacted = compactor.after(rows.sparkSession, domain, touched)
 
     return refine
 
 
+def _by_source(rows: DataFrame, domain: Domain, held: ExitStack) -> Iterator[tuple[Source, DataFrame]]:
+    """Give the rows of each source that has some; those of several are read once."""
+    if len(domain.sources) == 1:
+        yield domain.sources[0], rows
+        return
+    rows.persist()
+    held.callback(rows.unpersist)
+    present = {row[0] for row in rows.select(SOURCE).distinct().collect()}
+    for number, source in enumerate(domain.sources):
+        if number in present:
+            yield source, rows_of(rows, number)
+
+
 def start_refine(source: DataFrame, domain: Domain, settings: Settings, body: Body, available_now: bool) -> StreamingQuery:
     """Start the query; `source` is handed in, `body` comes from `refine_body`."""
-    forget_start(HadoopFolder(source.sparkSession, settings.checkpoint(query_name(domain))))
+    forget_start(HadoopFolder(source.sparkSession, settings.checkpoint(domain.refine_query)), len(domain.sources))
     every = None if available_now else settings.silver_trigger_seconds
-    return named(source.writeStream, query_name(domain), settings, every).foreachBatch(body).start()
+    return named(source.writeStream, domain.refine_query, settings, every).foreachBatch(body).start()

@@ -58,13 +58,23 @@ class Query(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class QueryState:
-    """One query as `weir status` shows it: why it does not run, how often it was started again, since when (ISO 8601, UTC)."""
+    """One query as `weir status` shows it.
+
+    Attributes:
+        query: its name.
+        state: how it is.
+        reason: why it does not run.
+        restarts: how often it was started again.
+        since: when it came to be so, ISO 8601 in UTC.
+        note: what an operator should know though it runs, such as that it began a new checkpoint; empty for nothing.
+    """
 
     query: str
     state: State
     reason: str
     restarts: int
     since: str
+    note: str = ""
 
 
 def wait_seconds(failures: int, chance: float) -> float:
@@ -104,6 +114,8 @@ class Supervised:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
+        # What its start found that an operator should know.
+        self.note = ""
         self.error: BaseException | None = None
         self._start, self._explain, self._before, self._restarted = start, explain, before, restarted
         self._stopping, self._draining, self._clock = stopping, draining, clock
@@ -117,7 +129,7 @@ class Supervised:
     @property
     def state(self) -> QueryState:
         """The query as it is now."""
-        return QueryState(self.name, self._state, self._reason, self._restarts, self._since)  # type: ignore[arg-type]
+        return QueryState(self.name, self._state, self._reason, self._restarts, self._since, self.note)  # type: ignore[arg-type]
 
     @property
     def is_over(self) -> bool:

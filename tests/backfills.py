@@ -109,4 +109,5 @@ def fill(
 
 def go_on(session: SparkSession, home: Settings, history: History, ledger: Ledger) -> bool:
     """Run what is left of a backfill; tell whether it came to its end."""
-    return Backfill(home, build_domain("air_quality", home), session, history, ledger).run()
+    domain = build_domain("air_quality", home)
+    return Backfill(home, domain, domain.sources[0], session, history, ledger).run()

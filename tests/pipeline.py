@@ -14,9 +14,9 @@ from pyspark.sql import SparkSession
 
 from batch.oracle.recompute import recompute
 from batch.prove import dimensions_of
-from lakehouse.apply import to_gold, to_silver
 from lakehouse.catalog import open_catalog, spark_catalog_conf
 from lakehouse.contract import Value
+from lakehouse.derive import to_gold, to_silver
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.domains.air_quality.tables import BRONZE, SILVER
@@ -50,6 +50,12 @@ def reading(location: str = "hanoi", hour: int = 0, *, version: int = 0, **measu
     }
 
 
+def on_topic(domain: Domain, topic: str) -> Domain:
+    """Give the domain of one source on another topic."""
+    (source,) = domain.sources
+    return replace(domain, sources=(replace(source, contract=replace(source.contract, topic=topic)),))
+
+
 def session_of(spark: SparkSession, settings: Settings) -> SparkSession:
     """Open a session whose catalog `lh` is that of a home."""
     session = spark.newSession()
@@ -76,7 +82,7 @@ class Pipeline:
     def open(cls, spark: SparkSession, settings: Settings, topic: str = HOURLY.topic) -> "Pipeline":
         """Make the tables and the topic of a home."""
         pipeline = cls.unmade(spark, settings, topic)
-        ensure_topic(settings.kafka_bootstrap, pipeline.domain.contract, 2)
+        ensure_topic(settings.kafka_bootstrap, pipeline.domain.sources[0].contract, 2)
         return pipeline
 
     @classmethod
@@ -84,7 +90,7 @@ class Pipeline:
         """Open a home on a topic that is somebody else's."""
         session = session_of(spark, settings)
         domain = build_domain("air_quality", settings)
-        return cls(settings, session, replace(domain, contract=replace(domain.contract, topic=topic)))
+        return cls(settings, session, on_topic(domain, topic))
 
     def prepare(self) -> "Pipeline":
         """Make the tables, as the driver does at its start."""
@@ -98,9 +104,9 @@ class Pipeline:
         sent = 0
         for record in records:
             if record is None or isinstance(record, bytes):
-                producer.produce(self.domain.contract.topic, record)
+                producer.produce(self.domain.sources[0].contract.topic, record)
             else:
-                producer.produce(self.domain.contract.topic, HOURLY.encode(record), key=HOURLY.encode_key(record))
+                producer.produce(self.domain.sources[0].contract.topic, HOURLY.encode(record), key=HOURLY.encode_key(record))
             sent += 1
         assert producer.flush(30) == 0
         return sent
@@ -122,9 +128,9 @@ class Pipeline:
 
     def land(self, reports: list[BatchReport]) -> None:
         """Let the bronze query alone run to the end of what is there."""
-        ids = {self.domain.contract.topic: ensure_topic(self.settings.kafka_bootstrap, self.domain.contract, 2)}
-        source = bronze.read_topic(self.spark, self.domain, self.settings)
-        checkpoint = HadoopFolder(self.spark, self.settings.checkpoint(bronze.query_name(self.domain)))
+        ids = {self.domain.sources[0].contract.topic: ensure_topic(self.settings.kafka_bootstrap, self.domain.sources[0].contract, 2)}
+        source = bronze.read_topics(self.spark, self.domain, self.settings)
+        checkpoint = HadoopFolder(self.spark, self.settings.checkpoint(self.domain.bronze_query))
         body = bronze.bronze_body(self.domain, ids, checkpoint, reports.append)
         bronze.start_bronze(source, self.domain, self.settings, body, available_now=True).awaitTermination()
 
@@ -139,11 +145,10 @@ class Pipeline:
         rows = self.spark.table(BRONZE.name)
         if chosen is not None:
             rows = rows.where(rows["location_key"].isin(chosen))
-        by_batch = to_gold(self.domain, to_silver(rows, self.domain).localCheckpoint())
-        by_duckdb = recompute(
-            self.domain.name, self.table("bronze.open_meteo_hourly", chosen), dimensions_of(self.domain), self.domain.edition
-        )
-        for gold in self.domain.gold:
+        by_batch = to_gold(self.domain, {SILVER.name: to_silver(rows, self.domain.sources[0]).localCheckpoint()})
+        arrived = {self.domain.sources[0].name: self.table("bronze.open_meteo_hourly", chosen)}
+        by_duckdb = recompute(self.domain.oracle, arrived, dimensions_of(self.domain), self.domain.edition)
+        for gold in self.domain.derived:
             streamed = self.table(gold.table.name.removeprefix("lh."), chosen)
             assert_rows(streamed, by_batch[gold.table.name].toArrow(), gold.table.key)
             known = [name for name in streamed.column_names if name not in beyond]
@@ -154,14 +159,14 @@ class Pipeline:
         held = self.table("bronze.open_meteo_hourly").select(["partition", "kafka_offset"]).to_pylist()
         offsets = sorted((row["partition"], row["kafka_offset"]) for row in held)
         assert offsets == [(partition, offset) for partition, end in sorted(self.end_offsets().items()) for offset in range(end)]
-        for name in (BRONZE.name, SILVER.name, *(gold.table.name for gold in self.domain.gold)):
+        for name in (BRONZE.name, SILVER.name, *(gold.table.name for gold in self.domain.derived)):
             assert_files_are_whole(self.settings, name.removeprefix("lh."))
 
     def end_offsets(self) -> dict[int, int]:
         """Ask the broker for the end of every partition."""
         consumer = Consumer({"bootstrap.servers": self.settings.kafka_bootstrap, "group.id": "test", "enable.auto.commit": False})
         try:
-            topic = self.domain.contract.topic
+            topic = self.domain.sources[0].contract.topic
             partitions = consumer.list_topics(topic, timeout=10).topics[topic].partitions
             return {p: consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1] for p in partitions}
         finally:

@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 import structlog
 
 from deploy.local.kafka_broker import EmbeddedKafka
-from deploy.local.parts import COMMANDS, DOMAIN, last_line, launch, rotate, stop_parts
+from deploy.local.parts import COMMANDS, last_line, launch, rotate, stop_parts
 from deploy.local.processes import ProcessKey, free_ports, kill_group, port_is_free
 from deploy.local.rounds import Rounds
 from deploy.local.state import (
@@ -42,7 +42,8 @@ from deploy.local.state import (
     running_kafka,
     write_state,
 )
-from deploy.local.status import QUERIES
+from deploy.local.status import query_names
+from lakehouse.domain_names import DOMAINS
 from lakehouse.errors import WeirError
 from lakehouse.java import find_java
 from lakehouse.logs import configure_logs
@@ -107,10 +108,10 @@ class Supervised:
         if self.name != "stream":
             return True
         try:
-            ready = json.loads((self.run / f"stream-{DOMAIN}.ready.json").read_text())
+            ready = [json.loads((self.run / f"stream-{domain}.ready.json").read_text()) for domain in DOMAINS]
         except (OSError, ValueError):
             return False
-        return bool(ready.get("pid") == self.state.pid)
+        return all(one.get("pid") == self.state.pid for one in ready)
 
     def ended(self, now: float) -> None:
         """Clear up behind a process that ended, and decide when to start it again."""
@@ -234,7 +235,7 @@ class Agent:
                     log.error("could not tend", part=one.name, error=str(error))
                 PART_UP.labels(one.name).set(int(one.state.condition == "up"))
                 if one.name == "stream" and one.state.condition in ("restarting", "down"):
-                    for query in QUERIES:  # a driver that was killed could not say so
+                    for query in query_names(self.settings):  # a driver that was killed could not say so
                         QUERY_UP.labels(query).set(0)
             if rounds is not None:
                 try:

@@ -29,6 +29,7 @@ from deploy.local.open_meteo_server import OpenMeteoServer
 from deploy.local.parts import COMMANDS, PYTHON, last_line, launch
 from deploy.local.processes import ProcessKey, kill_group, wait_gone, wait_group_empty
 from lakehouse.class_archive import PATTERN, archive_file, archive_stem, find_archive
+from lakehouse.domains.air_quality.contract import TOPIC
 from lakehouse.errors import WeirError
 from lakehouse.fitness import raise_open_files
 from lakehouse.machine import java_option
@@ -36,7 +37,6 @@ from lakehouse.offsets import end_offsets
 from lakehouse.settings import Settings, load_settings
 from lakehouse.spark import driver_jars
 from lakehouse.terminal import speak_plainly
-from monitoring.lag import TOPIC
 
 # A micro-batch too large for one task; a small one; one that revises what is there.
 SLICES = (FIRST_SLICE, Slice(date(2025, 9, 12), date(2025, 9, 20), "hanoi"), REVISION)

@@ -30,18 +30,18 @@ from rich.text import Text
 
 from deploy.local.demo_home import SETTINGS_FILE, choose_home, note_what_is_left, only_demo, prepare
 from deploy.local.demo_report import Agreement, freshness_seconds, print_findings, print_revision, read_agreement
-from deploy.local.demo_tables import DemoFailed, DemoTables, read_revised
+from deploy.local.demo_tables import DOMAIN, DemoFailed, DemoTables, read_revised
 from deploy.local.errors import PartFailed
 from deploy.local.kafka_broker import EmbeddedKafka
 from deploy.local.open_meteo_server import OpenMeteoServer
-from deploy.local.parts import COMMANDS, DOMAIN, PYTHON, last_line, launch
+from deploy.local.parts import COMMANDS, PYTHON, last_line, launch
 from deploy.local.processes import ProcessKey, kill_group, stop_process, wait_gone
 from deploy.local.state import MULTIPROC, PartCondition, PartName, PartState, log_file, remove_state, run_folder, write_state
+from lakehouse.domains.air_quality.contract import TOPIC
 from lakehouse.fitness import check_home, check_machine, given_home
 from lakehouse.java import find_java
 from lakehouse.offsets import end_offsets
 from lakehouse.settings import OLDER_NAMES, Settings
-from monitoring.lag import TOPIC
 
 # Gold agrees with the independent results under the rule that those were computed by.
 AQI_RULE = "us-epa-2012"

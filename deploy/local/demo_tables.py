@@ -10,13 +10,17 @@ from pyiceberg.table import Table
 
 from deploy.local.demo_home import CATALOG, table_heads
 from lakehouse.catalog import ancestors, open_catalog
+from lakehouse.domains.air_quality.contract import TOPIC
 from lakehouse.errors import DeployError, Fatal, WeirError
 from lakehouse.locations import local_path
 from lakehouse.reader import Reader
+from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from monitoring.freshness import table_facts
-from monitoring.lag import MARK_PROPERTY, TOPIC, silver_lag
+from monitoring.lag import MARK_PROPERTY, silver_lag
 
+# The demo shows this domain.
+DOMAIN = "air_quality"
 BRONZE = "bronze.open_meteo_hourly"
 SILVER = "silver.air_quality_hourly_clean"
 HOURS = "gold.fact_air_quality_hourly"
@@ -118,7 +122,7 @@ class DemoTables:
         committed = max((int(file.name) for file in checkpoint.glob("commits/*") if file.name.isdigit()), default=-1)
         if self._in_gold[0] != (seen := (committed, tuple(end_offsets.items()))):
             try:
-                self._in_gold = (seen, silver_lag(self._settings).messages == 0)
+                self._in_gold = (seen, silver_lag(self._settings, build_domain(DOMAIN, self._settings)).messages == 0)
             except WeirError:  # its checkpoint cannot be read just now
                 return False
         return self._in_gold[1]

@@ -188,14 +188,15 @@ def _topic(settings: Settings) -> str:
     Raises:
         UnfitTopicError: weir cannot work with them.
     """
-    from lakehouse.registry import BUILDERS, build_domain
+    from lakehouse.domain_names import DOMAINS
+    from lakehouse.registry import build_domain
     from lakehouse.topics import check_topic, topic_names
 
     address = running_kafka(settings) or settings.kafka_bootstrap
     if not address or not answers(address):
         return "not looked at: Kafka does not answer"
     present, told = topic_names(address), []
-    for topic in (build_domain(name, settings).contract.topic for name in BUILDERS):
+    for topic in (topic for name in DOMAINS for topic in build_domain(name, settings).topics):
         if topic not in present:
             told.append(f"{topic} is not made yet: the stream or the producer makes it")
         elif (found := check_topic(address, topic)) is None:
@@ -207,15 +208,16 @@ def _topic(settings: Settings) -> str:
 
 def _places(settings: Settings) -> str:
     from lakehouse.catalog import NoTables, UnsupportedCatalog
+    from lakehouse.domain_names import DOMAINS
     from lakehouse.locations import locations_file, read_locations, refused_locations
     from lakehouse.references import look_at_references
-    from lakehouse.registry import BUILDERS, build_domain
+    from lakehouse.registry import build_domain
     from lakehouse.zones import VERSION
 
     path = locations_file(settings.locations_path, settings.home)
     if refused := refused_locations(path):
         raise PlacesLeftOut([str(one) for one in refused.values()])
-    for name in BUILDERS:
+    for name in DOMAINS:
         try:
             found = look_at_references(settings, build_domain(name, settings))
         except (NoTables, UnsupportedCatalog):

@@ -3,7 +3,7 @@
     part       what                                started after        stopped     by SIGTERM, killed after
     kafka      broker and controller, one JVM      -                    third       30 s
     metrics    the page, a thread of the agent     -                    with the agent
-    stream     `weir stream air_quality`           kafka answers        second      60 s
+    stream     `weir stream DOMAIN…` of all        kafka answers        second      60 s
     producer   `weir produce SOURCE`, one each     kafka answers        first       20 s
     maintain   `weir maintain`, ends by itself     the stream is up     before all  10 s
 
@@ -21,6 +21,7 @@ from pathlib import Path
 
 from deploy.local.processes import ProcessKey, kill_group, stop_process, wait_gone
 from deploy.local.state import PRODUCERS, PartName, read_state, remove_state, run_folder, strays
+from lakehouse.domain_names import DOMAINS
 from lakehouse.settings import Settings
 
 STOP_ORDER: tuple[tuple[PartName, float], ...] = (
@@ -29,9 +30,8 @@ STOP_ORDER: tuple[tuple[PartName, float], ...] = (
     ("stream", 60.0),
     ("kafka", 30.0),
 )
-DOMAIN = "air_quality"
 COMMANDS: dict[PartName, tuple[str, ...]] = {
-    "stream": ("stream", DOMAIN),
+    "stream": ("stream", *DOMAINS),
     **{part: ("produce", source) for part, source in PRODUCERS.items()},
 }
 # A log that grew beyond this is set aside at the next start of its part; two older ones are kept.

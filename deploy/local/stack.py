@@ -32,6 +32,7 @@ from deploy.local.state import (
     running_kafka,
     seen,
 )
+from lakehouse.domain_names import DOMAINS
 from lakehouse.fitness import check_machine
 from lakehouse.java import find_java
 from lakehouse.settings import Settings
@@ -191,7 +192,7 @@ def _print_summary(console: Console, settings: Settings, parts: tuple[PartName, 
     out.print(f"home {settings.home}", markup=False, soft_wrap=True, highlight=False)
     after = ("status", 'query "SELECT * FROM lh.gold.fact_city_daily"', "down")
     if "stream" not in parts:
-        after = ("up (adds the stream and the producer)", "stream air_quality", "down")
+        after = ("up (adds the stream and the producer)", f"stream {' '.join(DOMAINS)}", "down")
     console.print("next: " + " · ".join(f"weir {verb}" for verb in after), soft_wrap=True, highlight=False)
 
 

@@ -4,9 +4,9 @@
 with the reason beside it. `show` prints them.
 
     parts      part, state (up, starting, restarting, down, stale), pid, since, address, restarts, says, log
-    queries    query, table, lag_messages, lag_seconds, last_commit, says; waiting_messages: written to the topic within a transaction
-               that is still open, or after one began (null for silver); state (running, restarting, stopped, done; null without a
-               driver), state_since, restarts and reason, as the driver says
+    queries    query, table and tables (that it writes), lag_messages, lag_seconds, last_commit, says; waiting_messages: written to the
+               topics within a transaction that is still open, or after one began (null for silver); state (running, restarting,
+               stopped, done; null without a driver), state_since, restarts, reason and note, as the driver says
     tables     table, rows, last_commit, age_seconds, files
     freshness  city, newest_ts_utc, newest_retrieved_ts, age_seconds   (of the hourly fact; the age of the newest hour's start)
     rejects    total, by_rule
@@ -24,16 +24,17 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.local.errors import StaleProcessId
 from deploy.local.kafka_broker import answers
-from deploy.local.parts import DOMAIN
 from deploy.local.state import PARTS, PartName, PartState, run_folder, running_kafka, seen
+from lakehouse.domain_names import DOMAINS
 from lakehouse.errors import WeirError
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
+    from lakehouse.domain import Domain
     from monitoring.freshness import TableFacts
+    from monitoring.lag import Lag
+    from streaming.supervisor import QueryState
 
-# The queries in the order of the flow, and the table that each commits to.
-QUERIES = {"bronze.open_meteo_hourly": "bronze.open_meteo_hourly", "silver.air_quality_hourly_clean": "silver.air_quality_hourly_clean"}
 REJECTS = "ops.rejects"
 
 
@@ -42,6 +43,7 @@ def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
     moment = now or datetime.now(UTC)
     parts = [_part(settings, part) for part in PARTS]
     facts, says = _facts(settings)
+    domains, unreadable = _domains(settings)
     tables: list[dict[str, Any]] = [
         {"table": f"lh.{one.name}", "rows": one.rows, "files": one.files, "last_commit": _iso(one.last_commit_ts)} for one in facts
     ]
@@ -49,14 +51,17 @@ def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
     return {
         "now": _iso(moment),
         "parts": parts,
-        "queries": _queries(settings, commits, moment),
+        "queries": [
+            *(query for domain in domains for query in _queries(settings, domain, commits, moment)),
+            *(query for name, reason in unreadable.items() for query in _only_states(settings, name, reason)),
+        ],
         "tables": [{**table, "age_seconds": _age(table["last_commit"], moment)} for table in tables],
         "tables_say": says,
-        "freshness": _freshness(settings, facts, moment),
+        "freshness": [city for domain in domains for city in _freshness(settings, domain, facts, moment)],
         "rejects": _rejects(settings, tables),
-        "unknown_fields": _unknown_fields(settings),
+        "unknown_fields": [one for domain in domains for one in _unknown_fields(settings, domain)],
         "sources": _sources(settings, moment),
-        "references": _references(settings),
+        "references": [one for domain in domains for one in _references(settings, domain)],
         "paths": {
             "home": str(settings.home),
             "warehouse": settings.warehouse_uri,
@@ -89,39 +94,81 @@ def _part(settings: Settings, part: PartName) -> dict[str, Any]:
     }
 
 
-def _queries(settings: Settings, commits: dict[str, str | None], now: datetime) -> list[dict[str, Any]]:
-    from monitoring.lag import bronze_lag, silver_lag
+def query_names(settings: Settings) -> list[str]:
+    """Name the queries of all domains whose configuration can be read, in the order of the flow."""
+    return [name for domain in _domains(settings)[0] for name in (domain.bronze_query, domain.refine_query)]
+
+
+def _domains(settings: Settings) -> tuple[list["Domain"], dict[str, str]]:
+    """Put the domains together; and give, by name, why one cannot be: its configuration cannot be read."""
+    from lakehouse.registry import build_domain
+
+    found, unreadable = [], {}
+    for name in DOMAINS:
+        try:
+            found.append(build_domain(name, settings))
+        except WeirError as error:
+            unreadable[name] = str(error)
+    return found, unreadable
+
+
+def _only_states(settings: Settings, name: str, reason: str) -> list[dict[str, Any]]:
+    """Tell what a domain's driver says of its queries, where nothing else can be asked."""
     from streaming.supervisor import read_states
 
-    states = {state.query: state for state in read_states(run_folder(settings), DOMAIN)}
+    return [_query(state.query, [], None, None, None, reason, state, None) for state in read_states(run_folder(settings), name)]
+
+
+def _queries(settings: Settings, domain: "Domain", commits: dict[str, str | None], now: datetime) -> list[dict[str, Any]]:
+    from monitoring.lag import bronze_lag, silver_lag, whole_of
+    from streaming.supervisor import read_states
+
+    states = {state.query: state for state in read_states(run_folder(settings), domain.name)}
+    tables = {
+        domain.bronze_query: [source.bronze.name for source in domain.sources],
+        domain.refine_query: [source.silver.name for source in domain.sources],
+    }
     found: list[dict[str, Any]] = []
-    for query, table in QUERIES.items():
+    for query, written in tables.items():
         lag, waiting, says = None, None, None
         try:
-            if table.startswith("bronze."):
-                topic = bronze_lag(settings, running_kafka(settings))
-                lag, waiting = topic.whole, sum(topic.waiting.values())
+            if query == domain.bronze_query:
+                topics = [bronze_lag(settings, source, running_kafka(settings)) for source in domain.sources]
+                lag, waiting = whole_of(topic.whole for topic in topics), sum(sum(topic.waiting.values()) for topic in topics)
             else:
-                lag = silver_lag(settings)
+                lag = silver_lag(settings, domain)
         except WeirError as error:
             says = str(error)
-        state = states.get(query)
-        found.append(
-            {
-                "query": query,
-                "table": f"lh.{table}",
-                "lag_messages": lag.messages if lag else None,
-                "lag_seconds": _rounded(lag.seconds(now)) if lag else None,
-                "waiting_messages": waiting,
-                "last_commit": commits.get(f"lh.{table}"),
-                "says": says,
-                "state": state.state if state else None,
-                "state_since": state.since if state else None,
-                "restarts": state.restarts if state else 0,
-                "reason": (state.reason or None) if state else None,
-            }
-        )
+        last = max((at for table in written if (at := commits.get(table))), default=None)
+        found.append(_query(query, written, lag, waiting, last, says, states.get(query), now))
     return found
+
+
+def _query(
+    query: str,
+    tables: list[str],
+    lag: "Lag | None",
+    waiting: int | None,
+    last_commit: str | None,
+    says: str | None,
+    state: "QueryState | None",
+    now: datetime | None,
+) -> dict[str, Any]:
+    return {
+        "query": query,
+        "table": tables[0] if tables else None,
+        "tables": tables,
+        "lag_messages": lag.messages if lag else None,
+        "lag_seconds": _rounded(lag.seconds(now)) if lag and now else None,
+        "waiting_messages": waiting,
+        "last_commit": last_commit,
+        "says": says,
+        "state": state.state if state else None,
+        "state_since": state.since if state else None,
+        "restarts": state.restarts if state else 0,
+        "reason": (state.reason or None) if state else None,
+        "note": (state.note or None) if state else None,
+    }
 
 
 def _facts(settings: Settings) -> tuple[list["TableFacts"], str | None]:
@@ -133,9 +180,12 @@ def _facts(settings: Settings) -> tuple[list["TableFacts"], str | None]:
         return [], str(error)
 
 
-def _freshness(settings: Settings, facts: list["TableFacts"], now: datetime) -> list[dict[str, Any]]:
-    from monitoring.freshness import FACT, read_cities
+def _freshness(settings: Settings, domain: "Domain", facts: list["TableFacts"], now: datetime) -> list[dict[str, Any]]:
+    from monitoring.freshness import bare_name, read_cities
 
+    if not domain.fresh:
+        return []
+    name = bare_name(domain.fresh[-1])
     return [
         {
             "city": one.city,
@@ -143,7 +193,7 @@ def _freshness(settings: Settings, facts: list["TableFacts"], now: datetime) -> 
             "newest_retrieved_ts": _iso(one.retrieved_ts),
             "age_seconds": round((now - one.newest_ts).total_seconds(), 3),
         }
-        for one in read_cities(settings, [table for table in facts if table.name == FACT]).get(FACT, [])
+        for one in read_cities(settings, domain, [table for table in facts if table.name == name]).get(name, [])
     ]
 
 
@@ -157,11 +207,15 @@ def _rejects(settings: Settings, tables: list[dict[str, Any]]) -> dict[str, Any]
     return {"total": total, "by_rule": dict(rules.most_common())}
 
 
-def _unknown_fields(settings: Settings) -> list[dict[str, Any]]:
+def _unknown_fields(settings: Settings, domain: "Domain") -> list[dict[str, Any]]:
     from lakehouse.unknown_fields import read_unknown_fields, unknown_fields_file
 
-    held = read_unknown_fields(unknown_fields_file(settings.home, DOMAIN))
-    return [{"domain": DOMAIN, "field": name, **asdict(seen)} for name, seen in sorted(held.items())]
+    found = []
+    for source in domain.sources:
+        file = unknown_fields_file(settings.home, domain.name, "" if len(domain.sources) == 1 else source.name)
+        held = read_unknown_fields(file)
+        found += [{"domain": domain.name, "field": name, **asdict(seen)} for name, seen in sorted(held.items())]
+    return found
 
 
 def _sources(settings: Settings, now: datetime) -> list[dict[str, Any]]:
@@ -202,13 +256,10 @@ def _source(settings: Settings, name: str, now: datetime) -> dict[str, Any] | No
     }
 
 
-def _references(settings: Settings) -> list[dict[str, Any]]:
+def _references(settings: Settings, domain: "Domain") -> list[dict[str, Any]]:
     from lakehouse.references import References, look_at_references
-    from lakehouse.registry import build_domain
 
-    try:
-        domain = build_domain(DOMAIN, settings)
-    except WeirError:  # a list that cannot be read: `weir doctor` says so
+    if not domain.references:
         return []
     try:
         found = look_at_references(settings, domain)
@@ -269,6 +320,9 @@ def show(found: dict[str, Any]) -> None:
             console.print(
                 f"[red]{query['state']}[/red] [bold]{query['query']}[/bold] {since}: {_plain(query['reason'] or '')}", soft_wrap=True
             )
+
+        if query["note"]:
+            console.print(f"[yellow]note[/yellow] [bold]{query['query']}[/bold] {_plain(query['note'])}", soft_wrap=True)
 
     if found["tables"]:
         console.print()

@@ -6,12 +6,16 @@ does not grow with the table; making those into large files is maintenance's wor
 other: beside a running MERGE a rewrite of the files it deletes from would be refused.
 """
 
+from collections.abc import Mapping
+
 import structlog
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
-from lakehouse.domain import Domain
+from lakehouse.changes import ChangedSpans
+from lakehouse.domain import ByTime, Domain
+from lakehouse.parts import WHOLE, Part, join_parts
 from lakehouse.schema import quote
 from lakehouse.sinks.merge import overlap
 from lakehouse.spans import Spans
@@ -31,49 +35,65 @@ class Compactor:
     """Compacts each merged table of a domain after a number of MERGEs, at most one table after one micro-batch.
 
     Args:
-        domain: whose silver and gold.
+        domain: whose tables.
         every: MERGEs into a table between two compactions of it; 0 never compacts.
     """
 
     def __init__(self, domain: Domain, every: int) -> None:
         self._every = every
-        self._times = {domain.silver.name: domain.event_time, **{gold.table.name: gold.starts for gold in domain.gold}}
+        names = [table.name for table in domain.merged]
         # Set apart, so that no micro-batch has to wait for two of them.
-        self._merges = {name: number * every // len(self._times) for number, name in enumerate(self._times)}
-        self._spans = dict.fromkeys(self._times, Spans(()))
+        self._merges = {name: number * every // len(names) for number, name in enumerate(names)}
+        self._parts: dict[str, Part] = {}
 
-    def after(self, spark: SparkSession, domain: Domain, touched: Spans) -> str:
+    def after(self, spark: SparkSession, domain: Domain, touched: Mapping[str, Part]) -> str:
         """Count one micro-batch, and compact a table if it is due.
 
         Args:
             spark: the session of the micro-batch.
             domain: as the micro-batch was applied with.
-            touched: the spans of silver that it touched.
+            touched: the part that it touched of each silver table, by name; silver that it left alone is not here.
 
         Returns:
             The table that was compacted; empty for none.
         """
-        if not self._every or not touched:
+        if not self._every or not any(touched.values()):
             return ""
-        reached = {domain.silver.name: touched, **{gold.table.name: gold.reach(touched) for gold in domain.gold}}
-        for name, span in reached.items():
+        for name, part in _reached(domain, touched).items():
             self._merges[name] += 1
-            self._spans[name] = self._spans[name].joined(("", *times) for times in span.ranges)
+            # Of all entities: what is rewritten is chosen by time alone.
+            bound = Spans.of(("", *times) for times in part.ranges) if isinstance(part, Spans) else WHOLE
+            self._parts[name] = join_parts(self._parts.get(name, Spans(())), bound)
         due = max(self._merges, key=lambda name: self._merges[name])
         if self._merges[due] < self._every:
             return ""
-        _rewrite(spark, due, overlap(self._spans[due].ranges, self._times[due], self._times[due]))
-        self._merges[due], self._spans[due] = 0, Spans(())
+        part, kind = self._parts.pop(due, WHOLE), domain.kinds[due]
+        in_time = isinstance(part, Spans) and isinstance(kind, ByTime)
+        _rewrite(spark, due, overlap(part.ranges, kind.starts, kind.starts) if in_time else "")  # type: ignore[union-attr]  # both are
+        self._merges[due] = 0
         return due
+
+
+def _reached(domain: Domain, touched: Mapping[str, Part]) -> dict[str, Part]:
+    """Find what touched parts of silver reach: spans where a table is kept by time, else all of it."""
+    found = {name: part for name, part in touched.items() if part}
+    for derived in domain.derived:
+        for reads in derived.reads:
+            if (part := found.get(reads.table.name)) is None:
+                continue
+            in_time = isinstance(part, Spans) and reads.times is not None
+            reached = reads.reach(ChangedSpans(part, reads.times)) if in_time else WHOLE  # type: ignore[arg-type]  # both are
+            found[derived.table.name] = join_parts(found.get(derived.table.name, Spans(())), reached)
+    return found
 
 
 def _rewrite(spark: SparkSession, table: str, where: str) -> None:
     catalog, _, name = table.partition(".")
     options = ", ".join(f"{quote(key)}, {quote(value)}" for key, value in OPTIONS.items())
+    bound = f"where => {quote(where)}, " if where else ""
     try:
         spark.sql(
-            f"CALL {catalog}.system.rewrite_data_files(table => {quote(name)}, strategy => 'binpack', where => {quote(where)}, "
-            f"options => map({options}))"
+            f"CALL {catalog}.system.rewrite_data_files(table => {quote(name)}, strategy => 'binpack', {bound}options => map({options}))"
         )
     except (PySparkException, Py4JError) as error:
         # Nothing is lost: the files stay as they are, and the next compaction takes them too.

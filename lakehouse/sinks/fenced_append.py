@@ -32,6 +32,7 @@ from lakehouse.few_rows import SMALL_ROWS, conf_for_few, conf_for_many, session_
 from lakehouse.folders import Folder
 from lakehouse.schema import Table, quote
 from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory
+from lakehouse.sinks.owed import FILE as OWED_FILE
 from lakehouse.sinks.owed import read_owed, write_owed
 from lakehouse.sinks.tables import append_rows
 from lakehouse.spark import iceberg_table
@@ -139,6 +140,7 @@ class FencedAppend:
         topic_ids: the broker's id of each topic.
         checkpoint: of the query that appends, where what is owed is noted; kept in memory alone where there is none.
         clock: seconds since 1970.
+        owed_file: the name of the note in the checkpoint; tables that share a checkpoint have one each.
     """
 
     def __init__(
@@ -147,8 +149,10 @@ class FencedAppend:
         topic_ids: Mapping[str, str],
         checkpoint: Folder | None = None,
         clock: Callable[[], float] = time.time,
+        owed_file: str = OWED_FILE,
     ) -> None:
         self._table, self._topic_ids, self._checkpoint, self._clock = table, topic_ids, checkpoint, clock
+        self._owed_file = owed_file
         self._handle: Any = None
         self._writer: DataFileWriter | None = None
         self._calls = 0
@@ -183,6 +187,11 @@ class FencedAppend:
             except BaseException:
                 self._handle = None  # nobody knows how far it went
                 raise
+
+    def is_behind(self, spark: SparkSession, ends: Offsets) -> bool:
+        """Say whether the table lacks offsets before some ends."""
+        with self._lock:
+            return self._look(spark).missing(ends) > 0
 
     def settle(self, spark: SparkSession, properties: Mapping[str, str] | None = None, at_once: bool = False) -> bool:
         """Commit a mark that is owed, once its minute is over; tell whether that was done.
@@ -274,7 +283,7 @@ class FencedAppend:
     def _owe(self, mark: Mark, ends: Offsets) -> None:
         self._owed, self._owed_after = self._following(mark, ends), self._marked_id()
         if self._checkpoint is not None:
-            write_owed(self._checkpoint, self._owed_after, self._owed)
+            write_owed(self._checkpoint, self._owed_after, self._owed, self._owed_file)
 
     def _commit_nothing(self, mark: Mark, ends: Offsets, properties: Mapping[str, str]) -> None:
         assert self._writer is not None  # `_look` has been here
@@ -320,7 +329,7 @@ class FencedAppend:
             self._handle.refresh()
         if self._owed is None:
             self._owed_after = self._marked_id()
-            self._owed = {} if self._checkpoint is None else read_owed(self._checkpoint, self._owed_after)
+            self._owed = {} if self._checkpoint is None else read_owed(self._checkpoint, self._owed_after, self._owed_file)
         elif self._owed and self._marked_id() != self._owed_after:  # the table was set back, or somebody else has gone on
             self._owed = {}
         return _mark_of(spark, self._table, self._handle)

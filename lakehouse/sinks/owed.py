@@ -15,15 +15,16 @@ FILE = "weir-owed.json"
 Offsets = Mapping[tuple[str, int], int]
 
 
-def read_owed(folder: Folder, snapshot_id: int) -> dict[tuple[str, int], int]:
+def read_owed(folder: Folder, snapshot_id: int, file: str = FILE) -> dict[tuple[str, int], int]:
     """Read what goes on from a snapshot's mark; empty where nothing does.
 
     Args:
         folder: the checkpoint.
         snapshot_id: of the newest snapshot with a mark; 0 where there is none.
+        file: the note's name; tables that share a checkpoint have one each.
     """
     try:
-        held = json.loads(folder.text(FILE) or "{}")
+        held = json.loads(folder.text(file) or "{}")
         if held.get("after") != snapshot_id:
             return {}
         return {(topic, int(p)): int(end) for topic, partitions in held["next"].items() for p, end in partitions.items()}
@@ -31,9 +32,9 @@ def read_owed(folder: Folder, snapshot_id: int) -> dict[tuple[str, int], int]:
         return {}
 
 
-def write_owed(folder: Folder, snapshot_id: int, owed: Offsets) -> None:
+def write_owed(folder: Folder, snapshot_id: int, owed: Offsets, file: str = FILE) -> None:
     """Note it."""
     following: dict[str, dict[str, int]] = {}
     for (topic, partition), end in sorted(owed.items()):
         following.setdefault(topic, {})[str(partition)] = end
-    folder.write(FILE, json.dumps({"after": snapshot_id, "next": following}))
+    folder.write(file, json.dumps({"after": snapshot_id, "next": following}))

@@ -46,21 +46,43 @@ class OtherEdition(LakehouseError, Fatal):
         )
 
 
+class HalfPublished(LakehouseError, Fatal):
+    """A table was written by another machine while those before it were published already."""
+
+    def __init__(self, table: str) -> None:
+        super().__init__(
+            f"{table} was written by another machine while a rebuild was published, after tables before it had been set. It was left as it "
+            "is, and so are those after it. Stop the other machine's programs and rebuild again."
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class Note:
     """What is being published.
 
     Attributes:
         branch: its name, the same in every table.
-        before: silver's snapshot that all was built upon.
+        before: the snapshot of each silver table that all was built upon, by name.
         snapshots: each table's snapshot that becomes its main one, by name; in the order in which they are set, silver first.
         properties: what is set with it, by table and name.
     """
 
     branch: str
-    before: int | None
+    before: Mapping[str, int | None]
     snapshots: Mapping[str, int]
     properties: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def from_json(cls, text: str, anchor: str) -> "Note":
+        """Read it; a version before several sources noted the one silver's snapshot alone."""
+        held = json.loads(text)
+        before = held.pop("before")
+        return cls(before=before if isinstance(before, dict) else {anchor: before}, **held)
+
+
+def note_table(domain: Domain) -> str:
+    """Name the table that carries a domain's note: the silver of its first source."""
+    return domain.sources[0].silver.name
 
 
 def edition_properties(domain: Domain) -> dict[str, str]:
@@ -74,11 +96,11 @@ def check_edition(domain: Domain, properties_of: PropertiesOf) -> None:
     Raises:
         OtherEdition: it was not.
     """
-    for gold in domain.gold if domain.edition else ():
-        for what, found in edition_of(domain, properties_of(gold.table.name)).items():
+    for derived in domain.derived if domain.edition else ():
+        for what, found in edition_of(domain, properties_of(derived.table.name)).items():
             if found != domain.edition[what]:
                 is_setting = what not in domain.edition_before
-                raise OtherEdition(domain.name, gold.table.name, what, found, domain.edition[what], is_setting)
+                raise OtherEdition(domain.name, derived.table.name, what, found, domain.edition[what], is_setting)
 
 
 def edition_of(domain: Domain, properties: Any) -> dict[str, str]:  # noqa: ANN401 - Python's or Java's map
@@ -102,32 +124,35 @@ def look_before_writing(spark: SparkSession, domain: Domain, properties_of: Prop
         OtherEdition: gold was made by other rules; nothing was written.
     """
     look = properties_of or (lambda name: iceberg_table(spark, name).properties())
-    said = look(domain.silver.name).get(NOTE_PROPERTY)
+    anchor = note_table(domain)
+    said = look(anchor).get(NOTE_PROPERTY)
     if said is None:
         check_edition(domain, look)
         return False
     log.warning("publishing was cut off, and is ended now", domain=domain.name)
-    until_accepted(lambda: _carry_out(spark, domain.silver.name, Note(**json.loads(said))))
+    until_accepted(lambda: _carry_out(spark, anchor, Note.from_json(said, anchor)))
     check_edition(domain, lambda name: iceberg_table(spark, name).properties())
     return True
 
 
-def publish(spark: SparkSession, silver: str, note: Note) -> bool:
+def publish(spark: SparkSession, anchor: str, note: Note) -> bool:
     """Set every table of a note; in a turn.
 
     Args:
         spark: the session.
-        silver: the domain's silver table, which carries the note meanwhile.
+        anchor: the table that carries the note meanwhile, from `note_table`.
         note: what is to be set.
 
     Returns:
-        Whether it was done; False when silver has another snapshot than all was built upon, and nothing was changed.
+        Whether it was done; False when a silver table has another snapshot than all was built upon, and nothing was changed.
     """
+    if any(branch_head(spark, name) != before for name, before in note.before.items()):
+        return False
     noted = {NOTE_PROPERTY: json.dumps(asdict(note))}
-    if not until_accepted(lambda: _commit(spark, silver, lambda new: new.setProperties(noted), note.before)):
+    if not until_accepted(lambda: _commit(spark, anchor, lambda new: new.setProperties(noted), note.before[anchor])):
         return False
     failpoints.reach("publishing.noted")
-    return until_accepted(lambda: _carry_out(spark, silver, note))
+    return until_accepted(lambda: _carry_out(spark, anchor, note))
 
 
 def branch_head(spark: SparkSession, name: str, branch: str = MAIN) -> int | None:
@@ -136,23 +161,28 @@ def branch_head(spark: SparkSession, name: str, branch: str = MAIN) -> int | Non
     return None if ref is None else int(ref.snapshotId())
 
 
-def _carry_out(spark: SparkSession, silver: str, note: Note) -> bool:
+def _carry_out(spark: SparkSession, anchor: str, note: Note) -> bool:
     """Do what a note says, or what of it is left; False, with nothing changed, where another machine wrote silver before it was set."""
+    is_begun = False
     for name, snapshot in note.snapshots.items():
         if branch_head(spark, name, note.branch) != snapshot:
-            continue  # set already; what was written to it since came after
+            is_begun = True  # set already; what was written to it since came after
+            continue
 
         def change(new: Any, name: str = name, snapshot: int = snapshot) -> None:  # noqa: ANN401 - the JVM's builder
             new.setBranchSnapshot(snapshot, MAIN)
             new.setProperties(dict(note.properties.get(name, {})))
             new.removeRef(note.branch)
 
-        if not _commit(spark, name, change, *([note.before] if name == silver else [])):
-            _commit(spark, silver, _without_note(spark))
-            log.warning("not published: another machine wrote meanwhile", table=silver)
+        if not _commit(spark, name, change, *([note.before[name]] if name in note.before else [])):
+            if is_begun:
+                raise HalfPublished(name)
+            _commit(spark, anchor, _without_note(spark))
+            log.warning("not published: another machine wrote meanwhile", table=name)
             return False
+        is_begun = True
         failpoints.reach("publishing.table")
-    _commit(spark, silver, _without_note(spark))
+    _commit(spark, anchor, _without_note(spark))
     return True
 
 

@@ -14,11 +14,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
+from lakehouse.parts import Part
 from lakehouse.schema import Table
 from lakehouse.sinks.data_files import NotFromMemory
 from lakehouse.sinks.merge import INSTANT, only_in
 from lakehouse.sinks.row_delta import FILE, POSITION, DeltaWriter
-from lakehouse.spans import Spans
+from lakehouse.spans import Spans, Times
 
 # A micro-batch that reaches more rows than this is done by Spark; and more are not kept for the next one.
 MOST_ROWS = 200_000
@@ -26,7 +27,7 @@ MOST_INT = (1 << 63) - 1
 MICROS_PER_DAY = 86_400_000_000
 
 
-def rows_in(rows: pa.Table, span: Spans, entity: str, starts: str, ends: str) -> pa.Table:
+def rows_in(rows: pa.Table, span: Spans, times: Times) -> pa.Table:
     """Keep the rows that overlap a span of their entity, both ends included: what `only_in` does for a DataFrame.
 
     Raises:
@@ -38,19 +39,21 @@ def rows_in(rows: pa.Table, span: Spans, entity: str, starts: str, ends: str) ->
     least, most = pc.min(since).as_py(), pc.max(until).as_py()
     if len(span.entities) * (most - least + 3) > MOST_INT:
         raise NotFromMemory(f"{len(span.entities)} entities over {(most - least) // MICROS_PER_DAY} days")
+    kind = rows.schema.field(times.entity).type
+    entities = pa.array(span.entities, kind)
 
     # Entity and time become one number, in which the spans are sorted: the first span that ends at or after a row's start is the
     # only one that can hold it first.
-    def key(entities: pa.Array | pa.ChunkedArray, times: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-        within = pc.subtract(pc.min_element_wise(pc.max_element_wise(times, least - 1), most + 1), least - 1)
-        return pc.add(pc.multiply(pc.index_in(entities, pa.array(span.entities)), most - least + 3), within)
+    def key(found: pa.Array | pa.ChunkedArray, instants: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+        within = pc.subtract(pc.min_element_wise(pc.max_element_wise(instants, least - 1), most + 1), least - 1)
+        return pc.add(pc.multiply(pc.index_in(found, entities), most - least + 3), within)
 
-    known = pc.is_in(rows[entity], pa.array(span.entities))
+    known = pc.and_(pc.is_in(rows[times.entity], entities), pc.is_valid(rows[times.starts]))
     rows = rows.filter(known)
-    owners = pa.array([row[0] for row in span.rows])
-    first = pc.search_sorted(key(owners, until), key(rows[entity], _micros(rows[starts])).combine_chunks(), side="left")
+    owners = pa.array([row[0] for row in span.rows], kind)
+    first = pc.search_sorted(key(owners, until), key(rows[times.entity], _micros(rows[times.starts])).combine_chunks(), side="left")
     begins = pa.concat_arrays([key(owners, since), pa.array([MOST_INT], pa.int64())]).take(first)  # beyond the last span lies none
-    return rows.filter(pc.less_equal(begins, key(rows[entity], _micros(rows[ends])).combine_chunks()))
+    return rows.filter(pc.less_equal(begins, key(rows[times.entity], _micros(rows[times.last])).combine_chunks()))
 
 
 def differing(wanted: pa.Table, present: pa.Table, table: Table, vanishing: bool) -> tuple[pa.Table, pa.Table]:
@@ -82,26 +85,129 @@ def differing(wanted: pa.Table, present: pa.Table, table: Table, vanishing: bool
     return come, pa.concat_tables([present.take(changed["_present"]), *([present.take(gone)] if vanishing else [])])
 
 
-class RecentRows:
+class TableRows:
+    """A table whose rows are read part by part, and written as row deltas; no rows are kept.
+
+    Args:
+        table: whose rows.
+        times: the columns by which spans select them; None where they are kept by key.
+    """
+
+    def __init__(self, table: Table, times: Times | None = None) -> None:
+        self.table, self.times = table, times
+        self._writer: DeltaWriter | None = None
+        self.snapshot: int | None = None
+        self._waits = False
+
+    def begin(self, spark: SparkSession) -> None:
+        """Look at the table as it is now, and forget what another writer has changed.
+
+        Raises:
+            NotFromMemory: MERGE must write this table.
+        """
+        if self._writer is None:
+            self._writer = DeltaWriter(spark, self.table)
+        self.snapshot = self._writer.refresh()
+        self._waits = False
+
+    @property
+    def handle(self) -> Any:  # noqa: ANN401 - the JVM's object
+        """Iceberg's own object of the table, as `begin` saw it."""
+        assert self._writer is not None  # `begin` has been here
+        return self._writer.handle
+
+    @property
+    def waits(self) -> bool:
+        """Whether a commit waits that the table may not show yet."""
+        return self._waits
+
+    def forget(self) -> None:
+        """Keep no rows."""
+
+    def read(self, spark: SparkSession, part: Part, times: Times | None = None) -> pa.Table:
+        """Read the rows of a part, with `_file` and `_pos`.
+
+        Args:
+            spark: the session.
+            part: by columns of the table.
+            times: the columns by which spans select rows; the table's own when left out.
+
+        Raises:
+            NotFromMemory: there are too many, or a commit waits that the table may not show yet.
+        """
+        if self._waits:
+            raise NotFromMemory(f"{self.table.name} would be read beside a commit")
+        columns = [*self.table.names, FILE, POSITION]
+        return fetch(only_in(spark.table(self.table.name), part, times or self.times).select(*columns))
+
+    def have(self, spark: SparkSession, part: Part) -> None:
+        """Do what jobs of Spark's `replace` would need."""
+
+    def replace(
+        self,
+        spark: SparkSession,
+        wanted: pa.Table,
+        part: Part,
+        said: Callable[[], Mapping[str, str]],
+        later: Callable[[Callable[[], None]], None],
+        vanishing: bool = False,
+        present: pa.Table | None = None,
+    ) -> tuple[pa.Table, pa.Table]:
+        """Bring the rows of a part to what is wanted, in one commit.
+
+        What is read afterwards are the new rows; the table has them when what `later` was given has been called.
+
+        Args:
+            spark: the session.
+            wanted: rows of the table's columns, one per key, all within the part.
+            part: by columns of the table.
+            said: gives the properties of the snapshot; asked when it is committed.
+            later: is given what commits, to be called once, before the next `begin`; if it raises, `forget`.
+            vanishing: whether rows of the part that are not wanted go.
+            present: the part's rows as they are, from `read`; read here when left out.
+
+        Returns:
+            The rows that came, and those that went or were replaced; nothing is committed where there are none.
+        """
+        come, gone = differing(wanted, self.read(spark, part) if present is None else present, self.table, vanishing)
+        if not come.num_rows and not gone.num_rows:
+            return come, gone
+        assert self._writer is not None  # `begin` has been here
+        within = (part.ranges, self.times) if isinstance(part, Spans) and self.times is not None else None
+        written, commit = self._writer.prepare(come, gone, within, said)
+        self._replaced(written, gone)
+
+        def settle() -> None:
+            self.snapshot = commit()  # None is no table's snapshot here: the next `begin` forgets
+
+        self._waits = True
+        later(settle)
+        return come, gone
+
+    def settled(self) -> None:
+        """Take note that what `replace` handed out has been called: the table may be read again, unless another writer came between."""
+        self._waits = self._waits and self.snapshot is None
+
+    def _replaced(self, written: pa.Table, gone: pa.Table) -> None:
+        """Keep what was written in the place of what went."""
+
+
+class RecentRows(TableRows):
     """A table's rows around the spans that were written lately, as they stand in its current snapshot.
 
     Args:
-        table: whose rows; entity, starts and ends as in `Gold`.
-        entity: the column by which spans are kept.
-        starts: the column with a row's first time.
-        ends: the column with its last.
+        table: whose rows.
+        times: the columns by which spans select them.
         looks_ahead: whether to read a little further than asked for.
     """
 
-    def __init__(self, table: Table, entity: str, starts: str, ends: str = "", looks_ahead: bool = True) -> None:
-        self.table = table
-        self._entity, self._starts, self._ends = entity, starts, ends or starts
+    times: Times
+
+    def __init__(self, table: Table, times: Times, looks_ahead: bool = True) -> None:
+        super().__init__(table, times)
         self._looks_ahead = looks_ahead
-        self._writer: DeltaWriter | None = None
-        self._snapshot: int | None = None
         self._rows: pa.Table | None = None
         self._spans = Spans(())
-        self._waits = False
 
     def begin(self, spark: SparkSession) -> None:
         """Look whether another writer has changed the table, and forget its rows then.
@@ -109,38 +215,31 @@ class RecentRows:
         Raises:
             NotFromMemory: MERGE must write this table.
         """
-        if self._writer is None:
-            self._writer = DeltaWriter(spark, self.table)
-        snapshot = self._writer.refresh()
-        if snapshot != self._snapshot or (self._rows is not None and self._rows.num_rows > MOST_ROWS):
+        before = self.snapshot
+        super().begin(spark)
+        if self.snapshot != before or (self._rows is not None and self._rows.num_rows > MOST_ROWS):
             self.forget()
-        self._snapshot = snapshot
-        self._waits = False
-
-    @property
-    def properties(self) -> Any:  # noqa: ANN401 - the JVM's map
-        """The table's properties, as `begin` saw them."""
-        assert self._writer is not None  # `begin` has been here
-        return self._writer.properties
 
     def forget(self) -> None:
         """Keep no rows."""
         self._rows, self._spans = None, Spans(())
 
-    def read(self, spark: SparkSession, span: Spans) -> pa.Table:
-        """Give the rows that overlap a span, with `_file` and `_pos`; see `have`."""
-        return rows_in(self.have(spark, span), span, self._entity, self._starts, self._ends)
+    def read(self, spark: SparkSession, part: Part, times: Times | None = None) -> pa.Table:
+        """Give the rows that overlap a span, with `_file` and `_pos`; see `have`. A part by key is read from the table."""
+        if not isinstance(part, Spans) or (times is not None and times != self.times):
+            return super().read(spark, part, times)
+        return rows_in(self._at_hand(spark, part), part, self.times)
 
-    def have(self, spark: SparkSession, span: Spans) -> pa.Table:
-        """Read the rows that overlap a span from the table where they are not at hand; give all that are at hand.
-
-        Args:
-            spark: the session.
-            span: where.
+    def have(self, spark: SparkSession, part: Part) -> None:
+        """Read the rows that overlap a span from the table where they are not at hand.
 
         Raises:
             NotFromMemory: there are too many; or they are not at hand, and a commit waits that the table may not show yet.
         """
+        if isinstance(part, Spans):
+            self._at_hand(spark, part)
+
+    def _at_hand(self, spark: SparkSession, span: Spans) -> pa.Table:
         missing = self._spans.missing(span)
         if missing or self._rows is None:
             if self._waits:
@@ -152,49 +251,15 @@ class RecentRows:
             self._fetch(spark, missing)
         return self._rows
 
-    def replace(
-        self,
-        spark: SparkSession,
-        wanted: pa.Table,
-        span: Spans,
-        said: Mapping[str, str],
-        later: Callable[[Callable[[], None]], None],
-        vanishing: bool = False,
-    ) -> bool:
-        """Bring the rows of a span to what is wanted, in one commit; tell whether anything differed.
-
-        What is read afterwards are the new rows; the table has them when what `later` was given has been called.
-
-        Args:
-            spark: the session.
-            wanted: rows of the table's columns, one per key, all within the span.
-            span: where.
-            said: properties of the snapshot.
-            later: is given what commits, to be called once, before the next `begin`; if it raises, `forget`.
-            vanishing: whether rows of the span that are not wanted go.
-        """
-        come, gone = differing(wanted, self.read(spark, span), self.table, vanishing)
-        if not come.num_rows and not gone.num_rows:
-            return False
-        assert self._writer is not None and self._rows is not None  # `read` has been here
-        written, commit = self._writer.prepare(come, gone, span.ranges, (self._starts, self._ends), said)
+    def _replaced(self, written: pa.Table, gone: pa.Table) -> None:
+        if self._rows is None:  # a part by key was replaced: nothing was at hand
+            return
         left = _without(self._rows, gone)
         self._rows = pa.concat_tables([left, written.cast(left.schema)]).combine_chunks()
 
-        def settle() -> None:
-            self._snapshot = commit()  # None is no table's snapshot here: the next `begin` forgets
-
-        self._waits = True
-        later(settle)
-        return True
-
-    def settled(self) -> None:
-        """Take note that what `replace` handed out has been called: the table may be read again, unless another writer came between."""
-        self._waits = self._waits and self._snapshot is None
-
     def _fetch(self, spark: SparkSession, missing: Spans) -> None:
         columns = [*self.table.names, FILE, POSITION]
-        found = fetch(only_in(spark.table(self.table.name), missing, self._entity, self._starts, self._ends).select(*columns))
+        found = fetch(only_in(spark.table(self.table.name), missing, self.times).select(*columns))
         if self._rows is not None:
             # What overlaps both an old span and a new one was read twice.
             known = self._rows

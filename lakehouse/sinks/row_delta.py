@@ -21,6 +21,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse.schema import Table
 from lakehouse.sinks.data_files import DataFileWriter, NotFromMemory, TableMoved, listed
+from lakehouse.spans import Times
 from lakehouse.spark import iceberg_table
 
 FILE, POSITION = "_file", "_pos"
@@ -70,21 +71,25 @@ class DeltaWriter:
         return self._snapshot
 
     @property
-    def properties(self) -> Any:  # noqa: ANN401 - the JVM's map
-        """The table's properties, as of the last `refresh`."""
-        return self._handle.properties()
+    def handle(self) -> Any:  # noqa: ANN401 - the JVM's object
+        """Iceberg's own object of the table, as of the last `refresh`."""
+        return self._handle
 
     def prepare(
-        self, come: pa.Table, gone: pa.Table, bounds: Iterable[tuple[datetime, datetime]], between: tuple[str, str], said: Mapping[str, str]
+        self,
+        come: pa.Table,
+        gone: pa.Table,
+        bounds: tuple[Iterable[tuple[datetime, datetime]], Times] | None,
+        said: Callable[[], Mapping[str, str]],
     ) -> tuple[pa.Table, Callable[[], int | None]]:
         """Write the files that replace rows in one commit, which is left to the caller.
 
         Args:
             come: rows of the table's columns.
             gone: `_file` and `_pos` of rows, as read after the last `refresh`.
-            bounds: the times in which no other writer may have changed anything since `refresh`; all rows lie in them.
-            between: the columns with a row's first and last time.
-            said: properties of the snapshot.
+            bounds: the times in which no other writer may have changed anything since `refresh`, and the columns by which they select
+                rows; all rows lie in them. None for the whole table.
+            said: gives the properties of the snapshot; asked when it is committed.
 
         Returns:
             `come` with the `_file` and `_pos` of each row, in the order written; and what commits, which may be called in
@@ -95,7 +100,7 @@ class DeltaWriter:
         Raises:
             TableMoved: the rows that go were read after another writer's commit; nothing was committed.
         """
-        within = self._within(bounds, between)
+        within = self._iceberg.expressions.Expressions.alwaysTrue() if bounds is None else self._within(*bounds)
         delta = self._handle.newRowDelta()
         files: dict[str, _DataFile] = {}
         written = []
@@ -119,9 +124,13 @@ class DeltaWriter:
         delta.validateDeletedFiles()
         delta.validateNoConflictingDeleteFiles()
         delta.validateNoConflictingDataFiles()
-        for name, value in said.items():
-            delta.set(name, value)
-        return (pa.concat_tables(written) if written else _placed(come, "")), lambda: self._commit(delta, files, vectors)
+
+        def commit() -> int | None:
+            for name, value in said().items():
+                delta.set(name, value)
+            return self._commit(delta, files, vectors)
+
+        return (pa.concat_tables(written) if written else _placed(come, "")), commit
 
     def _commit(self, delta: Any, files: Mapping[str, _DataFile], vectors: Sequence[Any]) -> int | None:  # noqa: ANN401 - the JVM's objects
         before = self._snapshot
@@ -187,10 +196,10 @@ class DeltaWriter:
                 file = task.file()
                 self._files[file.location()] = _DataFile(task.spec(), file.partition(), vectors[0] if vectors else None)
 
-    def _within(self, bounds: Iterable[tuple[datetime, datetime]], between: tuple[str, str]) -> Any:  # noqa: ANN401 - the JVM's objects
+    def _within(self, bounds: Iterable[tuple[datetime, datetime]], times: Times) -> Any:  # noqa: ANN401 - the JVM's objects
         said = self._iceberg.expressions.Expressions
         dates = {column.name for column in self._table.columns if column.type == "DATE"}
-        starts, ends = between
+        starts, ends = times.starts, times.last
         found = said.alwaysFalse()
         for first, last in bounds:
             lower, upper = (f"{t:%Y-%m-%d}" if starts in dates else f"{t:%Y-%m-%dT%H:%M:%S.%f}+00:00" for t in (first, last))

@@ -38,22 +38,24 @@ def ensure_tables(spark: SparkSession, domain: Domain) -> None:
         OtherEdition: gold was made by another edition of its rules. Nothing was written.
         NarrowedSchema: the specification or the contract holds less than a table does. Nothing was written.
     """
-    contract = {CONTRACT_PROPERTY: contract_property(domain.contract)}
-    gold = [_with_properties(g.table, edition_properties(domain)) for g in domain.gold]
-    if gold and not spark.catalog.tableExists(gold[0].name):
+    derived = [_with_properties(one.table, edition_properties(domain)) for one in domain.derived]
+    if derived and not spark.catalog.tableExists(derived[0].name):
         # A table that is made now agrees with the reference data in force (`references.py`).
-        gold[0] = _with_properties(gold[0], {f"weir.{name}": release for name, release in domain.references.items()})
+        derived[0] = _with_properties(derived[0], {f"weir.{name}": release for name, release in domain.references.items()})
+    bronze = [_with_properties(one.bronze, {CONTRACT_PROPERTY: contract_property(one.contract)}) for one in domain.sources]
     tables = [
-        _with_properties(domain.bronze, contract),
-        domain.silver,
+        *bronze,
+        *(one.silver for one in domain.sources),
         REJECTS,
-        *gold,
+        *derived,
         *(table for table, _ in domain.dimensions),
     ]
     present = look(spark, tables)
     check_edition(domain, lambda name: present[name].properties if name in present else {})
-    bronze = present.get(domain.bronze.name)
-    narrowed = compare_contract(bronze.properties.get(CONTRACT_PROPERTY), domain.contract, domain.bronze.name) if bronze else []
+    narrowed = []
+    for one in domain.sources:
+        if (there := present.get(one.bronze.name)) is not None:
+            narrowed += compare_contract(there.properties.get(CONTRACT_PROPERTY), one.contract, one.bronze.name)
     _bring(spark, tables, present, narrowed)
 
 

@@ -98,7 +98,7 @@ def test_two_writers_and_a_reader_meet_no_locked_database(new_stand: NewStand, r
         return thread
 
     def read() -> None:
-        for name in (SILVER, *(gold.table.name.removeprefix("lh.") for gold in stand.pipeline.domain.gold)):
+        for name in (SILVER, *(gold.table.name.removeprefix("lh.") for gold in stand.pipeline.domain.derived)):
             stand.pipeline.table(name)
 
     driver = stand.start()

@@ -14,7 +14,7 @@ from pyspark.sql import SparkSession
 
 from batch.oracle.recompute import recompute
 from lakehouse.domains.air_quality.aqi import UG_PER_PPB
-from lakehouse.domains.air_quality.tables import SILVER
+from lakehouse.domains.air_quality.tables import ORACLE, SILVER
 from lakehouse.domains.air_quality.transforms import GoldRules, to_hourly_facts
 
 VECTORS = Path(__file__).parents[1] / "golden/air_quality/aqi_vectors.csv"
@@ -59,7 +59,7 @@ def by_duckdb(places: Mapping[str, Sequence[Hour]], edition: Edition) -> dict[tu
         "dim_location": pa.table({"location_key": list(places), "timezone": ["UTC"] * len(places)}),
         "dim_zone_offset": pa.table({"timezone": ["UTC"], "from_ts": since, "offset_seconds": [0]}),
     }
-    made = recompute("air_quality", bronze, dimensions, {"aqi_rule": edition, "rule_code": "AQI>=151_4h"})
+    made = recompute(ORACLE, {"hours": bronze}, dimensions, {"aqi_rule": edition, "rule_code": "AQI>=151_4h"})
     return keyed(made["fact_air_quality_hourly"])
 
 

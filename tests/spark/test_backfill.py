@@ -10,7 +10,7 @@ from pyspark.sql import SparkSession
 from batch.ledger import Ledger, NothingToResume
 from batch.lineage import CannotExplain, explain, offsets, sources_of
 from batch.prove import prove
-from lakehouse.apply import to_silver
+from lakehouse.derive import to_silver
 from lakehouse.parse import retyped
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
@@ -129,11 +129,11 @@ def test_a_proof_finds_what_is_wrong_and_where_it_comes_from(session: SparkSessi
 def test_a_message_is_parsed_once_whatever_the_rules_ask_of_it(session: SparkSession, home: Settings) -> None:
     fill(session, home, MadeHistory(PLACES))
     domain = build_domain("air_quality", home)
-    silver = to_silver(retyped(session.table(BRONZE), domain.contract), domain)
+    silver = to_silver(retyped(session.table(BRONZE), domain.sources[0].contract), domain.sources[0])
     plan_of: Any = silver._jdf
     optimized = plan_of.queryExecution().optimizedPlan().toString()
     assert optimized.count("from_json(StructField(location_key") == 1
-    assert silver.count() == rows(session, domain.silver.name)
+    assert silver.count() == rows(session, domain.sources[0].silver.name)
 
 
 def test_a_row_is_followed_down_to_its_messages(session: SparkSession, home: Settings) -> None:

@@ -29,7 +29,7 @@ from lakehouse.sinks.lane import typed
 from lakehouse.sinks.tables import append_rows, create_missing
 from lakehouse.spark import iceberg_table
 from lakehouse.unknown_fields import unknown_names
-from streaming.bronze import read_topic
+from streaming.bronze import read_topics
 
 NOON = datetime(2024, 2, 29, 12, 0, 0, 123_000, tzinfo=UTC)
 FIELDS = (
@@ -400,9 +400,10 @@ def test_date_utc_is_that_of_the_event_time_and_missing_without_one(session: Spa
 def test_headers_are_read_from_kafka_where_a_message_is_read_by_its_version(session: SparkSession, tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, kafka_bootstrap="127.0.0.1:1")  # nobody is asked before the query starts
     domain = build_domain("air_quality", settings)
-    as_avro = replace(domain, contract=replace(domain.contract, codec="avro"))
-    assert "headers" in read_topic(session, as_avro, settings).columns
-    assert "headers" not in read_topic(session, domain, settings).columns
+    (source,) = domain.sources
+    as_avro = replace(domain, sources=(replace(source, contract=replace(source.contract, codec="avro")),))
+    assert "headers" in read_topics(session, as_avro, settings).columns
+    assert "headers" not in read_topics(session, domain, settings).columns
 
 
 def test_bronze_of_a_version_before_gets_the_column_and_goes_on(session: SparkSession) -> None:

@@ -17,7 +17,7 @@ def test_many_small_files_become_few_and_hold_the_same_rows(session: SparkSessio
     settings = Settings(home=tmp_path)
     domain = build_domain("air_quality", settings)
     ensure_tables(session, domain)
-    name = domain.silver.name
+    name = domain.sources[0].silver.name
     table = open_catalog(settings).load_table(name.removeprefix("lh."))
     compactor = Compactor(domain, every=10)
     compacted = []
@@ -25,10 +25,10 @@ def test_many_small_files_become_few_and_hold_the_same_rows(session: SparkSessio
         hour = FIRST + timedelta(hours=n)
         session.sql(f"INSERT INTO {name} (location_key, ts_utc) VALUES ('hanoi', TIMESTAMP '{hour:%Y-%m-%d %H:%M:%S}+00:00')")
         before = session.table(name).orderBy("ts_utc").collect()
-        compacted.append(compactor.after(session, domain, Spans.of([("hanoi", hour, hour)])))
+        compacted.append(compactor.after(session, domain, {name: Spans.of([("hanoi", hour, hour)])}))
         assert session.table(name).orderBy("ts_utc").collect() == before
     # Each table once, no two after one micro-batch, silver last: it began at nought.
-    assert sorted(filter(None, compacted)) == sorted([name, *(gold.table.name for gold in domain.gold)])
+    assert sorted(filter(None, compacted)) == sorted([name, *(gold.table.name for gold in domain.derived)])
     assert compacted[-1] == name
     assert len(table.refresh().inspect.data_files()) == 1
     assert len(before) == 10
@@ -36,6 +36,7 @@ def test_many_small_files_become_few_and_hold_the_same_rows(session: SparkSessio
 
 def test_nothing_is_compacted_without_rows_or_where_it_is_switched_off(spark: SparkSession, tmp_path: Path) -> None:
     domain = build_domain("air_quality", Settings(home=tmp_path))
-    span = Spans.of([("hanoi", FIRST, FIRST)])
+    name = domain.sources[0].silver.name
+    span = {name: Spans.of([("hanoi", FIRST, FIRST)])}
     assert [Compactor(domain, every=0).after(spark, domain, span) for _ in range(3)] == [""] * 3
-    assert [Compactor(domain, every=1).after(spark, domain, Spans(())) for _ in range(3)] == [""] * 3
+    assert [Compactor(domain, every=1).after(spark, domain, {name: Spans(())}) for _ in range(3)] == [""] * 3

@@ -10,16 +10,18 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse.apply import Applied, apply, refresh_gold
+from lakehouse.apply import Applied, apply, refresh_derived
+from lakehouse.changes import ChangedSpans
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.sinks.lane import append_chunk, typed
 from lakehouse.sinks.stores import Memory
-from lakehouse.spans import Spans
+from lakehouse.spans import Spans, Times
 from tests.pipeline import START, Pipeline, reading, write_locations
 
 PLACE = "a"
+TIMES = Times("location_key", "ts_utc")
 
 
 class Writers:
@@ -47,7 +49,8 @@ class Writers:
         held = Memory(self.domain, looks_ahead=False) if memory else None
         for number in range(parts):
             if part := self._owed[number::parts]:
-                refresh_gold(self.session, self.domain, Spans.of(part), {}, held)
+                changed = ChangedSpans(Spans.of(part), TIMES)
+                refresh_derived(self.session, self.domain, {self.domain.sources[0].silver.name: changed}, {}, held)
         self._owed.clear()
 
     def episodes(self) -> list[tuple[int, int]]:
@@ -64,8 +67,9 @@ class Writers:
     def _apply(self, readings: Sequence[dict[str, Any]], memory: Memory | None, with_gold: bool) -> Applied:
         self._written += 1
         rows = typed(self.session, [HOURLY.encode(one) for one in readings], HOURLY, f"part {self._written}")
-        append_chunk(self.session, self.domain.bronze, rows, {})
-        return apply(self.session.createDataFrame(rows), self.domain, {}, memory=memory, with_gold=with_gold)
+        append_chunk(self.session, self.domain.sources[0].bronze, rows, {})
+        deferred = "" if with_gold else "a backfill"
+        return apply(self.session.createDataFrame(rows), self.domain.sources[0], self.domain, {}, memory=memory, deferred=deferred)
 
 
 def _hour(instant: datetime) -> int:

@@ -156,7 +156,7 @@ def test_the_stream_goes_on_after_expiry_both_ways(stand: Stand) -> None:
     assert first not in stand.state(BRONZE.name).snapshots
     stand.arrive(range(16, 20))
     stand.refine(available_now=False)
-    assert silver_lag(stand.settings).messages == 0
+    assert silver_lag(stand.settings, stand.pipe.domain).messages == 0
     stand.arrive(range(20, 24))
     stand.maintain(TABLES[0])
     stand.refine(available_now=True)
@@ -218,7 +218,7 @@ def test_an_unfinished_backfill_finds_its_chunks(stand: Stand) -> None:
     parts = [(part, asked.calls, asked.weight) for part, asked in planned.parts]
     ledger = Ledger.plan(stand.session, "air_quality", parts, False, datetime.now(UTC))
     with pytest.raises(SourceSpent):
-        Backfill(stand.settings, stand.pipe.domain, stand.session, history, ledger).run()
+        Backfill(stand.settings, stand.pipe.domain, stand.pipe.domain.sources[0], stand.session, history, ledger).run()
     # Cut off after the append and before the ledger: the snapshot alone tells that the chunk is there.
     done = next(one for one in ledger.chunks if one.state == "done")
     ledger.note(replace(done, state="planned"))
@@ -227,7 +227,14 @@ def test_an_unfinished_backfill_finds_its_chunks(stand: Stand) -> None:
     stand.maintain(TABLES[0], now=datetime.now(UTC) + timedelta(days=30))
     bronze = stand.session.table(BRONZE.name).where("source_run IS NOT NULL").count()
     history = MadeHistory(PLACES)
-    assert Backfill(stand.settings, stand.pipe.domain, stand.session, history, Ledger.unfinished(stand.session, "air_quality")).run()
+    assert Backfill(
+        stand.settings,
+        stand.pipe.domain,
+        stand.pipe.domain.sources[0],
+        stand.session,
+        history,
+        Ledger.unfinished(stand.session, "air_quality"),
+    ).run()
     fetched = {since for _, since, _ in history.asked}
     assert done.since not in fetched and stand.session.table(BRONZE.name).where("source_run IS NOT NULL").count() > bronze
     assert stand.session.sql(f"SELECT source_run, source_row FROM {BRONZE.name} WHERE source_run IS NOT NULL GROUP BY ALL").count() == (

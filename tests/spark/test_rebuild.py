@@ -14,8 +14,8 @@ from batch.in_place import rebuild_dimensions, rebuild_in_place
 from batch.prove import prove
 from batch.rebuild import NotPublished, Rebuild
 from lakehouse import failpoints
-from lakehouse.apply import to_gold, to_silver
 from lakehouse.days import Days
+from lakehouse.derive import to_gold, to_silver
 from lakehouse.domain import Domain
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
@@ -52,7 +52,7 @@ def assert_right(session: SparkSession, home: Settings) -> None:
 
 
 def tables(session: SparkSession) -> dict[str, pa.Table]:
-    keys = {gold.table.name: gold.table.key for gold in domain_of(Settings()).gold} | {SILVER: ("location_key", "ts_utc")}
+    keys = {gold.table.name: gold.table.key for gold in domain_of(Settings()).derived} | {SILVER: ("location_key", "ts_utc")}
     return {name: session.table(name).orderBy(*key).toArrow() for name, key in keys.items()}
 
 
@@ -267,6 +267,7 @@ def test_on_a_catalog_of_files_alone(spark: SparkSession, home: Settings) -> Non
             building.publish()
         assert places(session, SILVER) == places(session, DAILY) == {"a", "b"}
     domain = domain_of(settings)
-    expected = to_gold(domain, to_silver(session.table("lh.bronze.open_meteo_hourly"), domain))
-    for gold in domain.gold:
+    silver = to_silver(session.table("lh.bronze.open_meteo_hourly"), domain.sources[0])
+    expected = to_gold(domain, {SILVER: silver})
+    for gold in domain.derived:
         assert compare_frames(gold.table, session.table(gold.table.name), expected[gold.table.name]).differences == 0

@@ -18,7 +18,7 @@ from lakehouse.sinks.data_files import NotFromMemory, TableMoved
 from lakehouse.sinks.recent import RecentRows
 from lakehouse.sinks.row_delta import runs
 from lakehouse.sinks.tables import create_missing
-from lakehouse.spans import Spans
+from lakehouse.spans import Spans, Times
 
 START = datetime(2023, 12, 28, tzinfo=UTC)  # the months and years of the rows differ
 HOURS = 24 * 10
@@ -33,7 +33,7 @@ def table(partitioned_by: tuple[str, ...] = ("months(ts)",), key: tuple[str, ...
 
 
 def recent(table: Table) -> RecentRows:
-    return RecentRows(table, "place", "ts")
+    return RecentRows(table, Times("place", "ts"))
 
 
 def at_once(work: Callable[[], None]) -> None:
@@ -96,7 +96,8 @@ def test_a_table_written_from_memory_holds_what_was_wanted(session: SparkSession
         wanted = some_rows(chance, span)
         vanishing = chance.random() < 0.5
         before = within(expected, span)
-        changed = rows.replace(session, arrow(wanted), span, {"weir.said": "x"}, at_once, vanishing)
+        come, gone = rows.replace(session, arrow(wanted), span, lambda: {"weir.said": "x"}, at_once, vanishing)
+        changed = bool(come.num_rows or gone.num_rows)
         assert changed == any(before.get(key) != value for key, value in wanted.items()) or (vanishing and before.keys() - wanted.keys())
         if vanishing:
             expected = {key: value for key, value in expected.items() if key not in before}
@@ -122,17 +123,17 @@ def test_another_writer_within_the_span_is_a_conflict_and_its_rows_stay(session:
     span = Spans.of([("hanoi", START, START + timedelta(hours=5))])
     rows = recent(target)
     rows.begin(session)
-    rows.replace(session, arrow({("hanoi", hour): (hour.date(), 1.0, 1)}), span, {}, at_once)
+    rows.replace(session, arrow({("hanoi", hour): (hour.date(), 1.0, 1)}), span, dict, at_once)
     rows.begin(session)
     session.sql("UPDATE lh.silver.recent SET value = 2")
     files = {file for file in (tmp_path / "warehouse").rglob("*") if file.suffix in (".parquet", ".puffin")}
     with pytest.raises(Py4JJavaError, match="ValidationException"):
-        rows.replace(session, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, {}, at_once)
+        rows.replace(session, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, dict, at_once)
     assert read(session) == {("hanoi", hour): (hour.date(), 2.0, 1)}
     assert {file for file in (tmp_path / "warehouse").rglob("*") if file.suffix in (".parquet", ".puffin")} == files, "files left behind"
     rows.forget()
     rows.begin(session)
-    assert rows.replace(session, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, {}, at_once)
+    assert rows.replace(session, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, dict, at_once)
     assert read(session) == {("hanoi", hour): (hour.date(), 3.0, 1)}
 
 
@@ -143,7 +144,7 @@ def test_another_writer_elsewhere_is_none_and_its_rows_are_seen_next(session: Sp
     rows = recent(target)
     rows.begin(session)
     session.sql(f"INSERT INTO lh.silver.recent VALUES ('hanoi', TIMESTAMP '{far:%Y-%m-%d %H:%M:%S}+00:00', DATE '2024-03-07', 5, 5)")
-    assert rows.replace(session, arrow({("hanoi", near): (near.date(), 1.0, 1)}), Spans.of([("hanoi", near, near)]), {}, at_once)
+    assert rows.replace(session, arrow({("hanoi", near): (near.date(), 1.0, 1)}), Spans.of([("hanoi", near, near)]), dict, at_once)
     rows.begin(session)
     assert rows.read(session, Spans.of([("hanoi", far, far)]))["value"].to_pylist() == [5.0]
     assert len(read(session)) == 2
@@ -161,7 +162,7 @@ def test_rows_lie_in_the_partitions_that_spark_would_put_them_in(session: SparkS
     rows = recent(target)
     rows.begin(session)
     span = Spans.of([(place, datetime(1960, 1, 1, tzinfo=UTC), START + timedelta(hours=HOURS)) for place in PLACES])
-    rows.replace(session, arrow(wanted), span, {}, at_once)
+    rows.replace(session, arrow(wanted), span, dict, at_once)
     parts = "partition" if partitioned_by else "1 AS partition"
     query = f"SELECT {parts}, sum(record_count) AS rows FROM lh.silver.recent.files GROUP BY 1 ORDER BY 1"
     ours = session.sql(query).collect()
@@ -199,15 +200,15 @@ def test_a_rewrite_between_the_look_and_the_reading_begins_anew(session: SparkSe
     for hour in range(3):
         one = recent(target)
         one.begin(session)
-        one.replace(session, arrow(dict([[*first.items()][hour]])), span, {}, at_once)
+        one.replace(session, arrow(dict([[*first.items()][hour]])), span, dict, at_once)
     rows = recent(target)
     rows.begin(session)
     session.sql("CALL lh.system.rewrite_data_files(table => 'lh.silver.recent', options => map('min-input-files', '2'))")
     wanted: dict[Key, Value] = {key: (START.date(), 9.0, 9) for key in first}
     with pytest.raises(TableMoved) as moved:
-        rows.replace(session, arrow(wanted), span, {}, at_once)
+        rows.replace(session, arrow(wanted), span, dict, at_once)
     assert is_refused(moved.value) and read(session) == first
     rows.forget()
     rows.begin(session)
-    assert rows.replace(session, arrow(wanted), span, {}, at_once)
+    assert rows.replace(session, arrow(wanted), span, dict, at_once)
     assert read(session) == wanted == by_pyiceberg(tmp_path)

@@ -69,7 +69,9 @@ def test_hours_of_an_older_zone_database_are_named_and_rebuilt(session: SparkSes
     assert proof.advice == warned
     assert [one.bad for one in check(home, domain) if one.name.startswith("local keys")] == [rows]
 
-    with Rebuild(home, domain, session, False, days_of("2024-03-02", "2024-03-02"), {gold.table.name for gold in domain.gold}) as building:
+    with Rebuild(
+        home, domain, session, False, days_of("2024-03-02", "2024-03-02"), {gold.table.name for gold in domain.derived}
+    ) as building:
         building.build()
         building.compare()
         building.publish()
@@ -107,8 +109,8 @@ def test_place_whose_zone_is_unknown_stops_no_other(session: SparkSession, tmp_p
         }
     )
     breaker = Breaker(tmp_path / "breaker.json", domain.name, Limit())
-    bronze = to_bronze(session.createDataFrame(messages), domain.contract)
-    met = apply(bronze, domain, {}, judge=lambda found: breaker.judge(0, found))
+    bronze = to_bronze(session.createDataFrame(messages), domain.sources[0].contract)
+    met = apply(bronze, domain.sources[0], domain, {}, judge=lambda found: breaker.judge(0, found))
     assert (met.accepted, dict(met.rejected)) == (60, {"place_left_out": 60})
     assert {row[0] for row in session.sql(f"SELECT DISTINCT location_key FROM {FACTS}").collect()} == {"danang"}
     assert {row[0] for row in session.sql("SELECT DISTINCT reason FROM lh.ops.rejects").collect()} == {

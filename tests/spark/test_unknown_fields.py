@@ -52,7 +52,8 @@ def test_names_at_the_top_of_a_message_are_counted_once_a_message(
         raise Seen
 
     with pytest.raises(Seen):
-        lakehouse.apply.apply(to_bronze(messages, HOURLY), build_domain("air_quality", Settings(home=tmp_path)), {}, look)
+        domain = build_domain("air_quality", Settings(home=tmp_path))
+        lakehouse.apply.apply(to_bronze(messages, HOURLY), domain.sources[0], domain, {}, look)
     (found,) = met
     assert found.rows_in == len(MESSAGES) and found.accepted == 3
     few = {f"m{n}": 1 for n in range(MOST_NAMES)}

@@ -95,7 +95,7 @@ def test_the_later_retrieval_wins_in_whichever_order(
         midnight = pipeline.table("gold.fact_air_quality_hourly").filter(pc.field("ts_utc") == datetime(2025, 9, 20, tzinfo=UTC))
         assert midnight["pm25"].to_pylist() == [130.9]
     pipeline.assert_gold_is_right()
-    before = {gold.table.name: pipeline.table(gold.table.name.removeprefix("lh.")) for gold in pipeline.domain.gold}
+    before = {gold.table.name: pipeline.table(gold.table.name.removeprefix("lh.")) for gold in pipeline.domain.derived}
     pipeline.publish(records(answers[:1], settings))  # an older one, replayed afterwards
     pipeline.drain()
     for name, rows in before.items():

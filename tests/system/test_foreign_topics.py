@@ -24,6 +24,7 @@ from batch.snapshots import applied_through
 from deploy.local.status import collect, show
 from lakehouse.catalog import ancestors, open_catalog
 from lakehouse.contract import Value
+from lakehouse.domain import Source
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.offsets import Broker, topic_offsets
 from lakehouse.settings import Settings
@@ -65,7 +66,7 @@ class Transactions:
     """A transactional producer of another team; everything goes to one partition."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self.topic, self._bootstrap = pipeline.domain.contract.topic, pipeline.settings.kafka_bootstrap
+        self.topic, self._bootstrap = pipeline.domain.sources[0].contract.topic, pipeline.settings.kafka_bootstrap
         self.producer = Producer(
             {"bootstrap.servers": self._bootstrap, "transactional.id": f"{self.topic}-{time.time_ns()}", "log_level": 0}
         )
@@ -101,11 +102,11 @@ def hours(first: int, last: int, pm25: float = 20.0) -> Iterator[dict[str, Value
 
 
 def lag_of(pipeline: Pipeline) -> TopicLag:
-    return bronze_lag(pipeline.settings, topic=pipeline.domain.contract.topic)
+    return bronze_lag(pipeline.settings, pipeline.domain.sources[0])
 
 
 def marked(pipeline: Pipeline) -> dict[int, int]:
-    held: Mapping[str, int] = bronze_mark(pipeline.settings)[pipeline.domain.contract.topic]["next"]
+    held: Mapping[str, int] = bronze_mark(pipeline.settings, pipeline.domain.sources[0])[pipeline.domain.sources[0].contract.topic]["next"]
     return {int(partition): offset for partition, offset in held.items()}
 
 
@@ -118,7 +119,7 @@ def commits_without_a_row(pipeline: Pipeline) -> int:
 def take_away(pipeline: Pipeline, offsets: Mapping[int, int]) -> None:
     """Let the broker drop what lies before some offsets, as retention does."""
     admin = AdminClient({"bootstrap.servers": pipeline.settings.kafka_bootstrap})
-    topic = pipeline.domain.contract.topic
+    topic = pipeline.domain.sources[0].contract.topic
     for future in admin.delete_records([TopicPartition(topic, p, offset) for p, offset in offsets.items()]).values():
         future.result(timeout=30)
 
@@ -126,14 +127,14 @@ def take_away(pipeline: Pipeline, offsets: Mapping[int, int]) -> None:
 def alter(pipeline: Pipeline, **config: str) -> None:
     """Do what `kafka-configs.sh --alter --add-config` does."""
     entries = [ConfigEntry(name.replace("_", "."), value, incremental_operation=AlterConfigOpType.SET) for name, value in config.items()]
-    resource = ConfigResource(ResourceType.TOPIC, pipeline.domain.contract.topic, incremental_configs=entries)
+    resource = ConfigResource(ResourceType.TOPIC, pipeline.domain.sources[0].contract.topic, incremental_configs=entries)
     admin = AdminClient({"bootstrap.servers": pipeline.settings.kafka_bootstrap})  # a client that is let go of takes its calls along
     admin.incremental_alter_configs([resource])[resource].result(timeout=30)
 
 
 def add_partition(pipeline: Pipeline) -> int:
     """Add one; its number, once it can be written to."""
-    topic = pipeline.domain.contract.topic
+    topic = pipeline.domain.sources[0].contract.topic
     admin = AdminClient({"bootstrap.servers": pipeline.settings.kafka_bootstrap})
     count = len(admin.list_topics(topic, timeout=30).topics[topic].partitions)
     admin.create_partitions([NewPartitions(topic, count + 1)])[topic].result(timeout=30)
@@ -143,7 +144,9 @@ def add_partition(pipeline: Pipeline) -> int:
 def send_to(pipeline: Pipeline, partition: int, records: Iterator[dict[str, Value]]) -> None:
     producer = Producer({"bootstrap.servers": pipeline.settings.kafka_bootstrap, "topic.metadata.refresh.interval.ms": 200, "log_level": 0})
     for record in records:
-        producer.produce(pipeline.domain.contract.topic, HOURLY.encode(record), key=HOURLY.encode_key(record), partition=partition)
+        producer.produce(
+            pipeline.domain.sources[0].contract.topic, HOURLY.encode(record), key=HOURLY.encode_key(record), partition=partition
+        )
     assert producer.flush(30) == 0
 
 
@@ -151,10 +154,9 @@ def test_transactions_only_what_is_committed_is_read_and_no_offset_without_a_mes
     make: Make, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pipeline = make()
-    topic = pipeline.domain.contract.topic
 
-    def of_this_topic(settings: Settings, address: str | None = None, broker: Broker | None = None, _: str = "") -> TopicLag:
-        return bronze_lag(settings, address, broker, topic)
+    def of_this_topic(settings: Settings, _: Source, address: str | None = None, broker: Broker | None = None) -> TopicLag:
+        return bronze_lag(settings, pipeline.domain.sources[0], address, broker)
 
     monkeypatch.setattr(lag, "bronze_lag", of_this_topic)
     others, slow = Transactions(pipeline), Transactions(pipeline)
@@ -196,7 +198,7 @@ def test_transactions_only_what_is_committed_is_read_and_no_offset_without_a_mes
     assert rows(pipeline, BRONZE) == rows(pipeline, SILVER) == 15
     assert 777.0 not in pipeline.table(SILVER)["pm25"].to_pylist()
     pipeline.assert_gold_is_right()
-    assert lag.silver_lag(pipeline.settings).messages == 0  # a snapshot without files is none
+    assert lag.silver_lag(pipeline.settings, pipeline.domain).messages == 0  # a snapshot without files is none
 
 
 def test_what_a_killed_driver_owed_is_written_before_its_checkpoint_goes(make: Make) -> None:
@@ -221,7 +223,7 @@ def test_what_a_killed_driver_owed_is_written_before_its_checkpoint_goes(make: M
     assert state is not None
     others.commit(hours(7, 9))
     pipeline.land([])
-    assert applied_through(pipeline.spark, pipeline.domain) == state.snapshot_id
+    assert applied_through(pipeline.spark, pipeline.domain, pipeline.domain.sources[0]) == state.snapshot_id
 
 
 def test_topic_with_producers_stamps_is_refused_and_its_rows_have_no_arrival_once_it_is_altered(make: Make) -> None:
@@ -230,7 +232,7 @@ def test_topic_with_producers_stamps_is_refused_and_its_rows_have_no_arrival_onc
     producer = Producer({"bootstrap.servers": pipeline.settings.kafka_bootstrap})
     for record in hours(0, 60):
         stamp = int(record["ts_utc"].timestamp() * 1000)  # type: ignore[union-attr]
-        producer.produce(pipeline.domain.contract.topic, HOURLY.encode(record), key=b"a", timestamp=stamp)
+        producer.produce(pipeline.domain.sources[0].contract.topic, HOURLY.encode(record), key=b"a", timestamp=stamp)
     assert producer.flush(30) == 0
     with pytest.raises(UnfitTopicError, match=r"kafka-configs\.sh .* --add-config message\.timestamp\.type=LogAppendTime"):
         drain(pipeline)
@@ -270,7 +272,7 @@ def test_partition_added_while_the_stream_is_down_and_cut_is_a_loss_that_is_acce
     added = add_partition(pipeline)
     send_to(pipeline, added, hours(10, 13))
     take_away(pipeline, {added: 2})
-    named = f"{pipeline.domain.contract.topic} partition {added} offsets 0 to 1 (2 messages at most)"
+    named = f"{pipeline.domain.sources[0].contract.topic} partition {added} offsets 0 to 1 (2 messages at most)"
     with pytest.raises(DataLoss) as refused:
         drain(pipeline)
     assert named in str(refused.value)
@@ -326,4 +328,4 @@ def _planned(pipeline: Pipeline) -> dict[int, int]:
     if done < 0:
         return {}
     text = (folder / "offsets" / str(done)).read_text().splitlines()[-1]
-    return {int(p): offset for p, offset in json.loads(text)[pipeline.domain.contract.topic].items()}
+    return {int(p): offset for p, offset in json.loads(text)[pipeline.domain.sources[0].contract.topic].items()}

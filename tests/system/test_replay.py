@@ -23,8 +23,9 @@ BAD: list[bytes | None] = [b"not JSON", b'{"location_key":"a","ts_utc":170925120
 def published(pipeline: Pipeline, days: Days = None, speed: float | None = None) -> tuple[int, list[float]]:
     """Replay; give how many messages went, and the pauses."""
     pauses: list[float] = []
-    with Heads.look(pipeline.settings, pipeline.domain) as heads, closing(Messages(heads, days)) as messages:
-        writer = KafkaWriter(connect(pipeline.settings.kafka_bootstrap, "test"), pipeline.domain.contract, "replay", "test")
+    (source,) = pipeline.domain.sources
+    with Heads.look(pipeline.settings, pipeline.domain) as heads, closing(Messages(heads, source, days)) as messages:
+        writer = KafkaWriter(connect(pipeline.settings.kafka_bootstrap, "test"), pipeline.domain.sources[0].contract, "replay", "test")
         with writer:
             sent = replay(messages, writer, speed, pauses.append, lambda: False)
         assert sent == len(messages)
@@ -32,7 +33,7 @@ def published(pipeline: Pipeline, days: Days = None, speed: float | None = None)
 
 
 def tables(pipeline: Pipeline) -> dict[str, pa.Table]:
-    names = [pipeline.domain.silver, *(gold.table for gold in pipeline.domain.gold)]
+    names = [pipeline.domain.sources[0].silver, *(gold.table for gold in pipeline.domain.derived)]
     found = {}
     for table in names:
         rows = pipeline.table(table.name.removeprefix("lh."))

@@ -30,7 +30,7 @@ BRONZE, SILVER, FACT = "bronze.open_meteo_hourly", "silver.air_quality_hourly_cl
 
 def with_ammonia(domain: Domain) -> Domain:
     """The domain's next version: one more optional field, handed on to the hourly fact behind the source's own indices."""
-    contract = replace(domain.contract, fields=(*domain.contract.fields, AMMONIA))
+    contract = replace(domain.sources[0].contract, fields=(*domain.sources[0].contract.fields, AMMONIA))
     (column,) = contract_columns(contract, ["nh3"])
 
     def handing_on(to_rows: Callable[[DataFrame], DataFrame]) -> Callable[[DataFrame], DataFrame]:
@@ -40,16 +40,20 @@ def with_ammonia(domain: Domain) -> Domain:
 
         return wrapped
 
-    silver = longer(domain.silver, column)
-    hourly, *others = domain.gold
+    source = domain.sources[0]
+    silver = longer(source.silver, column)
+    hourly, *others = domain.derived
     fact = longer(hourly.table, column)
+    longer_source = replace(
+        source, contract=contract, bronze=longer(source.bronze, column), silver=silver, to_silver=handing_on(source.to_silver)
+    )
     return replace(
         domain,
-        contract=contract,
-        bronze=longer(domain.bronze, column),
-        silver=silver,
-        to_silver=handing_on(domain.to_silver),
-        gold=(replace(hourly, table=fact, source=silver, to_rows=handing_on(hourly.to_rows)), *(replace(g, source=fact) for g in others)),
+        sources=(longer_source,),
+        derived=(
+            replace(hourly, table=fact, reads=(replace(hourly.reads[0], table=silver),), to_rows=handing_on(hourly.to_rows)),
+            *(replace(one, reads=(replace(one.reads[0], table=fact),)) for one in others),
+        ),
     )
 
 
@@ -94,7 +98,7 @@ def test_additive_version_comes_in_under_both_producers_and_taking_it_back_is_re
     pipeline = Pipeline.open(spark, settings, topic="schema-change.hourly.v1")
     first = pipeline.domain
     second = with_ammonia(first)
-    old, new = first.contract, second.contract
+    old, new = first.sources[0].contract, second.sources[0].contract
 
     # The driver of the first version meets messages of the second.
     publish(settings, ((new, reading("a", h, nh3=1.0 + h)) if h % 2 else (old, reading("a", h)) for h in range(30)))

@@ -150,7 +150,7 @@ def test_breaker_stops_silver_before_anything_is_written_and_resume_goes_on(pipe
 
 
 def test_topic_made_again_while_the_stream_runs_stops_bronze_alone(pipeline: Pipeline, kafka: Kafka) -> None:
-    topic = pipeline.domain.contract.topic
+    topic = pipeline.domain.sources[0].contract.topic
     with Running(pipeline) as running:
         pipeline.publish(hours(0, 20))
         running.until(lambda: rows(pipeline, SILVER) == 20)
@@ -166,7 +166,7 @@ def test_topic_made_again_while_the_stream_runs_stops_bronze_alone(pipeline: Pip
 
 
 def test_messages_that_kafka_dropped_stop_bronze_with_their_range_until_the_loss_is_accepted(pipeline: Pipeline, kafka: Kafka) -> None:
-    topic, busy, dropped = pipeline.domain.contract.topic, threading.Event(), threading.Event()
+    topic, busy, dropped = pipeline.domain.sources[0].contract.topic, threading.Event(), threading.Event()
 
     def hold_up(batch: BatchReport) -> None:  # bronze, after its append, until Kafka has dropped what comes next
         if batch.query == BRONZE and batch.rows_in:

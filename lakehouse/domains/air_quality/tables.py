@@ -1,9 +1,10 @@
 """Which tables does air quality have, and how is each made? Add a column here and in the transform that fills it."""
 
 from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
 
 from lakehouse import zones
-from lakehouse.domain import Domain, Gold
+from lakehouse.domain import ByTime, Derived, Domain, Fresh, Source, over_time
 from lakehouse.domains.air_quality import transforms as t
 from lakehouse.domains.air_quality.aqi import FORMULA
 from lakehouse.domains.air_quality.checks import OUTDATED_HOURS, quality_checks
@@ -12,6 +13,8 @@ from lakehouse.domains.air_quality.rules import reading_rules
 from lakehouse.domains.dates.tables import DIM_DATE, DIM_TIME, date_rows, time_rows
 from lakehouse.locations import Location, Pollutant
 from lakehouse.schema import SOURCE_COLUMNS, Column, Table, contract_columns
+
+ORACLE = (Path(__file__).parent / "oracle.sql").read_text(encoding="utf-8")
 
 _MEASURES = tuple(MEASURES.values())
 _PROVIDER = tuple(PROVIDER_INDICES.values())
@@ -181,40 +184,35 @@ def air_quality(
         pollutants: the measures.
         left_out: keys of places whose zone is unknown: their rows are rejected, and stop no others.
     """
-    return Domain(
-        name="air_quality",
+    source = Source(
         contract=HOURLY,
         bronze=BRONZE,
         silver=SILVER,
-        entity="location_key",
-        event_time="ts_utc",
         rules=reading_rules([place.location_key for place in locations], left_out),
         to_silver=t.to_clean_hours,
-        gold=(
-            Gold(
+        kind=ByTime("location_key", "ts_utc"),
+    )
+    hours_of_days = over_time(FACT_HOURLY, "location_key", "ts_utc", reach=t.daily_reach)
+    hours_of_episodes = over_time(
+        FACT_HOURLY, "location_key", "ts_utc", reach=lambda span: t.episode_reach(span, rules), needs=t.episode_reads
+    )
+    return Domain(
+        name="air_quality",
+        sources=(source,),
+        derived=(
+            Derived(
                 FACT_HOURLY,
-                source=SILVER,
-                starts="ts_utc",
-                reach=t.hourly_reach,
-                reads=t.hourly_reads,
-                to_rows=lambda rows: t.to_hourly_facts(rows, rules),
+                ByTime("location_key", "ts_utc"),
+                reads=(over_time(SILVER, "location_key", "ts_utc", reach=t.hourly_reach, needs=t.hourly_reads),),
+                to_rows=lambda hours: t.to_hourly_facts(hours, rules),
+                vanishes=False,
             ),
-            Gold(
-                FACT_CITY_DAILY,
-                source=FACT_HOURLY,
-                starts="date_utc",
-                reach=lambda s: t.daily_reach(t.hourly_reach(s)),
-                to_rows=t.to_city_days,
-            ),
-            Gold(
+            Derived(FACT_CITY_DAILY, ByTime("location_key", "date_utc"), reads=(hours_of_days,), to_rows=t.to_city_days, vanishes=False),
+            Derived(
                 FACT_EPISODE,
-                source=FACT_HOURLY,
-                starts="start_ts",
-                ends="end_ts",
-                reach=lambda s: t.episode_reach(t.hourly_reach(s), rules),
-                reads=t.episode_reads,
-                to_rows=lambda rows: t.to_episodes(rows, rules),
-                grows=t.HOUR,
+                ByTime("location_key", "start_ts", "end_ts", grows=t.HOUR),
+                reads=(hours_of_episodes,),
+                to_rows=lambda hours: t.to_episodes(hours, rules),
             ),
         ),
         dimensions=(
@@ -231,4 +229,11 @@ def air_quality(
         outdated=OUTDATED_HOURS,
         by_edition=lambda edition: air_quality(t.GoldRules.of_edition(edition, rules.timezones), locations, pollutants, left_out),
         checks=lambda days: quality_checks(days, rules.episode_hours),
+        oracle=ORACLE,
+        fresh=(
+            Fresh(FACT_CITY_DAILY, "location_key", "date_utc"),
+            Fresh(SILVER, "location_key", "ts_utc", but="is_forecast", asked="retrieved_ts"),
+            Fresh(FACT_HOURLY, "location_key", "ts_utc", asked="retrieved_ts"),
+        ),
+        entities=[place.location_key for place in locations],
     )

@@ -10,6 +10,7 @@ import pytest
 
 from batch.compare import FIRST, compare, total
 from lakehouse.schema import Column, Table
+from lakehouse.spans import Times
 
 TABLE = Table(
     "lh.gold.t",
@@ -77,5 +78,5 @@ def test_only_the_days_asked_for_and_only_the_first_differences() -> None:
     worse = [one | {"count": chance.randrange(10, 20)} for one in rows]
     told = compare(TABLE, table(*worse), table(*rows))
     assert (told.different, len(told.first)) == (50, FIRST)
-    assert compare(TABLE, table(*worse), table(*rows), (date(2024, 1, 2), date(2024, 1, 3)), ("ts", "ts")).rows == 0
-    assert compare(TABLE, table(*worse), table(*rows), (date(2023, 12, 31), date(2024, 1, 1)), ("ts", "ts")).different == 50
+    assert compare(TABLE, table(*worse), table(*rows), (date(2024, 1, 2), date(2024, 1, 3)), Times("place", "ts")).rows == 0
+    assert compare(TABLE, table(*worse), table(*rows), (date(2023, 12, 31), date(2024, 1, 1)), Times("place", "ts")).different == 50

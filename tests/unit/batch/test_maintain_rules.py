@@ -12,7 +12,7 @@ from batch.maintained import Result, renewed
 from batch.retention import droppable_offsets, wholly_read
 from batch.table_state import PartitionField, Snapshot, TableState
 from batch.tags import wanted_tags
-from lakehouse.positions import Position, committed_position
+from lakehouse.positions import Position, committed_positions
 from lakehouse.sinks.fenced_append import MARK_PROPERTY, Mark
 from monitoring.health import Maintained, maintained_json, maintained_of
 
@@ -93,10 +93,10 @@ def test_what_is_expired_is_what_iceberg_expires() -> None:
 
 def test_the_position_is_that_of_the_last_committed_micro_batch() -> None:
     files = {"offsets/3": 'v1\n{}\n{"version":1,"snapshot_id":7,"position":2,"scan_all_files":false}', "offsets/4": "cut"}
-    assert committed_position(["0", "3", ".3.crc"], files.get) == Position(7, 2)
-    assert committed_position([], files.get) is None
+    assert committed_positions(["0", "3", ".3.crc"], files.get) == [Position(7, 2)]
+    assert committed_positions([], files.get) == [None]
     with pytest.raises(ValueError, match="offsets/4"):
-        committed_position(["3", "4"], files.get)
+        committed_positions(["3", "4"], files.get)
 
 
 def test_a_snapshot_read_in_part_is_not_read() -> None:

@@ -1,7 +1,9 @@
 import pytest
 
 from lakehouse.contract import Contract, Field
-from lakehouse.registry import BUILDERS, UnknownDomain, build_domain
+from lakehouse.domain import ByTime
+from lakehouse.domain_names import DOMAINS
+from lakehouse.registry import UnknownDomain, build_domain
 from lakehouse.schema import REJECTS, SOURCE_COLUMNS, Column, Table, contract_columns, quote
 from lakehouse.settings import Settings
 
@@ -54,19 +56,22 @@ def test_columns_of_a_contract_carry_type_and_unit() -> None:
     assert [column.name for column in contract_columns(contract, ("c", "a"))] == ["c", "a"]
 
 
-@pytest.mark.parametrize("name", list(BUILDERS))
+@pytest.mark.parametrize("name", list(DOMAINS))
 def test_tables_of_a_domain_are_whole(name: str) -> None:
     domain = build_domain(name, Settings())
-    tables = [domain.bronze, domain.silver, REJECTS, *(g.table for g in domain.gold), *(table for table, _ in domain.dimensions)]
+    bronze = [source.bronze for source in domain.sources]
+    tables = [*bronze, *domain.merged, REJECTS, *(table for table, _ in domain.dimensions)]
     for table in tables:
         assert len(set(table.names)) == len(table.names), table.name
         assert set(table.key) <= set(table.names), table.name
         assert table.grain.startswith("one row per "), table.name
         assert all(column.about for column in table.columns), table.name
-    assert {*domain.contract.names, *(column.name for column in SOURCE_COLUMNS)} <= set(domain.bronze.names)
-    assert {domain.entity, domain.event_time, domain.contract.version, *domain.silver.key} <= set(domain.silver.names)
-    for gold in domain.gold:
-        assert {domain.entity, gold.starts, gold.ends or gold.starts} <= set(gold.table.names), gold.table.name
+    for source in domain.sources:
+        assert {*source.contract.names, *(column.name for column in SOURCE_COLUMNS)} <= set(source.bronze.names)
+        assert {source.contract.version, *source.contract.key} <= set(source.silver.names)
+    for table in domain.merged:
+        kind = domain.kinds[table.name]
+        assert not isinstance(kind, ByTime) or {kind.entity, kind.starts, kind.times.last} <= set(table.names), table.name
     for table, rows in domain.dimensions:
         assert rows and all(len(row) == len(table.columns) for row in rows), table.name
 

@@ -15,9 +15,10 @@ from pyiceberg.table import Table
 
 from lakehouse.missing import Missing
 from lakehouse.offsets import Broker, TopicOffsets
+from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.topics import NoKafkaError
-from monitoring.lag import BRONZE_TABLE, MARK_PROPERTY, SILVER_QUERY, TOPIC, Lag, LagUnknown, bronze_lag, bronze_mark, silver_lag, topic_lag
+from monitoring.lag import MARK_PROPERTY, Lag, LagUnknown, bronze_lag, bronze_mark, silver_lag, topic_lag
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -52,6 +53,11 @@ def bronze(settings: Settings) -> Iterator[Table]:
     catalog.close()
 
 
+DOMAIN = build_domain("air_quality", Settings())
+SOURCE = DOMAIN.sources[0]
+TOPIC, BRONZE_TABLE, SILVER_QUERY = SOURCE.contract.topic, SOURCE.bronze.name.removeprefix("lh."), DOMAIN.refine_query
+
+
 def append(table: Table, rows: int, mark: dict[str, int] | None = None) -> None:
     properties = {MARK_PROPERTY: json.dumps({TOPIC: {"id": "abc", "next": mark}})} if mark else {}
     table.append(pa.table({"kafka_offset": pa.array(range(rows), pa.int64())}), snapshot_properties=properties)
@@ -61,19 +67,19 @@ def commit_silver(settings: Settings, snapshot: int, files: int) -> None:
     checkpoint = settings.home / "checkpoints" / SILVER_QUERY
     for name, content in (("offsets", json.dumps({"version": 1, "snapshot_id": snapshot, "position": files})), ("commits", "{}")):
         (checkpoint / name).mkdir(parents=True, exist_ok=True)
-        (checkpoint / name / "3").write_text(f"v1\n{content}\n")
+        (checkpoint / name / "3").write_text(f"v1\n{{}}\n{content}\n")
 
 
 def test_mark_is_found_behind_a_snapshot_that_carries_none(settings: Settings, bronze: Table) -> None:
     append(bronze, 10, {"0": 6, "1": 4})
     append(bronze, 5)  # a backfill, or a compaction
-    assert bronze_mark(settings) == {TOPIC: {"id": "abc", "next": {"0": 6, "1": 4}}}
+    assert bronze_mark(settings, SOURCE) == {TOPIC: {"id": "abc", "next": {"0": 6, "1": 4}}}
 
 
 def test_lag_of_a_topic_is_the_sum_over_partitions_and_as_old_as_its_oldest_message(settings: Settings, bronze: Table) -> None:
     append(bronze, 10, {"0": 6, "1": 4})
     broker = FakeBroker({0: (0, 10), 1: (0, 4), 2: (2, 7)})
-    lag = bronze_lag(settings, broker=cast(Broker, broker))
+    lag = bronze_lag(settings, SOURCE, broker=cast(Broker, broker))
     assert {partition: one.messages for partition, one in lag.partitions.items()} == {0: 4, 1: 0, 2: 5}
     assert lag.whole == Lag(9, 0, NOW + timedelta(seconds=2))
     assert broker.asked == [(0, 6), (2, 2)]  # nobody waits in partition 1
@@ -81,7 +87,7 @@ def test_lag_of_a_topic_is_the_sum_over_partitions_and_as_old_as_its_oldest_mess
 
 def test_what_cannot_be_looked_at_is_told_by_its_offsets(settings: Settings, bronze: Table) -> None:
     append(bronze, 10, {"0": 6})
-    lag = bronze_lag(settings, broker=cast(Broker, FakeBroker({0: (0, 10)}, unreadable=True)))
+    lag = bronze_lag(settings, SOURCE, broker=cast(Broker, FakeBroker({0: (0, 10)}, unreadable=True)))
     assert lag.whole == Lag(4)
     assert lag.whole.seconds(NOW) is None
 
@@ -113,14 +119,14 @@ def test_topic_that_was_made_again_is_lag_from_its_beginning() -> None:
 
 
 def test_without_tables_every_message_is_lag(settings: Settings) -> None:
-    assert bronze_lag(settings, broker=cast(Broker, FakeBroker({0: (0, 10)}))).whole.messages == 10
+    assert bronze_lag(settings, SOURCE, broker=cast(Broker, FakeBroker({0: (0, 10)}))).whole.messages == 10
 
 
 def test_broker_that_is_down_or_not_known_is_said(settings: Settings) -> None:
     with pytest.raises(NoKafkaError, match=r"^no Kafka broker answers at 127\.0\.0\.1:9 within 5 s \("):
-        bronze_lag(settings, "127.0.0.1:9")
+        bronze_lag(settings, SOURCE, "127.0.0.1:9")
     with pytest.raises(LagUnknown, match=r"^Kafka is not running"):
-        bronze_lag(settings)
+        bronze_lag(settings, SOURCE)
 
 
 def test_lag_of_silver_are_the_rows_appended_after_the_committed_snapshot(settings: Settings, bronze: Table) -> None:
@@ -128,22 +134,22 @@ def test_lag_of_silver_are_the_rows_appended_after_the_committed_snapshot(settin
         append(bronze, rows)
     first, second, third = bronze.snapshots()
     commit_silver(settings, first.snapshot_id, files=1)
-    assert silver_lag(settings) == Lag(7, 0, datetime.fromtimestamp(second.timestamp_ms / 1000, UTC))
+    assert silver_lag(settings, DOMAIN) == Lag(7, 0, datetime.fromtimestamp(second.timestamp_ms / 1000, UTC))
     commit_silver(settings, first.snapshot_id, files=0)
-    assert silver_lag(settings) == Lag(17, 0, datetime.fromtimestamp(first.timestamp_ms / 1000, UTC))
+    assert silver_lag(settings, DOMAIN) == Lag(17, 0, datetime.fromtimestamp(first.timestamp_ms / 1000, UTC))
     commit_silver(settings, third.snapshot_id, files=1)
-    assert silver_lag(settings) == Lag(0)
+    assert silver_lag(settings, DOMAIN) == Lag(0)
 
 
 def test_query_that_committed_nothing_has_all_of_bronze_before_it(settings: Settings, bronze: Table) -> None:
     append(bronze, 10)
-    assert silver_lag(settings).messages == 10
+    assert silver_lag(settings, DOMAIN).messages == 10
 
 
 def test_checkpoint_elsewhere_or_broken_is_said(settings: Settings, tmp_path: Path) -> None:
-    with pytest.raises(LagUnknown, match="is not on this machine"):
-        silver_lag(Settings(home=tmp_path, checkpoints_uri="hdfs://host/checkpoints"))
+    with pytest.raises(LagUnknown, match="cannot be read here"):
+        silver_lag(Settings(home=tmp_path, checkpoints_uri="unknown://host/checkpoints"), DOMAIN)
     commit_silver(settings, 1, 1)
     (settings.home / "checkpoints" / SILVER_QUERY / "offsets" / "3").write_text("v1\n")
     with pytest.raises(LagUnknown, match="cannot read"):
-        silver_lag(settings)
+        silver_lag(settings, DOMAIN)

@@ -12,14 +12,18 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from pyiceberg.catalog.sql import SqlCatalog
 
+from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from monitoring.freshness import BY_CITY, CityHour, most_behind, read_cities, read_facts
+from monitoring.freshness import CityHour, most_behind, read_cities, read_facts
 from monitoring.metrics import WATCHED
 from monitoring.watch import LEAST_SECONDS, MOST_SECONDS, REST, Look, Watch
 from tests.pipeline import write_locations
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 INSTANT = pa.timestamp("us", tz="UTC")
+
+DOMAIN = build_domain("air_quality", Settings())
+FRESH = {one.table.name.removeprefix("lh.") for one in DOMAIN.fresh}
 
 
 @pytest.fixture
@@ -71,8 +75,8 @@ def of(found: dict[tuple[str, frozenset[str]], float], name: str) -> dict[frozen
 
 def test_freshness_is_the_age_of_the_newest_measured_hour_of_each_city(settings: Settings, catalog: SqlCatalog) -> None:
     fill(catalog)
-    hours = read_cities(settings, read_facts(settings))
-    assert set(hours) == set(BY_CITY)
+    hours = read_cities(settings, DOMAIN, read_facts(settings))
+    assert set(hours) == FRESH
     newest = {name: {one.city: one.newest_ts for one in found} for name, found in hours.items()}
     assert newest["silver.air_quality_hourly_clean"]["hue"] == NOW - timedelta(hours=5)  # a forecast is not measured
     assert newest["gold.fact_air_quality_hourly"]["hue"] == NOW - timedelta(hours=3)
@@ -86,7 +90,7 @@ def test_page_names_the_cities_that_are_most_behind_and_counts_those_that_are_mi
     fact = "lh.gold.fact_air_quality_hourly"
     # danang has no row; atlantis is watched no more.
     assert of(found, "weir_city_freshness_seconds")[frozenset({fact, "hue"})] == 3 * 3600
-    assert len(of(found, "weir_city_freshness_seconds")) == len(BY_CITY)
+    assert len(of(found, "weir_city_freshness_seconds")) == len(FRESH)
     assert of(found, "weir_table_freshness_seconds")[frozenset({fact})] == 3600
     assert of(found, "weir_table_worst_freshness_seconds")[frozenset({fact})] == 3 * 3600
     assert of(found, "weir_table_missing_cities")[frozenset({fact})] == 1
@@ -99,7 +103,7 @@ def test_ages_grow_between_two_looks(settings: Settings, catalog: SqlCatalog) ->
     watch = Watch(settings, lambda: None, lambda: next(times))
     name = "weir_table_freshness_seconds"
     before, after = of(page(watch), name), of(page(watch), name)
-    assert [after[table] - before[table] for table in before] == [3600] * len(BY_CITY)
+    assert [after[table] - before[table] for table in before] == [3600] * len(FRESH)
 
 
 def test_upstream_grows_older_while_nobody_polls(settings: Settings) -> None:

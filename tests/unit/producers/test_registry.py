@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from deploy.local.state import producer_parts
+from lakehouse.domain_names import DOMAINS
 from lakehouse.locations import SHIPPED, read_locations
-from lakehouse.registry import BUILDERS
 from producers.source import RangeClient
 from producers.sources.registry import SOURCES, load_source
 
@@ -30,7 +30,7 @@ def plain(text: str) -> str:
 def own_words() -> set[str]:
     """Name what belongs to a source: its name, its domain, its topic, the columns of its key, the places on its list."""
     sources = [load_source(name) for name in SOURCES]
-    words = {*SOURCES, *BUILDERS, *(source.domain for source in sources), *(source.contract.topic for source in sources)}
+    words = {*SOURCES, *DOMAINS, *(source.domain for source in sources), *(source.contract.topic for source in sources)}
     for source in sources:
         words |= {*source.contract.key, source.contract.version, source.event_time}
     for place in read_locations(SHIPPED / "locations.jsonl"):
@@ -71,7 +71,7 @@ def test_shared_part_imports_a_source_only_through_the_registry() -> None:
 @pytest.mark.parametrize("name", SOURCES)
 def test_registered_source_is_what_the_poller_takes(name: str) -> None:
     source = load_source(name)
-    assert source.domain in BUILDERS
+    assert source.domain in DOMAINS
     assert {*source.contract.entity, source.contract.version} <= set(source.contract.names)
     assert not source.event_time or source.contract.field(source.event_time).type == "timestamp"
     module = inspect.getmodule(source.open)

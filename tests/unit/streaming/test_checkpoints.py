@@ -65,13 +65,13 @@ def seen(folder: LocalFolder) -> Position:
 def test_a_whole_one_says_where_it_stands(folder: LocalFolder) -> None:
     position = seen(folder)
     assert not position.is_new
-    assert kafka_offsets(position.start) == kafka_offsets(position.planned) == {0: 30, 1: 3}
+    assert kafka_offsets(position.start, "t") == kafka_offsets(position.planned, "t") == {0: 30, 1: 3}
     (folder.path / "commits/2").unlink()  # killed within a micro-batch
     position = seen(folder)
-    assert (kafka_offsets(position.start), kafka_offsets(position.planned)) == ({0: 20, 1: 2}, {0: 30, 1: 3})
+    assert (kafka_offsets(position.start, "t"), kafka_offsets(position.planned, "t")) == ({0: 20, 1: 2}, {0: 30, 1: 3})
     for name in ("offsets/1", "offsets/2", "commits/0", "commits/1"):
         (folder.path / name).unlink()
-    assert kafka_offsets(seen(folder).start) == {0: 3, 1: 0}  # within the first
+    assert kafka_offsets(seen(folder).start, "t") == {0: 3, 1: 0}  # within the first
 
 
 def test_a_micro_batchs_planned_ends_are_known_where_its_file_is_whole(folder: LocalFolder) -> None:

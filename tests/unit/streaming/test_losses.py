@@ -51,8 +51,8 @@ def test_a_partition_that_was_added_since_is_read_from_zero_or_it_is_a_loss() ->
         assert lost({0: (0, 100), 1: (2, 3)}, held, position, (added,)) == []
         assert lost({0: (0, 100), 1: (0, 3)}, held, position) == []
     # Spark goes on only where nothing is gone; so the checkpoint of an accepted loss is moved aside.
-    assert fits({0: (0, 100), 1: (0, 3)}, at({0: 40}))
-    assert not fits({0: (0, 100), 1: (2, 3)}, at({0: 40}))
+    assert fits("t", {0: (0, 100), 1: (0, 3)}, at({0: 40}))
+    assert not fits("t", {0: (0, 100), 1: (2, 3)}, at({0: 40}))
 
 
 def test_what_an_older_version_read_of_an_open_transaction_is_waited_for() -> None:
@@ -71,15 +71,15 @@ def test_what_was_planned_and_is_gone_from_the_end_is_lost_but_what_bronze_holds
 
 
 def test_spark_can_go_on_only_where_all_of_its_next_micro_batch_is_there() -> None:
-    assert fits({0: (0, 100), 1: (0, 9)}, at({0: 0}, {0: 100}))
-    assert not fits({0: (1, 100)}, at({0: 0}, {0: 100}))
-    assert not fits({0: (0, 99)}, at({0: 0}, {0: 100}))
+    assert fits("t", {0: (0, 100), 1: (0, 9)}, at({0: 0}, {0: 100}))
+    assert not fits("t", {0: (1, 100)}, at({0: 0}, {0: 100}))
+    assert not fits("t", {0: (0, 99)}, at({0: 0}, {0: 100}))
 
 
 @given(st.dictionaries(st.integers(0, 5), st.tuples(st.integers(0, 99), st.integers(100, 200)), min_size=1), st.integers(0, 300))
 def test_new_checkpoint_begins_where_bronze_ends_and_within_what_is_there(bounds: dict[int, tuple[int, int]], held: int) -> None:
-    begins = json.loads(starting_offsets("t", bounds, {0: held}))["t"]
+    begins = json.loads(starting_offsets({"t": (bounds, {0: held})}))["t"]
     assert begins.keys() == {str(p) for p in bounds}
     assert all(bounds[int(p)][0] <= n <= bounds[int(p)][1] for p, n in begins.items())
     assert all(n == bounds[int(p)][0] for p, n in begins.items() if p != "0")
-    assert starting_offsets("t", bounds, {}) == "earliest"
+    assert starting_offsets({"t": (bounds, {})}) == "earliest"

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.sinks.recent import rows_in
-from lakehouse.spans import Spans
+from lakehouse.spans import Spans, Times
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 places = st.sampled_from(["danang", "hanoi", "hcmc", "đà lạt"])
@@ -30,5 +30,5 @@ def test_rows_that_overlap_a_span_of_their_entity_are_kept_in_order(
         ],
         names=["place", "first", "last", "n"],
     )
-    kept = rows_in(table, span, "place", "first", "last")["n"].to_pylist()
+    kept = rows_in(table, span, Times("place", "first", "last"))["n"].to_pylist()
     assert kept == [n for n, (e, a, b) in enumerate(rows) if any(e == who and a <= until and b >= since for who, since, until in span.rows)]

@@ -1,0 +1,273 @@
+"""How do changes of silver become derived tables? Part by part: find which rows they reach, recompute them whole, replace them.
+
+    changes of the inputs -> part = all that they reach -> rows that the part is made of -> transform -> replace -> changes -> next table
+
+Tables that are kept by time and made of such tables alone are planned before the first of them is computed: what is computed of one is
+then enough for the next, and nothing is read twice. The others follow, each from the changes that were really made before it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import reduce
+from typing import TypeVar
+
+from pyspark.sql import DataFrame
+
+from lakehouse import failpoints
+from lakehouse.changes import Changes, NoChanges
+from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
+from lakehouse.made_of import owed_changes
+from lakehouse.parts import Part, join_parts
+from lakehouse.phases import Phases
+from lakehouse.rules import RULE, with_verdict
+from lakehouse.sinks.merge import latest_per_key
+from lakehouse.sinks.stores import Store, Touching
+from lakehouse.spans import Spans
+
+Rows = TypeVar("Rows")
+NOTHING = Spans(())
+
+
+@dataclass(slots=True)
+class Work:
+    """What is to be done to a domain's derived tables.
+
+    Attributes:
+        changes: what was changed in silver, by its table's name.
+        parts: parts of derived tables that are to be recomputed whatever changed, by name.
+    """
+
+    changes: dict[str, Changes] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The tables that are kept by time, planned before any of them is computed; by name.
+
+    Attributes:
+        tables: which, in order.
+        touched: the spans of silver that were changed, by its name.
+        besides: spans of the tables that are recomputed whatever changed.
+        touching: rows of the table that touch the span and make it grow.
+        written: the span that is recomputed and written.
+        computed: the span that must be computed: `written`, and what the tables made of it read.
+        silver: the span of each silver table that all is made of.
+    """
+
+    tables: Sequence[Derived]
+    touched: Mapping[str, Spans]
+    besides: Mapping[str, Part]
+    touching: Mapping[str, Touching]
+    written: Mapping[str, Spans]
+    computed: Mapping[str, Spans]
+    silver: Mapping[str, Spans]
+
+
+def plan_work(store: Store[Rows], work: Work) -> Plan | None:
+    """Plan the tables that can be: kept by time, made of tables that are, each read over its own times, and reached in spans alone.
+
+    Args:
+        store: reads those tables whose rows grow.
+        work: what is to be done; its changes hold all that may change.
+
+    Returns:
+        The plan; None where there is none of them.
+    """
+    touched: dict[str, Spans] = {}
+    in_time = {}
+    for source in store.domain.sources:
+        name = source.silver.name
+        if not isinstance(source.kind, ByTime):
+            continue
+        changed = work.changes[name].spans(source.kind.times) if name in work.changes else NOTHING
+        if isinstance(changed, Spans):
+            in_time[name], touched[name] = source.kind.times, changed
+    planned = []
+    for derived in store.domain.derived:
+        reads_in_time = all(reads.times is not None and in_time.get(reads.table.name) == reads.times for reads in derived.reads)
+        if isinstance(derived.kind, ByTime) and reads_in_time and isinstance(work.parts.get(derived.table.name, NOTHING), Spans):
+            in_time[derived.table.name] = derived.kind.times
+            planned.append(derived)
+    return _make_plan(store, planned, touched, work.parts) if planned else None
+
+
+def is_asked(domain: Domain, table: str, plan: Plan | None) -> bool:
+    """Say whether a table is read by one that is not planned, so that its changes must be known row by row."""
+    planned = set() if plan is None else {one.table.name for one in plan.tables}
+    return any(reads.table.name == table for one in domain.derived if one.table.name not in planned for reads in one.reads)
+
+
+def _make_plan(store: Store[Rows], planned: Sequence[Derived], touched: Mapping[str, Spans], parts: Mapping[str, Part]) -> Plan:
+    """Find how far touched spans of silver reach.
+
+    Hours outside the span have not changed, so what reaches into it from outside is a row of the table as it stands, or shorter than a
+    row.
+    """
+    touching: dict[str, Touching] = {}
+    bounds: dict[str, Spans] = dict(touched)
+    for derived in planned:
+        name, span = derived.table.name, NOTHING
+        for reads in derived.reads:
+            assert reads.span_reach is not None  # it is read over time
+            # Joining closes small gaps, and so do the reaches themselves: the order is that of the tables.
+            span = span.joined(reads.span_reach(bounds.get(reads.table.name, NOTHING)).rows)
+        besides = parts.get(name, NOTHING)
+        assert isinstance(besides, Spans)  # the others are not planned
+        span = span.joined(besides.rows)
+        is_growing = derived.grows is not None and bool(span)
+        touching[name] = store.touching(derived, span.widened(before=derived.grows, after=derived.grows)) if is_growing else []  # type: ignore[arg-type]  # it grows
+        bounds[name] = span.joined(touching[name])
+    computed = {derived.table.name: bounds[derived.table.name] for derived in planned}
+    written, silver = dict(computed), dict.fromkeys(touched, NOTHING)
+    for derived in reversed(planned):
+        for reads in derived.reads:
+            need, name = reads.needs(computed[derived.table.name]), reads.table.name
+            assert isinstance(need, Spans)  # as above
+            if name in computed:
+                computed[name] = computed[name].joined(need.rows)
+            else:
+                silver[name] = silver.get(name, NOTHING).joined(need.rows)
+    return Plan(planned, touched, parts, touching, written, computed, silver)
+
+
+def owed_parts(store: Store[Rows]) -> dict[str, Part]:
+    """Find the part of each derived table that changes before this call reach, and that it was not recomputed for."""
+    parts: dict[str, Part] = {}
+    known: dict[tuple[str, int], Changes] = {}
+    for derived in store.domain.derived:
+        noted = store.made.get(derived.table.name)
+        if noted is None:
+            continue
+        for reads in derived.reads:
+            name, since = reads.table.name, noted.get(reads.table.name, 0)
+            if since == store.head(name):
+                continue
+            if (name, since) not in known:
+                known[name, since] = owed_changes(store.spark, store.domain, reads.table, store.handle(name), since)
+            part = reads.reach(known[name, since])
+            parts[derived.table.name] = join_parts(parts.get(derived.table.name, NOTHING), part)
+    return {name: part for name, part in parts.items() if part}
+
+
+def refresh(store: Store[Rows], work: Work, plan: Plan | None, phases: Phases, note: bool = True) -> None:
+    """Bring derived tables to their inputs as far as changes reach, and farther where a table was behind and a row goes on. Safe to repeat.
+
+    Args:
+        store: reads and writes.
+        work: what is to be done.
+        plan: of the tables that are kept by time; None where nothing of them is to be done.
+        phases: times each table by its name.
+        note: whether the tables are complete afterwards, so that what they are made of is noted.
+    """
+    try:
+        done: dict[str, Changes] = {}
+        if plan is not None:
+            while leaving := _refresh_planned(store, plan, phases, done, note):
+                with phases.timed("reach"):
+                    # Twice its length more on either side each time: a run of months is not followed day by day.
+                    wider = [(entity, start - 2 * (end - start), end + 2 * (end - start)) for entity, start, end in leaving]
+                    touched = {name: span.joined(wider) for name, span in plan.touched.items()}
+                    plan = _make_plan(store, plan.tables, touched, plan.besides)
+        planned = set() if plan is None else {one.table.name for one in plan.tables}
+        changes: dict[str, Changes] = {**work.changes, **done}
+        for derived in store.domain.derived:
+            name = derived.table.name
+            if name in planned:
+                continue
+            with phases.timed(name.removeprefix("lh.")):
+                reached = [reads.reach(changes[reads.table.name]) for reads in derived.reads if reads.table.name in changes]
+                part: Part = reduce(join_parts, reached, work.parts.get(name, NOTHING))
+                asked = is_asked(store.domain, name, plan)
+                changes[name] = _remake(store, derived, part, asked, note) if part else NoChanges()
+                if note:
+                    store.note_made(derived)
+            if derived is store.domain.derived[0]:
+                store.then(lambda: failpoints.reach("gold.first_table"))
+        with phases.timed("commit"):
+            store.settle()
+    finally:
+        store.close()
+    failpoints.reach("gold.merged")
+
+
+def _refresh_planned(store: Store[Rows], plan: Plan, phases: Phases, done: dict[str, Changes], note: bool) -> Touching:
+    """Do what is planned; give the rows that extend beyond their table's span. That table and all later ones are not written then."""
+    made: dict[str, Rows] = {}
+    for derived in plan.tables:
+        name = derived.table.name
+        with phases.timed(name.removeprefix("lh.")):
+            if plan.written[name] or plan.computed[name]:
+                inputs = [
+                    made[reads.table.name]
+                    if reads.table.name in made
+                    else store.rows(reads.table, reads.needs(plan.computed[name]), reads.times)  # type: ignore[arg-type]  # in time
+                    for reads in derived.reads
+                ]
+                # What lies outside the span was computed without its look-back: it is nobody's.
+                made[name] = store.make(derived, inputs, plan.computed[name])
+                extents = [] if derived.grows is None else store.extents(derived, made[name])
+                if leaving := plan.written[name].crossed_by(extents):
+                    return leaving
+                asked = is_asked(store.domain, name, plan)
+                # Most micro-batches meet no episode: nothing to make and none to delete needs no commit.
+                if plan.written[name] and (derived.grows is None or plan.touching[name] or extents):
+                    done[name] = store.replace(derived, made[name], plan.written[name], asked, note)
+            if note:
+                store.note_made(derived)
+        if derived is store.domain.derived[0]:
+            store.then(lambda: failpoints.reach("gold.first_table"))
+    return []
+
+
+def _remake(store: Store[Rows], derived: Derived, part: Part, asked: bool, note: bool) -> Changes:
+    """Recompute a part of one table and replace it; a part in time grows by rows that touch it."""
+    while True:
+        touching: Touching = []
+        written = part
+        if isinstance(part, Spans) and derived.grows is not None:
+            touching = store.touching(derived, part.widened(before=derived.grows, after=derived.grows))
+            written = part.joined(touching)
+        inputs: dict[str, Rows] = {}
+        for reads in derived.reads:
+            needs = reads.needs(written)
+            wanted = store.matching(needs, inputs[needs.table]) if isinstance(needs, Matching) else needs
+            inputs[reads.table.name] = store.rows(reads.table, wanted, reads.times)
+        made = store.make(derived, list(inputs.values()), written)
+        if isinstance(written, Spans) and derived.grows is not None and isinstance(part, Spans):
+            extents = store.extents(derived, made)
+            if leaving := written.crossed_by(extents):
+                part = part.joined([(entity, start - 2 * (end - start), end + 2 * (end - start)) for entity, start, end in leaving])
+                continue
+            if not touching and not extents:
+                return NoChanges()
+        return store.replace(derived, made, written, asked, note)
+
+
+def to_gold(
+    domain: Domain, silver: Mapping[str, DataFrame], keep: Callable[[str, DataFrame], DataFrame] = lambda _, rows: rows
+) -> dict[str, DataFrame]:
+    """Compute every derived table from all of silver in one batch pass, without writing: the other side of stream = batch.
+
+    Args:
+        domain: whose.
+        silver: all rows of each silver table, by its name.
+        keep: is given each table's name and rows, and gives the rows that the next tables are made of.
+    """
+    known = {one.silver.name: _present(one, silver[one.silver.name]) for one in domain.sources}
+    made: dict[str, DataFrame] = {}
+    for derived in domain.derived:
+        name = derived.table.name
+        known[name] = made[name] = keep(name, derived.to_rows(*(known[reads.table.name] for reads in derived.reads)))
+    return made
+
+
+def to_silver(rows: DataFrame, source: Source) -> DataFrame:
+    """Compute silver from all bronze rows of a source in one batch pass, without writing."""
+    accepted = with_verdict(rows, source.rules).where(f"{RULE} IS NULL")
+    return latest_per_key(source.to_silver(accepted), source.silver, source.contract.version)
+
+
+def _present(source: Source, silver: DataFrame) -> DataFrame:
+    deleted = source.contract.deleted
+    return silver.where(f"{deleted} IS NOT TRUE") if deleted else silver
