@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from collections.abc import Iterable
 from pathlib import Path
 
 import pyspark
@@ -21,7 +22,7 @@ _READING = (
     "spark.driver.bindAddress",
     "spark.ui.enabled",
 )
-_FAVOURITE = "lh.gold.fact_city_daily"
+_ANY = "lh.gold.TABLE"
 
 
 def snippets(settings: Settings) -> dict[str, str]:
@@ -35,10 +36,16 @@ def snippets(settings: Settings) -> dict[str, str]:
     try:
         properties = pyiceberg_properties(settings)
     except UnsupportedCatalog:  # a hadoop catalog: Spark only, and nothing to look for an example in
-        return _for_spark(conf, _FAVOURITE)
+        return _for_spark(conf, _ANY)
     with Reader(settings) as reader:
-        table = _FAVOURITE if _FAVOURITE in reader.names else next(name for name in reader.names if not name.startswith("lh.ops."))
+        table = _example(reader.names)
     return _without_spark(properties, table) | _for_spark(conf, table)
+
+
+def _example(names: Iterable[str]) -> str:
+    """Choose a table that is worth a look: a fact of gold, or whatever is there."""
+    known = [name for name in names if not name.startswith("lh.ops.")]
+    return next((name for name in known if name.startswith("lh.gold.fact_")), known[0])
 
 
 def _without_spark(properties: dict[str, str], table: str) -> dict[str, str]:

@@ -95,7 +95,7 @@ class Lease:
 
     Args:
         url: SQLAlchemy's URL of the catalog's database.
-        name: what is leased, such as `stream air_quality`.
+        name: what is leased, such as `stream` and a domain.
         ttl_seconds: how long the lease lasts without being renewed.
     """
 

@@ -181,7 +181,7 @@ class Reader:
         """Answer one SELECT.
 
         Args:
-            sql: in DuckDB's dialect; tables are named `lh.gold.fact_city_daily` or `gold.fact_city_daily`. The zone is UTC.
+            sql: in DuckDB's dialect; tables are named with `lh.` or without. The zone is UTC.
             limit: give at most so many rows.
 
         Raises:

@@ -59,6 +59,11 @@ class Settings(BaseSettings):
     checkpoints_uri: str = Field(
         "", description="folder with one checkpoint per query, given as warehouse_uri is (default: HOME/checkpoints)"
     )
+    state_uri: str = Field(
+        "",
+        description="folder of what a driver must find again wherever it runs (rejects counted, requests to go on, query states), given as "
+        "warehouse_uri is (default: HOME/state)",
+    )
     catalog_uri: str = Field(
         "",
         description="URI of the Iceberg catalog: sqlite:///FILE with a path as it is, nothing escaped (default: HOME/catalog.db), "
@@ -190,6 +195,7 @@ class Settings(BaseSettings):
             "home": home,
             "warehouse_uri": as_location(self.warehouse_uri) or location_of(home / "warehouse"),
             "checkpoints_uri": as_location(self.checkpoints_uri) or location_of(home / "checkpoints"),
+            "state_uri": as_location(self.state_uri) or location_of(home / "state"),
             "budget_path": self.budget_path or str(_user_state(home) / "budget.db"),
             "jars_path": self.jars_path or str(Path(__file__).resolve().parents[1] / ".jars"),
             "catalog_uri": self.catalog_uri or f"sqlite:///{home / 'catalog.db'}",

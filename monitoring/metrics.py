@@ -58,7 +58,7 @@ PRODUCER_BUDGET_LIMIT = Gauge(
 )
 PRODUCER_BUDGET_WAITS = Counter("weir_producer_budget_waits_total", "Waits of a request for a limit to begin anew", ["source", "window"])
 
-# The queries. query: as it is named, such as silver.air_quality_hourly_clean; reason and rule: names of rules.
+# The queries. query: as it is named, for the table it writes or the domain; reason and rule: names of rules.
 QUERY_INPUT_ROWS = Counter("weir_query_input_rows_total", "Rows that a query read; a repeated micro-batch counts again", ["query"])
 QUERY_ROWS_OUT = Counter("weir_query_rows_out_total", "Rows that a query appended, or accepted for its MERGE", ["query"])
 REJECTS = Counter("weir_rejects_total", "Rows that went to lh.ops.rejects, by the rule they break", ["query", "reason"])

@@ -5,17 +5,16 @@ that is repeated replaces what is known of it and of those after it. What was re
 
 An acceptance (`weir resume DOMAIN --accept`) is the mark of bronze when the driver took it: by topic and partition the first offset
 that it does not cover. A micro-batch whose rows all lie below is let through and leaves no trace in the window, which begins
-anew; one that reaches beyond is judged whole. Window and acceptance are one file in HOME/state, so a restart forgets neither.
+anew; one that reaches beyond is judged whole. Window and acceptance are one file in the state folder, so a restart forgets neither.
 """
 
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from lakehouse.apply import Applied
-from lakehouse.files import replace_file
+from lakehouse.folders import Folder
 from lakehouse.sinks.fenced_append import Mark
 from streaming.errors import RejectRateExceeded
 
@@ -54,21 +53,23 @@ class Breaker:
     """The judgement over the rows of one source.
 
     Args:
-        file: in which window and acceptance are kept.
+        folder: in which window and acceptance are kept.
+        file: the name of their file in it.
         domain: named in the error.
         limit: from the settings.
         source: named in the error too; the domain when left out.
     """
 
-    def __init__(self, file: Path, domain: str, limit: Limit, source: str = "") -> None:
-        self._file, self._domain, self._limit, self._source = file, domain, limit, source or domain
+    def __init__(self, folder: Folder, file: str, domain: str, limit: Limit, source: str = "") -> None:
+        self._folder, self._file = folder, file
+        self._domain, self._limit, self._source = domain, limit, source or domain
         self._batches: list[Counted] = []
         self._accepted = Mark()
         try:
-            held = json.loads(file.read_text())
+            held = json.loads(folder.text(file) or "")
             self._batches = [Counted(*batch) for batch in held["batches"]]
             self._accepted = Mark.from_json(held["accepted"])
-        except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError):
             pass  # an empty window: the next rows are judged from `least` on
 
     def judge(self, batch_id: int, met: Applied) -> None:
@@ -108,4 +109,4 @@ class Breaker:
 
     def _save(self) -> None:
         held = {"batches": [[one.batch_id, one.rows, one.rejected] for one in self._batches], "accepted": self._accepted.to_json()}
-        replace_file(self._file, json.dumps(held))
+        self._folder.write(self._file, json.dumps(held))

@@ -7,12 +7,15 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lakehouse.settings import Settings
 from streaming.errors import AlreadyRunning
+
+if TYPE_CHECKING:
+    from lakehouse.folders import Folder
 
 # A driver looks five times a second, and asks the broker what is lost.
 ANSWER_SECONDS = 20.0
@@ -62,23 +65,25 @@ def resume(
 
     Example: weir resume air_quality --accept
     """
+    from lakehouse.folders import open_folder
     from lakehouse.registry import build_domain
     from streaming.resume import Request, ask
     from streaming.supervisor import read_states
 
     settings: Settings = ctx.obj
     build_domain(domain, settings)
-    running = read_states(settings.home / "run", domain)
+    state = open_folder(settings.state_uri)
+    running = read_states(state, domain)
     halted = [state.query for state in running if state.state in ("stopped", "restarting")]
     if running and not halted:
         more = " Nothing was accepted or recorded." if accept or accept_loss else ""
         print(f"All queries of {domain} run: nothing to resume.{more}")
         return
-    request = ask(settings.home, domain, Request(accept, accept_loss))
+    request = ask(state, domain, Request(accept, accept_loss))
     if running:
         print(f"The driver starts {', '.join(halted)} again; `weir status` says how it went.", flush=True)
         if accept or accept_loss:
-            _say_what_came(settings.home, domain, request)
+            _say_what_came(state, domain, request)
         return
     print(f"No driver of {domain} runs here: its next start takes it (`weir up`, or `weir stream {domain}`).")
     if accept_loss:
@@ -87,14 +92,14 @@ def resume(
         print("It lets the rows that are in bronze by then through.")
 
 
-def _say_what_came(home: Path, domain: str, request: str) -> None:
+def _say_what_came(state: "Folder", domain: str, request: str) -> None:
     """Wait for a driver to take a request, and print what it says."""
     import time
 
     from streaming.resume import answered
 
     until = time.monotonic() + ANSWER_SECONDS
-    while (answer := answered(home, domain, request)) is None:
+    while (answer := answered(state, domain, request)) is None:
         if time.monotonic() >= until:
             print(f"The driver has not taken the request within {ANSWER_SECONDS:g} s; it does as soon as it can, and its log says so.")
             return

@@ -21,7 +21,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from lakehouse import failpoints
 from lakehouse.domain import Domain
 from lakehouse.errors import Retryable, WeirError
-from lakehouse.folders import HadoopFolder
+from lakehouse.folders import HadoopFolder, open_folder
 from lakehouse.lease import held_lease
 from lakehouse.offsets import topic_offsets
 from lakehouse.references import settle_references
@@ -100,6 +100,8 @@ class Driver:
         self._landings: Mapping[str, FencedAppend] = {}
         self._ask_at = 0.0
         self._breakers: dict[str, Breaker] = {}
+        # What this driver must find again wherever it runs.
+        self._state = open_folder(settings.state_uri)
 
     def request_stop(self) -> None:
         """Ask the queries to end after their running micro-batch; returns at once and may be called from a signal handler."""
@@ -121,7 +123,6 @@ class Driver:
         """
         domain = self._build()
         self._ensure_topics(domain)
-        self._breakers = self._open_breakers(domain)
         queries: list[Supervised] = []
 
         def lost(error: BaseException) -> None:
@@ -130,6 +131,8 @@ class Driver:
 
         with held_lease(self._settings, f"stream {self._name}", lost) as check:
             spark = self._spark = self._given or open_spark(self._settings, f"weir {self._name}")
+            self._state = open_folder(self._settings.state_uri, spark)
+            self._breakers = self._open_breakers(domain)
             failpoints.arm(self._settings.failpoint, [jvm_pid(spark)])
             ensure_tables(spark, domain)
             create_missing(spark, [LOSSES])
@@ -228,7 +231,7 @@ class Driver:
         found = {}
         for one in domain.sources:
             file, told = (self._name, self._name) if len(domain.sources) == 1 else (f"{self._name}.{one.name}", f"{self._name}, {one.name}")
-            found[one.name] = Breaker(settings.home / "state" / f"{file}.breaker.json", self._name, limit, told)
+            found[one.name] = Breaker(self._state, f"{file}.breaker.json", self._name, limit, told)
         return found
 
     def _begin_anew(self, spark: SparkSession, query: str, inputs: Sequence[str]) -> str:
@@ -288,8 +291,7 @@ class Driver:
 
     def _take_request(self, spark: SparkSession, domain: Domain, queries: Sequence[Supervised]) -> None:
         """Do what `weir resume` asked for; the request goes once its effect is written down, so a crash repeats it."""
-        home = self._settings.home
-        if time.monotonic() < self._ask_at or (request := resume.asked(home, self._name)) is None:
+        if time.monotonic() < self._ask_at or (request := resume.asked(self._state, self._name)) is None:
             return
         says = []
         try:
@@ -301,7 +303,7 @@ class Driver:
             self._ask_at = time.monotonic() + ASK_AGAIN_SECONDS
             log.warning("cannot resume yet", reason=cause_of(error))
             return
-        resume.done(home, self._name, resume.Answer(request.id, says))
+        resume.done(self._state, self._name, resume.Answer(request.id, says))
         for query in queries:
             query.resume()
 
@@ -375,18 +377,16 @@ class Driver:
             Mark(self._ids).check_topics(newest, domain.source_of(topic).bronze.name)
 
     def _supervise(self, queries: Sequence[Supervised], poll: Callable[[], None], ready: Callable[[], None] = lambda: None) -> None:
-        run = self._settings.home / "run"
-
         def told(states: Sequence[QueryState]) -> None:
             report_states(states)
             try:
-                write_states(run, self._name, states)
+                write_states(self._state, self._name, states)
             except OSError as error:  # a full disk must not end the queries that still run
                 log.warning("states not written", error=str(error))
 
         try:
             Supervisor(queries, self._stopping, told, poll).run(ready)
-            states_file(run, self._name).unlink(missing_ok=True)
+            self._state.remove(states_file(self._name))
         finally:
             report_states([], gone=[query.name for query in queries])
 

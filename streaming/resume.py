@@ -1,4 +1,4 @@
-"""How does a driver learn that it shall go on? By one file in HOME/state, which it takes at its start or within a second.
+"""How does a driver learn that it shall go on? By one file in the state folder, which it takes at its start or within a second.
 
 It leaves another file beside it that says what came of the request, for whoever asked and waits.
 """
@@ -7,9 +7,8 @@ import json
 import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
-from lakehouse.files import replace_file
+from lakehouse.folders import Folder
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,47 +34,48 @@ class Answer:
     says: Sequence[str]
 
 
-def request_file(home: Path, domain: str) -> Path:
-    """The file of one domain."""
-    return home / "state" / f"stream-{domain}.resume.json"
+def request_file(domain: str) -> str:
+    """Name the file of one domain."""
+    return f"stream-{domain}.resume.json"
 
 
-def answer_file(home: Path, domain: str) -> Path:
-    """The file in which the driver says what came of the last request."""
-    return home / "state" / f"stream-{domain}.resumed.json"
+def answer_file(domain: str) -> str:
+    """Name the file in which the driver says what came of the last request."""
+    return f"stream-{domain}.resumed.json"
 
 
-def ask(home: Path, domain: str, request: Request) -> str:
+def ask(folder: Folder, domain: str, request: Request) -> str:
     """Leave a request, and give its id; one that was not taken yet is added to."""
-    before = asked(home, domain) or Request()
+    before = asked(folder, domain) or Request()
     both = Request(before.accept or request.accept, before.accept_loss or request.accept_loss, uuid.uuid4().hex)
-    replace_file(request_file(home, domain), json.dumps(asdict(both)))
+    folder.write(request_file(domain), json.dumps(asdict(both)))
     return both.id
 
 
-def asked(home: Path, domain: str) -> Request | None:
+def asked(folder: Folder, domain: str) -> Request | None:
     """Read the request that lies there; null for none."""
-    try:
-        return Request(**json.loads(request_file(home, domain).read_text()))
-    except (FileNotFoundError, NotADirectoryError):
+    text = folder.text(request_file(domain))
+    if text is None:
         return None
+    try:
+        return Request(**json.loads(text))
     except (ValueError, TypeError):  # not written by `ask`: going on without accepting anything is what it can mean at most
         return Request()
 
 
-def done(home: Path, domain: str, answer: Answer | None = None) -> None:
+def done(folder: Folder, domain: str, answer: Answer | None = None) -> None:
     """Say what came of a request and take it away, once all it asked for is written down; one that was left meanwhile stays."""
     if answer is not None:
-        replace_file(answer_file(home, domain), json.dumps(asdict(answer)), is_lasting=False)
-    request = asked(home, domain)
+        folder.write(answer_file(domain), json.dumps(asdict(answer)))
+    request = asked(folder, domain)
     if answer is None or request is None or request.id == answer.id:
-        request_file(home, domain).unlink(missing_ok=True)
+        folder.remove(request_file(domain))
 
 
-def answered(home: Path, domain: str, request_id: str) -> Answer | None:
+def answered(folder: Folder, domain: str, request_id: str) -> Answer | None:
     """Read what came of a request; null while it was not taken."""
     try:
-        found = Answer(**json.loads(answer_file(home, domain).read_text()))
+        found = Answer(**json.loads(folder.text(answer_file(domain)) or ""))
     except (OSError, ValueError, TypeError):
         return None
     return found if found.id == request_id else None

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import psutil
@@ -21,7 +20,7 @@ from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame
 
 from lakehouse.errors import WeirError
-from lakehouse.files import replace_file
+from lakehouse.folders import Folder
 from lakehouse.lease import SAME_START_SECONDS
 from streaming.bronze import Body
 from streaming.errors import QueryFailed
@@ -306,22 +305,22 @@ class Supervisor:
         return False not in [query.end(interrupt) for query in self._queries]
 
 
-def states_file(run: Path, domain: str) -> Path:
-    """The file in which a driver says how its queries are."""
-    return run / f"stream-{domain}.queries.json"
+def states_file(domain: str) -> str:
+    """Name the file in which a driver says how its queries are."""
+    return f"stream-{domain}.queries.json"
 
 
-def write_states(run: Path, domain: str, states: Sequence[QueryState]) -> None:
+def write_states(folder: Folder, domain: str, states: Sequence[QueryState]) -> None:
     """Replace the file in one step."""
     me = psutil.Process()
     held = {"pid": me.pid, "created": me.create_time(), "domain": domain, "queries": [asdict(state) for state in states]}
-    replace_file(states_file(run, domain), json.dumps(held), is_lasting=False)
+    folder.write(states_file(domain), json.dumps(held))
 
 
-def read_states(run: Path, domain: str) -> list[QueryState]:
+def read_states(folder: Folder, domain: str) -> list[QueryState]:
     """Read the file; empty where there is none, or the driver that wrote it has ended."""
     try:
-        held = json.loads(states_file(run, domain).read_text())
+        held = json.loads(folder.text(states_file(domain)) or "")
         if abs(psutil.Process(held["pid"]).create_time() - held["created"]) >= SAME_START_SECONDS:
             return []
         return [QueryState(**state) for state in held["queries"]]

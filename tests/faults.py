@@ -25,6 +25,7 @@ from deploy.local.processes import ProcessKey, kill_group
 from lakehouse.catalog import NoTables, open_catalog
 from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import HOURLY
+from lakehouse.folders import LocalFolder
 from lakehouse.settings import Settings
 from streaming.cli import ready_file
 from streaming.supervisor import QueryState, read_states
@@ -127,7 +128,7 @@ class StreamProcess:
 
     def queries(self) -> dict[str, QueryState]:
         """What the driver says of its queries."""
-        return {state.query: state for state in read_states(self.settings.home / "run", "air_quality")}
+        return {state.query: state for state in read_states(LocalFolder(self.settings.home / "state"), "air_quality")}
 
     def status(self) -> dict[str, dict[str, Any]]:
         """What `weir status` says of the queries."""

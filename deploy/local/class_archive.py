@@ -119,7 +119,7 @@ def _run_once(home: Path, inherited: Mapping[str, str], archive: Path) -> None:
             "WEIR_COMPACT_AFTER": "1",
             "WEIR_SPARK_JAVA_OPTIONS": f"-XX:TieredStopAtLevel=1 {java_option(f'-XX:ArchiveClassesAtExit={archive}')}",
         }
-        tables = DemoTables(Settings(home=home, warehouse_uri="", checkpoints_uri="", catalog_uri="", kafka_bootstrap=""))
+        tables = DemoTables(Settings(home=home, warehouse_uri="", checkpoints_uri="", state_uri="", catalog_uri="", kafka_bootstrap=""))
         exits.callback(tables.close)
         driver = launch(("-m", "weir", *COMMANDS["stream"]), log, environment)
         key = ProcessKey.of(driver.pid)

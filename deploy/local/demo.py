@@ -46,7 +46,7 @@ from lakehouse.settings import OLDER_NAMES, Settings
 # Gold agrees with the independent results under the rule that those were computed by.
 AQI_RULE = "us-epa-2012"
 # Settings that would lead the demo to other data or other results; those of the place are the demo's own.
-PLACES = ("warehouse_uri", "checkpoints_uri", "catalog_uri", "locations_path", "pollutants_path")
+PLACES = ("warehouse_uri", "checkpoints_uri", "state_uri", "catalog_uri", "locations_path", "pollutants_path")
 NOT_TAKEN_OVER = (
     *PLACES,
     *("home", "kafka_bootstrap", "kafka_port", "open_meteo_url", "open_meteo_api_key", "episode_threshold", "episode_hours"),
@@ -161,7 +161,7 @@ class Demo:
     """One run: the processes it started, and the steps in their order."""
 
     def __init__(self, home: Path, kafka_port: int | None, environment: dict[str, str], console: Console, started: float) -> None:
-        self.settings = Settings(home=home, warehouse_uri="", checkpoints_uri="", catalog_uri="", kafka_bootstrap="")
+        self.settings = Settings(home=home, warehouse_uri="", checkpoints_uri="", state_uri="", catalog_uri="", kafka_bootstrap="")
         self.run = run_folder(self.settings)
         self.environment, self.console = environment, console
         self.tables = DemoTables(self.settings)

@@ -190,7 +190,7 @@ def _print_summary(console: Console, settings: Settings, parts: tuple[PartName, 
         grid.add_row(part, state.condition, str(state.pid or ""), state.address)
     out.print(grid)
     out.print(f"home {settings.home}", markup=False, soft_wrap=True, highlight=False)
-    after = ("status", 'query "SELECT * FROM lh.gold.fact_city_daily"', "down")
+    after = ("status", "query", "down")
     if "stream" not in parts:
         after = ("up (adds the stream and the producer)", f"stream {' '.join(DOMAINS)}", "down")
     console.print("next: " + " · ".join(f"weir {verb}" for verb in after), soft_wrap=True, highlight=False)

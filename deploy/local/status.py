@@ -114,16 +114,18 @@ def _domains(settings: Settings) -> tuple[list["Domain"], dict[str, str]]:
 
 def _only_states(settings: Settings, name: str, reason: str) -> list[dict[str, Any]]:
     """Tell what a domain's driver says of its queries, where nothing else can be asked."""
+    from lakehouse.folders import open_folder
     from streaming.supervisor import read_states
 
-    return [_query(state.query, [], None, None, None, reason, state, None) for state in read_states(run_folder(settings), name)]
+    return [_query(state.query, [], None, None, None, reason, state, None) for state in read_states(open_folder(settings.state_uri), name)]
 
 
 def _queries(settings: Settings, domain: "Domain", commits: dict[str, str | None], now: datetime) -> list[dict[str, Any]]:
+    from lakehouse.folders import open_folder
     from monitoring.lag import bronze_lag, silver_lag, whole_of
     from streaming.supervisor import read_states
 
-    states = {state.query: state for state in read_states(run_folder(settings), domain.name)}
+    states = {state.query: state for state in read_states(open_folder(settings.state_uri), domain.name)}
     tables = {
         domain.bronze_query: [source.bronze.name for source in domain.sources],
         domain.refine_query: [source.silver.name for source in domain.sources],

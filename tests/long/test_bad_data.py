@@ -12,6 +12,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import HOURLY
+from lakehouse.folders import LocalFolder
 from streaming.resume import Request, ask
 from tests.faults import BRONZE, PLACES, SILVER, Stand
 from tests.long.conftest import NewStand
@@ -140,7 +141,7 @@ def test_bad_data_of_every_kind_is_rejected_with_its_reason_and_the_good_is_in_g
     assert "of air_quality break its rules" in status[SILVER]["reason"]
     assert (status[BRONZE]["state"], status[SILVER]["state"]) == ("running", "stopped")
     assert not stand.has_all([*delivered, *more])
-    ask(stand.settings.home, "air_quality", Request(accept=True))
+    ask(LocalFolder(stand.settings.home / "state"), "air_quality", Request(accept=True))
     delivered += more
     took = stand.until_all(driver, delivered)
     assert driver.stop() == 0

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from lakehouse.domains.air_quality.contract import HOURLY
+from lakehouse.folders import LocalFolder
 from streaming.resume import Request, ask
 from tests.faults import BRONZE, PLACES, SILVER, wait_until
 from tests.long.conftest import NewStand
@@ -98,7 +99,7 @@ def test_kafka_that_comes_back_empty_stops_bronze_until_its_data_is_back_and_a_n
     stand.broker.move_data("empty")
     stand.broker.move_data("kept", back=True)
     stand.broker.start()
-    ask(stand.settings.home, "air_quality", Request())
+    ask(LocalFolder(stand.settings.home / "state"), "air_quality", Request())
     stand.pipeline.publish(second)
     back = stand.until_all(driver, first + second)
     assert driver.stop() == 0

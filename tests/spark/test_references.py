@@ -14,6 +14,7 @@ from lakehouse.apply import apply
 from lakehouse.days import days_of
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.contract import HOURLY
+from lakehouse.folders import LocalFolder
 from lakehouse.parse import to_bronze
 from lakehouse.references import Outdated, look_at_references, settle_references
 from lakehouse.registry import build_domain
@@ -108,7 +109,7 @@ def test_place_whose_zone_is_unknown_stops_no_other(session: SparkSession, tmp_p
             "timestamp": pa.array([RETRIEVED] * len(values), pa.timestamp("us", "UTC")),
         }
     )
-    breaker = Breaker(tmp_path / "breaker.json", domain.name, Limit())
+    breaker = Breaker(LocalFolder(tmp_path), "breaker.json", domain.name, Limit())
     bronze = to_bronze(session.createDataFrame(messages), domain.sources[0].contract)
     met = apply(bronze, domain.sources[0], domain, {}, judge=lambda found: breaker.judge(0, found))
     assert (met.accepted, dict(met.rejected)) == (60, {"place_left_out": 60})

@@ -26,6 +26,7 @@ from lakehouse.catalog import ancestors, open_catalog
 from lakehouse.contract import Value
 from lakehouse.domain import Source
 from lakehouse.domains.air_quality.contract import HOURLY
+from lakehouse.folders import LocalFolder
 from lakehouse.offsets import Broker, topic_offsets
 from lakehouse.settings import Settings
 from lakehouse.sinks import fenced_append
@@ -262,9 +263,9 @@ def test_partition_added_while_the_stream_is_down_and_cut_is_a_loss_that_is_acce
     home = pipeline.settings.home
     pipeline.publish(hours(0, 10))
     drain(pipeline)
-    ask_id = ask(home, "air_quality", Request(accept_loss=True))
+    ask_id = ask(LocalFolder(home / "state"), "air_quality", Request(accept_loss=True))
     drain(pipeline)
-    nothing = answered(home, "air_quality", ask_id)
+    nothing = answered(LocalFolder(home / "state"), "air_quality", ask_id)
     assert nothing is not None
     assert list(nothing.says) == ["Nothing is lost, Kafka has all that bronze lacks: nothing was recorded."]
     assert rows(pipeline, "ops.losses") == 0
@@ -276,9 +277,9 @@ def test_partition_added_while_the_stream_is_down_and_cut_is_a_loss_that_is_acce
     with pytest.raises(DataLoss) as refused:
         drain(pipeline)
     assert named in str(refused.value)
-    ask_id = ask(home, "air_quality", Request(accept_loss=True))
+    ask_id = ask(LocalFolder(home / "state"), "air_quality", Request(accept_loss=True))
     drain(pipeline)
-    accepted = answered(home, "air_quality", ask_id)
+    accepted = answered(LocalFolder(home / "state"), "air_quality", ask_id)
     assert accepted is not None
     assert list(accepted.says) == [f"Recorded as lost in lh.ops.losses: {named}."]
     (loss,) = pipeline.table("ops.losses").to_pylist()
@@ -301,7 +302,7 @@ def test_partition_added_while_the_stream_is_down_and_cut_is_a_loss_that_is_acce
         assert "cleanup.policy is compact, expected delete" in stopped.reason
         assert running.states()[SILVER].state == "running"
         alter(pipeline, cleanup_policy="delete")
-        ask(home, "air_quality", Request())
+        ask(LocalFolder(home / "state"), "air_quality", Request())
         running.until(lambda: running.states()[BRONZE].state == "running")
     assert running.error is None
     assert marked(pipeline) == pipeline.end_offsets()
@@ -316,7 +317,7 @@ def test_partition_added_to_a_topic_that_was_empty_so_far_and_cut_is_a_loss_too(
     take_away(pipeline, {added: 2})
     with pytest.raises(DataLoss, match=rf"partition {added} offsets 0 to 1 \(2 messages at most\)"):
         drain(pipeline)
-    ask(pipeline.settings.home, "air_quality", Request(accept_loss=True))
+    ask(LocalFolder(pipeline.settings.home / "state"), "air_quality", Request(accept_loss=True))
     drain(pipeline)
     assert rows(pipeline, "ops.losses") == rows(pipeline, SILVER) == 1
 

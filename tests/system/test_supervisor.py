@@ -13,6 +13,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse.catalog import NoTables
 from lakehouse.contract import Value
+from lakehouse.folders import LocalFolder
 from lakehouse.lease import LeaseHeld
 from lakehouse.settings import Settings
 from lakehouse.sinks.fenced_append import TopicRecreated
@@ -55,7 +56,7 @@ class Running:
         assert not self._thread.is_alive()
 
     def states(self) -> Mapping[str, QueryState]:
-        return {state.query: state for state in read_states(self.pipeline.settings.home / "run", "air_quality")}
+        return {state.query: state for state in read_states(LocalFolder(self.pipeline.settings.home / "state"), "air_quality")}
 
     def until(self, what: Callable[[], object]) -> None:
         """Wait for an event; the driver's end is the end of waiting."""
@@ -131,10 +132,10 @@ def test_breaker_stops_silver_before_anything_is_written_and_resume_goes_on(pipe
         running.until(lambda: rows(pipeline, BRONZE) == 130)
         assert running.states()[BRONZE].state == "running"
 
-        ask(pipeline.settings.home, "air_quality", Request())
+        ask(LocalFolder(pipeline.settings.home / "state"), "air_quality", Request())
         stopped = running.until_stopped(SILVER, but=stopped)
         assert rows(pipeline, SILVER) == refused
-        ask(pipeline.settings.home, "air_quality", Request(accept=True))
+        ask(LocalFolder(pipeline.settings.home / "state"), "air_quality", Request(accept=True))
         running.until(lambda: rows(pipeline, SILVER) == 90)
         assert rows(pipeline, "ops.rejects") == 40
         # It held for what was there: what comes later is judged.
@@ -143,7 +144,7 @@ def test_breaker_stops_silver_before_anything_is_written_and_resume_goes_on(pipe
         assert rows(pipeline, "ops.rejects") < 40 + 100
     with pytest.raises(RejectRateExceeded):
         drain(pipeline)
-    ask(pipeline.settings.home, "air_quality", Request(accept=True))
+    ask(LocalFolder(pipeline.settings.home / "state"), "air_quality", Request(accept=True))
     drain(pipeline)
     assert rows(pipeline, "ops.rejects") == 160
     pipeline.assert_gold_is_right()
@@ -190,10 +191,10 @@ def test_messages_that_kafka_dropped_stop_bronze_with_their_range_until_the_loss
         named = f"{topic} partition {partition} offsets {first} to {cut.offset - 1} ({cut.offset - first} messages at most)"
         assert named in stopped.reason
         assert running.states()[SILVER].state == "running"
-        ask(pipeline.settings.home, "air_quality", Request())
+        ask(LocalFolder(pipeline.settings.home / "state"), "air_quality", Request())
         assert named in running.until_stopped(BRONZE, but=stopped).reason  # found before the start
         assert rows(pipeline, BRONZE) == before
-        ask(pipeline.settings.home, "air_quality", Request(accept_loss=True))
+        ask(LocalFolder(pipeline.settings.home / "state"), "air_quality", Request(accept_loss=True))
         running.until(lambda: rows(pipeline, SILVER) == before + 10)
     (loss,) = pipeline.table("ops.losses").to_pylist()
     assert [loss[name] for name in ("domain", "topic", "partition", "first_offset", "last_offset", "rows")] == [

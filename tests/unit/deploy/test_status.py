@@ -9,6 +9,7 @@ import pytest
 from deploy.local.doctor import examine
 from deploy.local.status import collect, show
 from lakehouse.domains.air_quality.contract import HOURLY
+from lakehouse.folders import LocalFolder
 from lakehouse.settings import Settings
 from lakehouse.unknown_fields import UnknownFields, unknown_fields_file
 from streaming.supervisor import QueryState, write_states
@@ -33,7 +34,7 @@ def test_status_of_a_home_that_was_never_used(tmp_path: Path) -> None:
 def test_status_names_the_query_that_is_stopped_and_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = tmp_path / "home"
     write_states(
-        home / "run",
+        LocalFolder(home / "state"),
         "air_quality",
         [
             QueryState("bronze.open_meteo_hourly", "running", "", 0, "2026-01-02T03:00:00.000Z"),

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.apply import Applied
+from lakehouse.folders import LocalFolder
 from lakehouse.sinks.fenced_append import Mark
 from streaming.breaker import Breaker, Counted, Limit, over_window
 from streaming.errors import RejectRateExceeded
@@ -23,7 +24,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def breaker(file: Path) -> Breaker:
-    return Breaker(file, "air_quality", Limit())
+    return Breaker(LocalFolder(file.parent), file.name, "air_quality", Limit())
 
 
 def test_it_judges_from_100_rows_on_and_above_10_percent(file: Path) -> None:
@@ -96,14 +97,14 @@ def test_window_is_at_most_its_size_and_a_share_of_the_rows(batches: list[tuple[
 
 
 def test_requests_add_up_until_they_are_done(tmp_path: Path) -> None:
-    assert asked(tmp_path, "x") is None
-    ask(tmp_path, "x", Request(accept=True))
-    ask(tmp_path, "x", Request(accept_loss=True))
-    assert asked(tmp_path, "x") == Request(True, True)
-    request_file(tmp_path, "x").write_text("{")
-    assert asked(tmp_path, "x") == Request()
-    done(tmp_path, "x")
-    assert asked(tmp_path, "x") is None
+    assert asked(LocalFolder(tmp_path / "state"), "x") is None
+    ask(LocalFolder(tmp_path / "state"), "x", Request(accept=True))
+    ask(LocalFolder(tmp_path / "state"), "x", Request(accept_loss=True))
+    assert asked(LocalFolder(tmp_path / "state"), "x") == Request(True, True)
+    (tmp_path / "state" / request_file("x")).write_text("{")
+    assert asked(LocalFolder(tmp_path / "state"), "x") == Request()
+    done(LocalFolder(tmp_path / "state"), "x")
+    assert asked(LocalFolder(tmp_path / "state"), "x") is None
 
 
 def test_rows_of_a_place_that_is_left_out_stop_no_other(file: Path) -> None:

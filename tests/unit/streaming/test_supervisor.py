@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame
 
+from lakehouse.folders import LocalFolder
 from lakehouse.lease import LeaseLost
 from lakehouse.sinks.fenced_append import TopicRecreated
 from streaming.errors import DataLoss, LostRange, QueryFailed
@@ -222,10 +223,10 @@ def test_a_lost_lease_ends_the_driver_whatever_the_others_do() -> None:
 def test_states_are_read_back_while_their_writer_lives(tmp_path: Path) -> None:
     case = Case()
     case.query.begin()
-    write_states(tmp_path, "air_quality", [case.query.state])
-    assert read_states(tmp_path, "air_quality") == [case.query.state]
-    file = states_file(tmp_path, "air_quality")
+    write_states(LocalFolder(tmp_path), "air_quality", [case.query.state])
+    assert read_states(LocalFolder(tmp_path), "air_quality") == [case.query.state]
+    file = tmp_path / states_file("air_quality")
     held = json.loads(file.read_text())
     file.write_text(json.dumps({**held, "created": held["created"] - 60}))
-    assert read_states(tmp_path, "air_quality") == []
-    assert read_states(tmp_path, "other") == []
+    assert read_states(LocalFolder(tmp_path), "air_quality") == []
+    assert read_states(LocalFolder(tmp_path), "other") == []
