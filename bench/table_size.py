@@ -135,11 +135,12 @@ def _micro_batch(spark: SparkSession, domain: Domain, plan: Plan, hours: int, ki
         "to_date(ts_utc) AS date_utc",
         "CAST(NULL AS STRING) AS source_run",
         "CAST(NULL AS BIGINT) AS source_row",
-        "CAST(NULL AS BINARY) AS value",
+        "CAST('{}' AS BINARY) AS value",  # a message without one is none
         f"'{HOURLY.topic}' AS topic",
         "0 AS partition",
         f"{first} + place AS kafka_offset",
         f"timestamp_millis({to_millis(RETRIEVED + timedelta(days=1))}) AS kafka_ts",
+        "CAST(NULL AS INT) AS wire_version",
     )
     arrived.select(*domain.sources[0].bronze.names).writeTo(domain.sources[0].bronze.name).append()
     return spark.table(domain.sources[0].bronze.name).where(f"kafka_offset >= {first}")

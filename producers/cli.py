@@ -128,7 +128,7 @@ def _check_usage(source: "Source[Any]", since: str, replay: Path | None, set_nam
         raise typer.BadParameter(f"{source.name} has no form for recorded answers: leave out --replay")
     if replay is None and since and source.ranges is None:
         raise typer.BadParameter(f"{source.name} can be asked for the present only: leave out --since")
-    if replay is not None and not source.event_time and (since or speed != "max"):
+    if replay is not None and not source.contract.event_time and (since or speed != "max"):
         raise typer.BadParameter(f"records of {source.name} have no event time: leave out --since and --speed")
 
 
@@ -308,7 +308,7 @@ def _publisher(run: _Run, writer: "KafkaWriter", steps: int, lane: "Lane") -> "I
     opened = source.open(settings, run.clock, run.stop.is_set, run.budget)
     with opened as client, progress(source.words.entities, steps) as on_step:
         cursors = Cursors(run.state, source.name)
-        memory = Published(run.state, source.name, source.contract, run.topic_id, source.event_time)
+        memory = Published(run.state, source.name, source.contract, run.topic_id)
         yield Publisher(source, client, writer, cursors, memory, run.clock, settings.poll_past_days, on_step, run.stop.is_set)
 
 

@@ -184,7 +184,7 @@ class Publisher(Generic[Entity]):
         """
         if not self._publish(self.client.poll(entities, self.cursors.read()), outcome, only_news=True):
             return False
-        if self.source.event_time:
+        if self.source.contract.event_time:
             self.memory.forget(self._first_remembered())
         return True
 

@@ -105,17 +105,16 @@ class Published:
         source: names the file.
         contract: of the records.
         topic_id: as the broker gives it.
-        event_time: the contract's field with the event time; empty where it has none.
 
     Raises:
         StateFileError: it can be neither read nor begun anew.
     """
 
-    def __init__(self, folder: Path, source: str, contract: Contract, topic_id: str, event_time: str = "") -> None:
+    def __init__(self, folder: Path, source: str, contract: Contract, topic_id: str) -> None:
         self._entity = contract.entity
         self._rest = tuple(name for name in contract.key if name not in contract.entity)
         # One entity's records are then a span of event times, and old ones can be forgotten by theirs.
-        self._is_by_time = bool(event_time) and self._rest == (event_time,)
+        self._is_by_time = bool(contract.event_time) and self._rest == (contract.event_time,)
         self._layout = (
             _Layout("hours", "_".join(contract.entity), "ts_ms", "INTEGER", "retrieved_ms")
             if self._is_by_time

@@ -162,7 +162,6 @@ class Source(Generic[Entity]):
         watched: reads whom to poll, anew before each poll. Raises a WeirError where that cannot be read.
         open: opens a client.
         words: what records and entities are called.
-        event_time: the contract's field with the event time; empty where records have none.
         ranges: `--since`.
         recorded: `--replay`: reads recorded answers in the order served, all or those of one set.
         history: `weir backfill`: opens the domain's past. Of the sources of a domain at most one has it.
@@ -176,7 +175,6 @@ class Source(Generic[Entity]):
     watched: "Callable[[Settings], Watched[Entity]]"
     open: OpenClient[Entity]
     words: Words = Words()
-    event_time: str = ""
     ranges: Ranges[Entity] | None = None
     recorded: Callable[[Path, str | None], Sequence[RecordedAnswer[Entity]]] | None = None
     history: "Callable[[Settings, Stop], History] | None" = None
@@ -189,8 +187,8 @@ class Source(Generic[Entity]):
 
     def event_time_of(self, record: Mapping[str, Value]) -> datetime | None:
         """Give a record's event time, UTC; None where records have none."""
-        if not self.event_time:
+        if not self.contract.event_time:
             return None
-        instant = record[self.event_time]
+        instant = record[self.contract.event_time]
         assert isinstance(instant, datetime)
         return instant

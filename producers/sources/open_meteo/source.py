@@ -55,7 +55,6 @@ OPEN_METEO = Source(
     watched=_watched,
     open=_open,
     words=Words(records="hours", entity="place", entities="places", log_field="location", add_entity="weir add-city"),
-    event_time="ts_utc",
     ranges=Ranges(f"the API has days from {FIRST_DAY} to {LAST_DAY_AHEAD} days ahead", _steps),
     recorded=read_recorded,
     history=_history,

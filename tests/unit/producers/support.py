@@ -115,7 +115,7 @@ def writer_to(client: FakeKafka, delivery_seconds: float = 5) -> KafkaWriter:
 
 
 def publisher_to(client: FakeKafka, source: OpenMeteo, folder: Path, time: FakeTime) -> Publisher:
-    memory = Published(folder, SOURCE, HOURLY, "topic", "ts_utc")
+    memory = Published(folder, SOURCE, HOURLY, "topic")
     polls = OpenMeteoPolls(source, time.clock, past_days=3)
     return publish.Publisher(OPEN_METEO, polls, writer_to(client), Cursors(folder, SOURCE), memory, time.clock, past_days=3)
 

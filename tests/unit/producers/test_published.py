@@ -25,7 +25,7 @@ HOUR = timedelta(hours=1)
 
 
 def memory(folder: Path, topic_id: str = "topic") -> Published:
-    return Published(folder, "open-meteo", HOURLY, topic_id, "ts_utc")
+    return Published(folder, "open-meteo", HOURLY, topic_id)
 
 
 def reading(hour: int = 0, retrieved_ts: datetime = NOON, **values: Value) -> dict[str, Value]:
@@ -122,6 +122,7 @@ OWNED = Contract(
     entity=("owner", "city"),
     key=("owner", "city", "toy", "bought_ts"),
     version="step",
+    event_time="bought_ts",
     fields=(
         Field("owner", "string", required=True),
         Field("city", "string", required=True),
@@ -139,7 +140,7 @@ def toy(name: str, step: float = 1, **values: Value) -> dict[str, Value]:
 
 
 def test_key_that_is_more_than_an_event_time_is_remembered_whole(tmp_path: Path) -> None:
-    known = Published(tmp_path, "toys", OWNED, "topic", "bought_ts")
+    known = Published(tmp_path, "toys", OWNED, "topic")
     known.remember([toy("ball"), toy("k\u0000ite"), toy("ball", city="y", price=2.0)])
     same = [toy("ball", 2), toy("k\u0000ite", 2), toy("zebra", 2), toy("ball", 2, bought_ts=NOON + HOUR), toy("ball", 2, price=3)]
     assert known.judge(same) == ["unchanged", "unchanged", "new", "new", "changed"]

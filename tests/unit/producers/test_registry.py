@@ -32,7 +32,7 @@ def own_words() -> set[str]:
     sources = [load_source(name) for name in SOURCES]
     words = {*SOURCES, *DOMAINS, *(source.domain for source in sources), *(source.contract.topic for source in sources)}
     for source in sources:
-        words |= {*source.contract.key, source.contract.version, source.event_time}
+        words |= {*source.contract.key, source.contract.version, source.contract.event_time}
     for place in read_locations(SHIPPED / "locations.jsonl"):
         words |= {place.location_key, place.location_name}
     return {plain(word) for word in words if word}
@@ -73,7 +73,7 @@ def test_registered_source_is_what_the_poller_takes(name: str) -> None:
     source = load_source(name)
     assert source.domain in DOMAINS
     assert {*source.contract.entity, source.contract.version} <= set(source.contract.names)
-    assert not source.event_time or source.contract.field(source.event_time).type == "timestamp"
+    assert not source.contract.event_time or source.contract.field(source.contract.event_time).type == "timestamp"
     module = inspect.getmodule(source.open)
     assert module is not None
     assert module.__name__.startswith(f"producers.sources.{name.replace('-', '_')}.")
