@@ -48,6 +48,8 @@ TOPIC_SECONDS = 5.0
 # How often its settings are looked at: somebody alters them by hand, if ever.
 SETTINGS_SECONDS = 60.0
 ASK_AGAIN_SECONDS = 5.0
+# Domains of one process share namespaces and some tables: of two that make them at once the catalog refuses one.
+_PREPARING = threading.Lock()
 
 log = structlog.get_logger("weir.stream")
 
@@ -134,10 +136,11 @@ class Driver:
             self._state = open_folder(self._settings.state_uri, spark)
             self._breakers = self._open_breakers(domain)
             failpoints.arm(self._settings.failpoint, [jvm_pid(spark)])
-            ensure_tables(spark, domain)
-            create_missing(spark, [LOSSES])
-            write_dimensions(spark, domain)
-            settle_references(spark, self._settings, domain)
+            with _PREPARING:
+                ensure_tables(spark, domain)
+                create_missing(spark, [LOSSES])
+                write_dimensions(spark, domain)
+                settle_references(spark, self._settings, domain)
             if new_checkpoint:
                 self._move_aside(spark, domain)
             self._take_request(spark, domain, ())

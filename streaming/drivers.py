@@ -1,17 +1,20 @@
 """How do several domains run in one process? A driver each, in a thread of its own, over one Spark; one that ends stops no other."""
 
+import random
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import structlog
+from pyspark.sql import SparkSession
 
 from lakehouse.errors import WeirError
 from lakehouse.settings import Settings
-from lakehouse.spark import open_spark
+from lakehouse.spark import open_spark, session_beside
 from streaming.driver import Driver
-from streaming.failures import cause_of
+from streaming.failures import cause_of, classify
 from streaming.report import report_batch
+from streaming.supervisor import wait_seconds
 
 log = structlog.get_logger("weir.stream")
 
@@ -29,48 +32,76 @@ def run_drivers(
         new_checkpoint: move the checkpoints aside first.
 
     Raises:
-        WeirError: with which the first of the drivers ended, once all have; see `Driver.run`.
+        WeirError: what ended one of them, once all have ended; see `Driver.run`.
     """
-    # One domain opens Spark only when its topic is there, so that a broker that is missing is said within seconds.
-    spark = open_spark(settings, f"weir {' '.join(names)}") if len(names) > 1 else None
-    drivers = {name: Driver(name, settings, report_batch, spark=spark) for name in names}
+    beside = _Beside(settings, available_now, ready, new_checkpoint)
+    drivers = beside.drivers
 
     def stop(*_: object) -> None:
-        for driver in drivers.values():
+        beside.stopping.set()
+        for driver in list(drivers.values()):
             driver.request_stop()
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    try:
-        if len(names) == 1:
-            drivers[names[0]].run(available_now, lambda: ready(names[0]), new_checkpoint)
-        else:
-            _run_beside(drivers, available_now, ready, new_checkpoint)
-    finally:
-        for driver in drivers.values():
-            driver.close()
-        if spark is not None:
-            spark.stop()
-
-
-def _run_beside(drivers: dict[str, Driver], available_now: bool, ready: Callable[[str], None], new_checkpoint: bool) -> None:
-    errors: dict[str, BaseException] = {}
-
-    def run(name: str) -> None:
+    if len(names) == 1:
+        # It opens Spark only when its topics are there, so that a broker that is missing is said within seconds.
+        drivers[names[0]] = driver = Driver(names[0], settings, report_batch)
         try:
-            drivers[name].run(available_now, lambda: ready(name), new_checkpoint)
-        except BaseException as error:  # raised below, once the others have ended too
-            errors[name] = error
-            log.error("a domain has stopped; the others go on", domain=name, reason=cause_of(error))
+            driver.run(available_now, lambda: ready(names[0]), new_checkpoint)
+        finally:
+            driver.close()
+        return
+    spark = open_spark(settings, f"weir {' '.join(names)}")
+    try:
+        beside.run(names, spark, stop)
+    finally:
+        spark.stop()
 
-    threads = [threading.Thread(target=run, args=(name,), name=f"weir-{name}") for name in drivers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        while thread.is_alive():  # a signal is handled in this thread, and only between two waits
-            thread.join(0.5)
-    for error in errors.values():
-        if isinstance(error, WeirError):
-            raise error
-    for error in errors.values():
+
+class _Beside:
+    """The drivers of several domains; each is started again by itself where it ends with an error, as a process of its own would be."""
+
+    def __init__(self, settings: Settings, available_now: bool, ready: Callable[[str], None], new_checkpoint: bool) -> None:
+        self._settings, self._available_now, self._ready, self._new_checkpoint = settings, available_now, ready, new_checkpoint
+        self.drivers: dict[str, Driver] = {}
+        self.stopping = threading.Event()
+        self._errors: dict[str, BaseException] = {}
+
+    def run(self, names: Sequence[str], spark: SparkSession, stop: Callable[[], None]) -> None:
+        threads = [threading.Thread(target=self._run, args=(name, spark, stop), name=f"weir-{name}") for name in names]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            while thread.is_alive():  # a signal is handled in this thread, and only between two waits
+                thread.join(0.5)
+        raise_first(self._errors)
+
+    def _run(self, name: str, spark: SparkSession, stop: Callable[[], None]) -> None:
+        failures = 0
+        while not self.stopping.is_set():
+            # A session of its own: what a domain sets is set for no other.
+            driver = self.drivers[name] = Driver(name, self._settings, report_batch, spark=session_beside(spark))
+            try:
+                driver.run(self._available_now, lambda: self._ready(name), self._new_checkpoint and not failures)
+                return
+            except BaseException as error:
+                failures += 1
+                if self._available_now or classify(error) == "driver":
+                    # Only another process can go on: with other settings, another lease, or another JVM.
+                    self._errors[name] = error
+                    log.error("a domain has stopped", domain=name, reason=cause_of(error))
+                    if not self._available_now:
+                        stop()
+                    return
+                wait = wait_seconds(failures, random.random())
+                log.error("a domain has stopped and is started again", domain=name, reason=cause_of(error), in_seconds=round(wait, 1))
+                self.stopping.wait(wait)
+            finally:
+                driver.close()
+
+
+def raise_first(errors: Mapping[str, BaseException]) -> None:
+    """Raise one of some errors, best one that says what it is."""
+    for error in sorted(errors.values(), key=lambda one: not isinstance(one, WeirError)):
         raise error
