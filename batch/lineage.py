@@ -210,7 +210,7 @@ def _plain(rows: pa.Table) -> list[dict[str, Any]]:
 
 def _both(rows: pa.Table, others: pa.Table) -> pa.Table:
     """Put rows together, each once."""
-    both = pa.concat_tables([rows, others])
+    both = pa.concat_tables([rows, others.cast(rows.schema)])  # PyIceberg gives texts as one of two types
     return pa.Table.from_pylist(list({repr(row): row for row in both.to_pylist()}.values()), schema=both.schema)
 
 

@@ -231,6 +231,8 @@ def test_a_row_is_followed_through_joins_down_to_the_messages_of_both_sources(ma
     home.makers(maker(1), maker(2), maker(1, 1))
     home.items(item(1, 1), item(2, 2))
     with Heads.look(home.settings, home.domain) as heads:
+        totals = heads.rows("lh.gold.toy_makers")
+        wide = trace(heads, "lh.gold.toy_makers", totals.filter(pc.equal(totals["maker_id"], 1)))
         name = "lh.silver.toy_named_items"
         rows = heads.rows(name)
         found = trace(heads, name, rows.filter(pc.equal(rows["item_id"], "i1")))
@@ -242,6 +244,8 @@ def test_a_row_is_followed_through_joins_down_to_the_messages_of_both_sources(ma
         ("bronze.toy_items", 1),
     ]
     assert messages_of(found) == {"toy.items.v1/0": [(3, 3)], "toy.makers.v1/0": [(0, 0), (2, 2)]}
+    assert {level.table: level.rows.num_rows for level in wide}["lh.silver.toy_makers"] == 1, "read on two ways, each row once"
+    assert messages_of(wide) == messages_of(found)
 
 
 def crash_at(monkeypatch: pytest.MonkeyPatch, point: str) -> None:
