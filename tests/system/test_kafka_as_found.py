@@ -269,7 +269,7 @@ def test_a_partition_whose_data_is_spoilt_is_told_by_its_offsets_and_holds_nothi
 def test_doctor_names_a_topic_that_is_unfit(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     topic = f"doctor-{time.time_ns()}"
     make_topic(kafka.bootstrap, topic, cleanup_policy="compact")
-    built = type("Domain", (), {"contract": replace(HOURLY, topic=topic)})
+    built = type("Domain", (), {"topics": (topic,)})
     monkeypatch.setattr("lakehouse.registry.build_domain", lambda *_: built)
     (found,) = [one for one in examine(Settings(home=tmp_path, kafka_bootstrap=kafka.bootstrap)) if one.check == "topic"]
     assert not found.ok
