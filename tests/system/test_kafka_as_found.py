@@ -32,10 +32,12 @@ from lakehouse.contract import Contract
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.missing import Missing
 from lakehouse.offsets import Broker, TopicOffsets, end_offsets
+from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.topic_settings import UnfitTopicError
 from lakehouse.topics import NoKafkaError, check_topic, ensure_topic, topic_id
 from producers.kafka_writer import connect
+from tests.pipeline import on_topic
 from tests.services import Kafka
 
 pytestmark = pytest.mark.timeout(120)
@@ -269,7 +271,7 @@ def test_a_partition_whose_data_is_spoilt_is_told_by_its_offsets_and_holds_nothi
 def test_doctor_names_a_topic_that_is_unfit(kafka: Kafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     topic = f"doctor-{time.time_ns()}"
     make_topic(kafka.bootstrap, topic, cleanup_policy="compact")
-    built = type("Domain", (), {"topics": (topic,)})
+    built = on_topic(build_domain("air_quality", Settings()), topic)
     monkeypatch.setattr("lakehouse.registry.build_domain", lambda *_: built)
     (found,) = [one for one in examine(Settings(home=tmp_path, kafka_bootstrap=kafka.bootstrap)) if one.check == "topic"]
     assert not found.ok
