@@ -95,9 +95,8 @@ def test_an_item_that_changes_its_maker_leaves_the_old_one(make: Make, from_memo
     home.assert_right()
 
 
-@WAYS
-def test_a_child_waits_for_no_parent_and_the_parent_reaches_it(make: Make, from_memory: bool) -> None:
-    home = make(from_memory=from_memory)
+def test_a_child_waits_for_no_parent_and_the_parent_reaches_it(make: Make) -> None:
+    home = make()
     home.items(item(1, 7), item(2, 8))
     assert home.rows("silver.toy_named_items", "maker_name") == [("unknown",), ("unknown",)]
     home.makers(maker(7, maker_name="late", country="PT"))
@@ -109,9 +108,8 @@ def test_a_child_waits_for_no_parent_and_the_parent_reaches_it(make: Make, from_
     home.assert_right()
 
 
-@WAYS
-def test_a_row_that_is_withdrawn_stays_away_from_an_older_message_and_comes_back_by_a_newer_one(make: Make, from_memory: bool) -> None:
-    home = make(from_memory=from_memory)
+def test_a_row_that_is_withdrawn_stays_away_from_an_older_message_and_comes_back_by_a_newer_one(make: Make) -> None:
+    home = make()
     home.makers(maker(1))
     home.items(item(1, 1, version=1), item(2, 1))
     home.items(item(1, 1, version=5, is_gone=True))
