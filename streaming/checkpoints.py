@@ -46,12 +46,14 @@ def _by_topic(text: str) -> dict[tuple[str, int], int]:
     return {(topic, int(partition)): int(offset) for topic, partitions in held.items() for partition, offset in partitions.items()}
 
 
-def other_inputs(folder: Folder, inputs: Sequence[str]) -> list[str]:
+def other_inputs(folder: Folder, query: str, inputs: Sequence[str]) -> list[str]:
     """Give what a checkpoint's query read, where that is something else than it reads now; empty where it is the same, or not known.
 
-    Spark keeps offsets by the number of an input, so a query that reads one more cannot go on with them.
+    Spark keeps offsets by the number of an input, so a query that reads one more cannot go on with them. A checkpoint of another query is
+    no matter of its inputs: `examine` refuses it.
     """
-    held = _identity(folder.text(IDENTITY)).get("inputs")
+    identity = _identity(folder.text(IDENTITY))
+    held = identity.get("inputs") if identity.get("query") == query else None
     return list(held) if isinstance(held, list) and held != list(inputs) else []
 
 

@@ -243,7 +243,7 @@ class Driver:
         Nothing is lost: bronze goes on behind each table's mark, and silver reads bronze again, which changes nothing.
         """
         folder = HadoopFolder(spark, self._settings.checkpoint(query))
-        before = other_inputs(folder, inputs)
+        before = other_inputs(folder, query, inputs)
         if not before:
             return ""
         aside = folder.move_aside()

@@ -72,7 +72,12 @@ def test_a_home_goes_on_and_nothing_is_made_again_that_was_right(
 def test_a_checkpoint_of_the_version_before_goes_on(tmp_path: Path) -> None:
     folder = LocalFolder(tmp_path)
     folder.write(IDENTITY, '{"query": "silver.air_quality_hourly_clean", "topic_ids": {}}')
-    assert other_inputs(folder, ["lh.bronze.open_meteo_hourly"]) == [], "nothing is known of what it read"
+    assert other_inputs(folder, "silver.air_quality_hourly_clean", ["lh.bronze.open_meteo_hourly"]) == [], (
+        "nothing is known of what it read"
+    )
     claim(folder, "silver.air_quality_hourly_clean", {}, ["lh.bronze.open_meteo_hourly"])
-    assert other_inputs(folder, ["lh.bronze.open_meteo_hourly"]) == []
-    assert other_inputs(folder, ["lh.bronze.open_meteo_hourly", "lh.bronze.more"]) == ["lh.bronze.open_meteo_hourly"]
+    assert other_inputs(folder, "silver.air_quality_hourly_clean", ["lh.bronze.open_meteo_hourly"]) == []
+    assert other_inputs(folder, "silver.air_quality_hourly_clean", ["lh.bronze.open_meteo_hourly", "lh.bronze.more"]) == [
+        "lh.bronze.open_meteo_hourly"
+    ]
+    assert other_inputs(folder, "bronze.open_meteo_hourly", ["lh.bronze.more"]) == [], "another query's, which is refused"
