@@ -147,7 +147,13 @@ def _apply(rows: DataFrame, call: _Call) -> Applied:
             rows_judged = spark.createDataFrame(few).coalesce(1)
             touched = _touched(source, met, few)
             _from_memory_or_by_merge(
-                spark, call.domain, memory, _said(call, met), lambda store: _write(rows_judged, met, touched, store, call), one_task=True
+                spark,
+                call.domain,
+                memory,
+                _said(call, met),
+                lambda store: _write(rows_judged, met, touched, store, call),
+                one_task=True,
+                is_beside=call.is_beside,
             )
         return met
     with session_conf(spark, conf_for_many(rows.limit(COMPILED_FROM_ROWS).count())):
@@ -157,7 +163,7 @@ def _apply(rows: DataFrame, call: _Call) -> Applied:
                 met = replace(_summarize(_grouped(judged, source), source), unknown=_unknown(judged))
             call.judge(met)
             # Of many rows the keys are not brought into memory: the tables are asked which of them changed.
-            touched = met.touched if isinstance(source.kind, ByTime) else WHOLE if met.accepted else Keys()
+            touched = touched_part(source, met)
             store = MergeStore(spark, call.domain, _said(call, met), is_beside=call.is_beside)
             _write(judged, met, touched, store, call)
             return met
@@ -165,8 +171,15 @@ def _apply(rows: DataFrame, call: _Call) -> Applied:
             judged.unpersist()
 
 
+def touched_part(source: Source, met: Applied) -> Part:
+    """Name the part of silver that accepted rows lie in, by what is counted of them: every row where silver is kept by key."""
+    if isinstance(source.kind, ByTime):
+        return met.touched
+    return WHOLE if met.accepted else Keys()
+
+
 def _touched(source: Source, met: Applied, few: pa.Table) -> Part:
-    """Name the part of silver that accepted rows lie in."""
+    """Name the part of silver that accepted rows lie in, by the rows themselves."""
     if isinstance(source.kind, ByTime):
         return met.touched
     key = list(source.silver.key)
@@ -216,7 +229,7 @@ def _write(judged: DataFrame, met: Applied, touched: Part, store: Store[Rows], c
         work.changes[silver] = changed
         store.then(lambda: failpoints.reach("silver.merged"))
     if with_derived and (work.changes or work.parts):
-        refresh(store, work, plan, phases)
+        refresh(store, work, plan, phases, note=not call.is_beside)
     else:
         store.settle()
 

@@ -165,9 +165,7 @@ def refresh(store: Store[Rows], work: Work, plan: Plan | None, phases: Phases, n
         if plan is not None:
             while leaving := _refresh_planned(store, plan, phases, done, note):
                 with phases.timed("reach"):
-                    # Twice its length more on either side each time: a run of months is not followed day by day.
-                    wider = [(entity, start - 2 * (end - start), end + 2 * (end - start)) for entity, start, end in leaving]
-                    touched = {name: span.joined(wider) for name, span in plan.touched.items()}
+                    touched = {name: span.joined(_wider(leaving)) for name, span in plan.touched.items()}
                     plan = _make_plan(store, plan.tables, touched, plan.besides)
         planned = set() if plan is None else {one.table.name for one in plan.tables}
         changes: dict[str, Changes] = {**work.changes, **done}
@@ -220,6 +218,11 @@ def _refresh_planned(store: Store[Rows], plan: Plan, phases: Phases, done: dict[
     return []
 
 
+def _wider(rows: Touching) -> Touching:
+    """Give times that reach twice their length farther on either side: a run of months is not followed day by day."""
+    return [(entity, start - 2 * (end - start), end + 2 * (end - start)) for entity, start, end in rows]
+
+
 def _remake(store: Store[Rows], derived: Derived, part: Part, asked: bool, note: bool) -> Changes:
     """Recompute a part of one table and replace it; a part in time grows by rows that touch it."""
     while True:
@@ -237,7 +240,7 @@ def _remake(store: Store[Rows], derived: Derived, part: Part, asked: bool, note:
         if isinstance(written, Spans) and derived.grows is not None and isinstance(part, Spans):
             extents = store.extents(derived, made)
             if leaving := written.crossed_by(extents):
-                part = part.joined([(entity, start - 2 * (end - start), end + 2 * (end - start)) for entity, start, end in leaving])
+                part = part.joined(_wider(leaving))
                 continue
             if not touching and not extents:
                 return NoChanges()

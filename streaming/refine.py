@@ -7,10 +7,10 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from lakehouse.apply import Applied, apply
-from lakehouse.domain import ByTime, Domain, Source
+from lakehouse.apply import Applied, apply, touched_part
+from lakehouse.domain import Domain, Source
 from lakehouse.folders import HadoopFolder
-from lakehouse.parts import WHOLE, Keys, Part
+from lakehouse.parts import Part
 from lakehouse.settings import Settings
 from lakehouse.sinks.compact import Compactor
 from lakehouse.sinks.stores import Memory
@@ -103,7 +103,7 @@ def refine_body(
                     judge(source, batch_id, met)
 
                 met = apply(of_source, source, domain, properties, look, memory, batch.phases)
-                touched[source.silver.name] = met.touched if isinstance(source.kind, ByTime) else WHOLE if met.accepted else Keys()
+                touched[source.silver.name] = touched_part(source, met)
                 batch.add(met)
             with batch.phases.timed("compact"):
                 batch.compacted = compactor.after(rows.sparkSession, domain, touched)

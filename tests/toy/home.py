@@ -15,6 +15,7 @@ from lakehouse.contract import Value
 from lakehouse.domain import Domain, Source
 from lakehouse.parse import to_bronze
 from lakehouse.settings import Settings
+from lakehouse.sinks.lane import MESSAGES
 from lakehouse.sinks.stores import Memory
 from lakehouse.sinks.tables import append_rows, ensure_tables
 from tests.toy.tables import TOY
@@ -22,16 +23,6 @@ from tests.toy.tables import TOY
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
 ARRIVED = datetime(2025, 6, 1, tzinfo=UTC)
 Record = Mapping[str, Value]
-MESSAGES = pa.schema(
-    [
-        ("value", pa.binary()),
-        ("topic", pa.string()),
-        ("partition", pa.int32()),
-        ("offset", pa.int64()),
-        ("timestamp", pa.timestamp("us", tz="UTC")),
-        ("wire_version", pa.int32()),
-    ]
-)
 
 
 def maker(number: int, version: int = 0, **more: Value) -> dict[str, Value]:
