@@ -340,7 +340,7 @@ def _main_name(name: str) -> str:
 
 
 def _on_branch(domain: Domain, branch: str, is_silver: bool, wanted: Sequence[Derived]) -> Domain:
-    """Give the domain whose silver, where it is made anew, and some derived tables lie on a branch."""
+    """Move some derived tables of a domain to a branch, and its silver tables too if they are rebuilt."""
     on_branch = {one.table.name for one in wanted} | ({one.silver.name for one in domain.sources} if is_silver else set())
 
     def on(table: Table) -> Table:

@@ -20,7 +20,7 @@ from lakehouse.spans import Spans
 
 
 def sources_in_time(domain: Domain) -> list[tuple[Source, ByTime]]:
-    """Give the sources whose silver is kept by time, so that days of it can be made anew."""
+    """List the sources whose silver is kept by time: only of these can single days be rebuilt."""
     return [(source, source.kind) for source in domain.sources if isinstance(source.kind, ByTime)]
 
 

@@ -92,7 +92,7 @@ def added_rows(spark: SparkSession, name: str, since: int, until: int) -> DataFr
 
 
 def changed_silver(spark: SparkSession, domain: Domain, source: Source, since: int) -> Changes:
-    """Find what has changed in a source's silver since a snapshot, whoever changed it.
+    """Find what has changed in a source's silver since a snapshot; the changes of every writer count.
 
     Raises:
         SnapshotGone: it is no longer among those that silver's rows come from.

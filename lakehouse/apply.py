@@ -104,7 +104,7 @@ def apply(
         phases: times `judge` (reading the rows and applying the rules), `rejects`, `reach`, `silver`, and each derived table by name.
         deferred: the name of the work that makes derived tables of these rows later, by `refresh_derived`; they are left as they are
             then, by this call and by others.
-        is_beside: whether the domain's tables are branches, which nobody reads yet.
+        is_beside: whether the tables are the branches of a rebuild that is not published yet.
 
     Returns:
         What the rows were; empty when there were none.

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +14,6 @@ from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 
 from batch.prove import prove
-from deploy.local.kafka_broker import EmbeddedKafka
 from lakehouse.catalog import open_catalog
 from lakehouse.contract import WIRE_VERSION_HEADER, Value
 from lakehouse.domain import Domain, Source
@@ -43,17 +42,6 @@ VISITS = Source(
     MAKERS.to_silver,
 )
 THREE = replace(TOY, sources=(*TOY.sources, VISITS))
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Kafka]:
-    """Give a broker of its own: the toy's topics have one name."""
-    own = EmbeddedKafka(tmp_path / "kafka", tmp_path / "kafka.log", environment=dict(os.environ))
-    try:
-        own.start()
-        yield Kafka(own.bootstrap)
-    finally:
-        own.stop()
 
 
 def publish(broker: Kafka, source: Source, records: Iterable[Mapping[str, Value] | bytes]) -> None:

@@ -11,24 +11,12 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from deploy.local.kafka_broker import EmbeddedKafka
 from lakehouse.settings import Settings
 from tests.pipeline import Pipeline, reading, write_locations
 from tests.services import Kafka
 
 pytestmark = pytest.mark.timeout(900)
 PLACES = ["a", "b", "c"]
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Kafka]:
-    """Give a broker of its own: the driver's topic has one name."""
-    own = EmbeddedKafka(tmp_path / "kafka", tmp_path / "kafka.log", environment=dict(os.environ))
-    try:
-        own.start()
-        yield Kafka(own.bootstrap)
-    finally:
-        own.stop()
 
 
 def run_driver(settings: Settings, **overrides: str) -> int:
