@@ -10,11 +10,11 @@ from typer.core import TyperCommand, TyperGroup
 
 from deploy.local.state import running_kafka
 from lakehouse.errors import Retryable, WeirError
-from lakehouse.fitness import check_home, given_home, raise_open_files, sentence_of
-from lakehouse.machine import adopt_environment
-from lakehouse.proxies import leave_out_this_machine
+from lakehouse.machine.environment import adopt_environment
+from lakehouse.machine.fitness import check_home, given_home, raise_open_files, sentence_of
+from lakehouse.machine.proxies import leave_out_this_machine
+from lakehouse.machine.terminal import speak_plainly
 from lakehouse.settings import load_settings
-from lakehouse.terminal import speak_plainly
 
 # verb -> module:function. A module here imports Spark, Kafka or pyarrow inside its functions only, so `weir --help` is quick.
 VERBS = {

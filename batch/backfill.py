@@ -26,19 +26,19 @@ from lakehouse.apply import Applied, apply, refresh_derived
 from lakehouse.changes import ChangedSpans, Changes, WholeChanged, distinct
 from lakehouse.domain import ByTime, Domain, Source
 from lakehouse.errors import Fatal, LakehouseError, ProducerError
-from lakehouse.few_rows import COMPILED, session_conf
 from lakehouse.made_of import DEFERRED_PROPERTY, changes_since, commits
 from lakehouse.parts import Keys
 from lakehouse.parts import Part as PartOfTable
-from lakehouse.reader import Reader
+from lakehouse.query.reader import Reader
 from lakehouse.settings import Settings
-from lakehouse.sinks.data_files import NotFromMemory
-from lakehouse.sinks.lane import append_chunk, chunk_rows, typed
-from lakehouse.sinks.recent import MOST_ROWS, RecentRows, TableRows
-from lakehouse.sinks.stores import Memory
-from lakehouse.sinks.tables import batch_properties, ensure_tables, write_dimensions
 from lakehouse.spans import Spans
 from lakehouse.spark import iceberg_table, session_beside
+from lakehouse.tables.create import batch_properties, ensure_tables, write_dimensions
+from lakehouse.write.append_chunk import append_chunk, chunk_rows, typed
+from lakehouse.write.small_batches.data_files import NotFromMemory
+from lakehouse.write.small_batches.recent_rows import MOST_ROWS, RecentRows, TableRows
+from lakehouse.write.small_batches.session_tuning import COMPILED, session_conf
+from lakehouse.write.stores import Memory
 from producers.history import Asked, History, Lacking, SourceSpent
 
 # What silver is compared with, chunk by chunk, is kept in memory.

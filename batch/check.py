@@ -6,9 +6,9 @@ from typing import Any
 
 from lakehouse.days import Days
 from lakehouse.domain import Check, Domain
-from lakehouse.reader import Answer, Reader, UnknownTable
-from lakehouse.schema import Table
+from lakehouse.query.reader import Answer, Reader, UnknownTable
 from lakehouse.settings import Settings
+from lakehouse.tables.schema import Table
 
 FIRST = 3
 

@@ -32,7 +32,7 @@ def prove(
     from batch.lineage import sources_of
     from batch.prove import prove as prove_domain
     from batch.report import print_proofs
-    from lakehouse.logs import configure_logs
+    from lakehouse.machine.logs import configure_logs
     from lakehouse.spark import open_spark
 
     settings: Settings = ctx.obj

@@ -1,7 +1,7 @@
 """Which partitions does the stream write no more? Those of the time before the one that it may still reach.
 
 Only these are rewritten: beside a stream that changes the same files one of two commits would be refused again and again.
-Small files of the others are joined by the stream itself (`lakehouse/sinks/compact.py`).
+Small files of the others are joined by the stream itself (`lakehouse/write/compaction.py`).
 """
 
 from collections.abc import Sequence

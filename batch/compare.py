@@ -9,8 +9,8 @@ import duckdb
 import pyarrow as pa
 
 from lakehouse.days import Days
-from lakehouse.schema import Table, quote_name
 from lakehouse.spans import Times
+from lakehouse.tables.schema import Table, quote_name
 
 # Means of doubles depend on the order in which they are added up.
 TOLERANCE = 1e-9

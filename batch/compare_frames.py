@@ -6,7 +6,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from batch.compare import Comparison, compare, total
-from lakehouse.schema import Table
+from lakehouse.tables.schema import Table
 
 # Of one table at a time, in memory.
 MOST_ROWS = 1_000_000

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from batch.table_state import TableState
-from lakehouse.positions import Position
+from lakehouse.tables.stream_positions import Position
 
 # A clock of a program and one of the commits it makes may differ.
 CLOCKS_APART = timedelta(minutes=1)

@@ -5,9 +5,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lakehouse.few_rows import SMALL_ROWS
+from lakehouse.locks.table_locks import turn
 from lakehouse.settings import Settings
-from lakehouse.turns import turn
+from lakehouse.write.small_batches.session_tuning import SMALL_ROWS
 
 NICENESS = 10
 # A turn brings in so many rows at most. Where one had to be waited for, the next is of so few that they are written from memory: whoever

@@ -15,14 +15,14 @@ from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import Table as Stored
 
 from lakehouse.apply import OFFSETS_PROPERTY
-from lakehouse.catalog import ancestors, open_catalog
 from lakehouse.domain import Domain, Source
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.notes import Applied, add_applied, applied_of
-from lakehouse.schema import REJECTS, quote
+from lakehouse.locks.table_locks import turn
 from lakehouse.settings import Settings
-from lakehouse.sinks.publishing import check_edition, edition_of
-from lakehouse.turns import turn
+from lakehouse.tables.catalog import ancestors, open_catalog
+from lakehouse.tables.notes import Applied, add_applied, applied_of
+from lakehouse.tables.schema import REJECTS, quote
+from lakehouse.write.publishing import check_edition, edition_of
 
 
 class NoGold(LakehouseError, Fatal):

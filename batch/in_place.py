@@ -13,11 +13,11 @@ from batch.silver_anew import changes_of, silver_anew, sources_in_time, spans_of
 from batch.whole import check_whole
 from lakehouse.apply import refresh_derived
 from lakehouse.domain import Domain
-from lakehouse.few_rows import conf_for_many, session_conf
+from lakehouse.locks.table_locks import turn
 from lakehouse.settings import Settings
-from lakehouse.sinks.publishing import look_before_writing
-from lakehouse.sinks.tables import batch_properties, overwrite_rows, relation
-from lakehouse.turns import turn
+from lakehouse.tables.create import batch_properties, overwrite_rows, relation
+from lakehouse.write.publishing import look_before_writing
+from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
 
 # A piece holds about so many rows of silver: the stream waits as long as one takes.
 PIECE_ROWS = 200_000

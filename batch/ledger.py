@@ -11,12 +11,12 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from batch.periods import Part
-from lakehouse.conflicts import until_accepted
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.schema import Column, Table, quote
-from lakehouse.sinks.recent import RecentRows
-from lakehouse.sinks.tables import create_missing
+from lakehouse.locks.conflicts import until_accepted
 from lakehouse.spans import Spans, Times
+from lakehouse.tables.create import create_missing
+from lakehouse.tables.schema import Column, Table, quote
+from lakehouse.write.small_batches.recent_rows import RecentRows
 
 # planned: not begun, or cut off in the middle. failed: some entities, or all, could not be had. gold has one row, numbered 0.
 State = Literal["planned", "done", "failed"]

@@ -25,18 +25,18 @@ from pyiceberg.types import TimestamptzType
 
 from batch.heads import Heads
 from batch.proofs import Proof
-from lakehouse.catalog import NAME
 from lakehouse.changes import distinct, extents
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Reads, Source, Whole
 from lakehouse.domain_names import DOMAINS
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.parts import WHOLE, Keys, Part
 from lakehouse.registry import build_domain
-from lakehouse.schema import Table
 from lakehouse.settings import Settings
-from lakehouse.sinks.recent import rows_in
-from lakehouse.sinks.row_delta import runs
 from lakehouse.spans import Spans, Times
+from lakehouse.tables.catalog import NAME
+from lakehouse.tables.schema import Table
+from lakehouse.write.small_batches.recent_rows import rows_in
+from lakehouse.write.small_batches.row_delta import runs
 
 MOST_ROWS = 20
 

@@ -40,21 +40,21 @@ from batch.retention import drop_before, droppable_before, trim_topic
 from batch.snapshots import applied
 from batch.table_state import Snapshot, TableState
 from batch.tags import PREFIX, Tag, make_tags, tag_name, wanted_tags
-from lakehouse.catalog import NAME
-from lakehouse.conflicts import is_refused, until_accepted
 from lakehouse.domain import ByTime, Domain
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.folders import HadoopFolder
-from lakehouse.lease import LeaseHeld, has_leases, held_lease
+from lakehouse.locks.conflicts import is_refused, until_accepted
+from lakehouse.locks.lease import LeaseHeld, has_leases, held_lease
+from lakehouse.locks.table_locks import turn
 from lakehouse.made_of import DEFERRED_PROPERTY, MADE_OF_PROPERTY, REPLACE, read_made_of
-from lakehouse.notes import APPLIED_PROPERTY, CHANGED_PROPERTY, applied_note, applied_of
-from lakehouse.positions import Position, committed_positions
-from lakehouse.schema import REJECTS, quote
 from lakehouse.settings import Settings
-from lakehouse.sinks.fenced_append import MARK_PROPERTY
-from lakehouse.sinks.publishing import REBUILD_BRANCH
 from lakehouse.spark import iceberg_table
-from lakehouse.turns import turn
+from lakehouse.storage.folders import HadoopFolder
+from lakehouse.tables.catalog import NAME
+from lakehouse.tables.notes import APPLIED_PROPERTY, CHANGED_PROPERTY, applied_note, applied_of
+from lakehouse.tables.schema import REJECTS, quote
+from lakehouse.tables.stream_positions import Position, committed_positions
+from lakehouse.write.fenced_append import MARK_PROPERTY
+from lakehouse.write.publishing import REBUILD_BRANCH
 from monitoring.health import MAINTAINED_PROPERTY, Maintained
 from monitoring.proofs import PROOF_PROPERTY, LastProof
 

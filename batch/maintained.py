@@ -10,8 +10,8 @@ from pyspark.sql import SparkSession
 
 from batch.figures import Figures
 from batch.table_state import TableState
-from lakehouse.schema import Column, Table
-from lakehouse.sinks.tables import append_rows, create_missing, relation
+from lakehouse.tables.create import append_rows, create_missing, relation
+from lakehouse.tables.schema import Column, Table
 from monitoring.health import MAINTAINED_PROPERTY, Maintained, maintained_json, maintained_of
 
 _ABOUT = {

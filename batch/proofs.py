@@ -10,9 +10,9 @@ from pyspark.sql import SparkSession
 
 from batch.compare import Comparison
 from lakehouse.days import Days
-from lakehouse.notes import applied_note
-from lakehouse.schema import Column, Table
-from lakehouse.sinks.tables import append_rows, create_missing, relation
+from lakehouse.tables.create import append_rows, create_missing, relation
+from lakehouse.tables.notes import applied_note
+from lakehouse.tables.schema import Column, Table
 from monitoring.proofs import PROOF_PROPERTY, LastProof
 
 Way = Literal["batch", "independent"]

@@ -26,19 +26,19 @@ from batch.oracle.avro_json import as_json
 from batch.oracle.recompute import BRONZE_COLUMNS, recompute
 from batch.proofs import Proof, Way, keep
 from batch.whole import whole_from
-from lakehouse.catalog import cannot_be_written
 from lakehouse.codecs.avro_codec import known_versions, schema
+from lakehouse.codecs.parse import retyped
 from lakehouse.days import Days
 from lakehouse.derive import to_gold, to_silver
 from lakehouse.domain import Domain, Source
-from lakehouse.few_rows import conf_for_many, session_conf
-from lakehouse.parse import retyped
-from lakehouse.paths import local_path, location_of
 from lakehouse.phases import Phases
-from lakehouse.references import look_at_references
 from lakehouse.settings import Settings
-from lakehouse.sinks.tables import in_arrow
 from lakehouse.spans import Times
+from lakehouse.storage.paths import local_path, location_of
+from lakehouse.tables.catalog import cannot_be_written
+from lakehouse.tables.create import in_arrow
+from lakehouse.tables.references import look_at_references
+from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
 
 
 def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = None) -> Proof:

@@ -2,7 +2,7 @@
 
 A branch begins as a copy of its table. It is filled by the same transforms as the stream's and a backfill's, in one pass, or where days
 are named, in their spans only. Meanwhile the stream goes on with the tables; what it does there is caught up with on the branch, as
-often as needed and once more while it waits, and then the branches take the tables' place (`lakehouse/sinks/publishing.py`).
+often as needed and once more while it waits, and then the branches take the tables' place (`lakehouse/write/publishing.py`).
 
 What to catch up with: where silver is made anew from all of bronze, bronze's rows since; otherwise the spans in which silver has changed.
 """
@@ -24,18 +24,21 @@ from batch.snapshots import added_rows, applied_ranges, applied_through, changed
 from batch.whole import check_whole
 from lakehouse.apply import OFFSETS_PROPERTY, apply, refresh_derived
 from lakehouse.changes import Changes
+from lakehouse.codecs.parse import retyped
 from lakehouse.days import Days
 from lakehouse.derive import to_gold, to_silver
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Reads, Source
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.few_rows import conf_for_many, session_conf
+from lakehouse.locks.table_locks import turn
 from lakehouse.made_of import MadeOf, to_property
-from lakehouse.parse import retyped
 from lakehouse.parts import Part
-from lakehouse.schema import REJECTS, Table
 from lakehouse.settings import Settings
-from lakehouse.sinks.merge import replace_rows
-from lakehouse.sinks.publishing import (
+from lakehouse.spans import Spans
+from lakehouse.spark import iceberg_table
+from lakehouse.tables.create import batch_properties, overwrite_rows
+from lakehouse.tables.schema import REJECTS, Table
+from lakehouse.write.merge import replace_rows
+from lakehouse.write.publishing import (
     REBUILD_BRANCH,
     Note,
     branch_head,
@@ -45,10 +48,7 @@ from lakehouse.sinks.publishing import (
     note_table,
     publish,
 )
-from lakehouse.sinks.tables import batch_properties, overwrite_rows
-from lakehouse.spans import Spans
-from lakehouse.spark import iceberg_table
-from lakehouse.turns import turn
+from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
 
 # How often publishing is begun anew where another machine writes in between, on catalogs without turns between machines.
 ATTEMPTS = 10

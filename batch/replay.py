@@ -14,7 +14,7 @@ from batch.heads import Heads
 from lakehouse.contract import Contract
 from lakehouse.days import Days
 from lakehouse.domain import Source
-from lakehouse.schema import quote_name
+from lakehouse.tables.schema import quote_name
 from producers.kafka_writer import KafkaWriter
 
 BATCH_ROWS = 10_000

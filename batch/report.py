@@ -11,8 +11,8 @@ from batch.check import Checked
 from batch.compare import Comparison, Difference
 from batch.lineage import Level, offsets
 from batch.proofs import Proof, Way
-from lakehouse.catalog import NAME
-from lakehouse.show import plain, table
+from lakehouse.query.show import plain, table
+from lakehouse.tables.catalog import NAME
 
 # Where rows lie in Kafka, and the runs of offsets of each place.
 Places = Mapping[str, Sequence[tuple[int, int]]]

@@ -8,13 +8,13 @@ from pyspark.sql import SparkSession
 from pyspark.sql import functions as F
 
 from batch.table_state import Snapshot, TableState
-from lakehouse.notes import SINCE_PROPERTY
-from lakehouse.positions import Position
-from lakehouse.schema import quote
+from lakehouse.broker.topics import delete_before, offsets_at
 from lakehouse.settings import Settings
-from lakehouse.sinks.fenced_append import MARK_PROPERTY, Mark
 from lakehouse.spark import iceberg_table
-from lakehouse.topics import delete_before, offsets_at
+from lakehouse.tables.notes import SINCE_PROPERTY
+from lakehouse.tables.schema import quote
+from lakehouse.tables.stream_positions import Position
+from lakehouse.write.fenced_append import MARK_PROPERTY, Mark
 
 ARRIVAL = "kafka_ts"
 

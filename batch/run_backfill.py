@@ -13,12 +13,12 @@ from batch.periods import PERIODS, Period
 from lakehouse import failpoints
 from lakehouse.days import day_of
 from lakehouse.domain import Domain
-from lakehouse.lease import held_lease
-from lakehouse.logs import configure_logs
-from lakehouse.progress import progress
+from lakehouse.locks.lease import held_lease
+from lakehouse.machine.logs import configure_logs
+from lakehouse.machine.progress_bar import progress
+from lakehouse.query.show import table
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.show import table
 from lakehouse.spark import jvm_pid, open_spark
 from producers.history import History, SourceSpent
 from producers.sources.registry import histories

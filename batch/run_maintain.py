@@ -9,12 +9,12 @@ from batch.give_way import give_way
 from batch.maintain import Round, chosen_tables
 from batch.maintained import Result, keep, known_of, renewed
 from lakehouse.domain_names import DOMAINS
-from lakehouse.lease import held_lease
-from lakehouse.logs import configure_logs
-from lakehouse.progress import progress
+from lakehouse.locks.lease import held_lease
+from lakehouse.machine.logs import configure_logs
+from lakehouse.machine.progress_bar import progress
+from lakehouse.query.show import table
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.show import table
 from lakehouse.spark import open_spark
 from producers.stopping import Stop
 

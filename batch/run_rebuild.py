@@ -14,16 +14,16 @@ from batch.in_place import rebuild_dimensions, rebuild_in_place
 from batch.rebuild import NotPublished, Rebuild, rebuild_lease
 from batch.report import comparison_json, print_rebuilt
 from lakehouse import failpoints
-from lakehouse.catalog import NAME
 from lakehouse.days import Days
 from lakehouse.domain import ByTime, Domain
-from lakehouse.lease import held_lease
-from lakehouse.logs import configure_logs
-from lakehouse.references import settle_references
+from lakehouse.locks.lease import held_lease
+from lakehouse.machine.logs import configure_logs
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.tables import ensure_tables, write_dimensions
 from lakehouse.spark import jvm_pid, open_spark
+from lakehouse.tables.catalog import NAME
+from lakehouse.tables.create import ensure_tables, write_dimensions
+from lakehouse.tables.references import settle_references
 
 LAYERS = ("silver", "gold")
 ALL, FACTS, DIMENSIONS = "all", "facts", "dims"

@@ -5,14 +5,14 @@ from datetime import UTC, datetime
 
 from batch.heads import Heads
 from batch.replay import Messages, replay
+from lakehouse.broker.topics import ensure_topic
 from lakehouse.days import Days
 from lakehouse.domain import Source
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.logs import configure_logs
-from lakehouse.progress import progress
+from lakehouse.machine.logs import configure_logs
+from lakehouse.machine.progress_bar import progress
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.topics import ensure_topic
 from producers.kafka_writer import KafkaWriter, connect
 from producers.run_id import new_run_id
 from producers.stopping import Stop

@@ -8,15 +8,15 @@ from pyspark.sql import functions as F
 
 from lakehouse.apply import refresh_derived, to_rejects
 from lakehouse.changes import ChangedSpans, Changes
-from lakehouse.conflicts import until_accepted
+from lakehouse.codecs.parse import retyped
 from lakehouse.derive import to_silver
 from lakehouse.domain import ByTime, Domain, Source
-from lakehouse.few_rows import session_conf
-from lakehouse.parse import retyped
+from lakehouse.locks.conflicts import until_accepted
 from lakehouse.rules import with_verdict
-from lakehouse.sinks.merge import only_in, replace_part, replace_rows
-from lakehouse.sinks.stores import as_properties
 from lakehouse.spans import Spans
+from lakehouse.write.merge import only_in, replace_part, replace_rows
+from lakehouse.write.small_batches.session_tuning import session_conf
+from lakehouse.write.stores import as_properties
 
 
 def sources_in_time(domain: Domain) -> list[tuple[Source, ByTime]]:

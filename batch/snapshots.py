@@ -11,10 +11,10 @@ from lakehouse.changes import Changes
 from lakehouse.domain import Domain, Source
 from lakehouse.errors import LakehouseError, Retryable
 from lakehouse.made_of import changes_since
-from lakehouse.notes import Applied, add_applied, applied_of
-from lakehouse.schema import quote
-from lakehouse.sinks.fenced_append import MARK_PROPERTY, Mark
 from lakehouse.spark import iceberg_table
+from lakehouse.tables.notes import Applied, add_applied, applied_of
+from lakehouse.tables.schema import quote
+from lakehouse.write.fenced_append import MARK_PROPERTY, Mark
 
 
 class SnapshotGone(LakehouseError, Retryable):

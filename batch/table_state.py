@@ -9,8 +9,8 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from lakehouse.made_of import REPLACE
-from lakehouse.sinks.publishing import MAIN
 from lakehouse.spark import iceberg_table
+from lakehouse.write.publishing import MAIN
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,8 +9,8 @@ from pyspark.sql import SparkSession
 from lakehouse.days import Days
 from lakehouse.domain import Domain
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.notes import whole_since
 from lakehouse.spark import iceberg_table
+from lakehouse.tables.notes import whole_since
 
 # An AQI looks back a day, and a measured hour arrives after it began: what is two days younger than the first arrival is whole.
 REACH = timedelta(days=2)

@@ -19,7 +19,7 @@ from bench.many_places import many_places
 from bench.proof_cost import proof_cost
 from bench.report import Stolen, hardware
 from bench.table_size import table_size
-from lakehouse.proxies import leave_out_this_machine
+from lakehouse.machine.proxies import leave_out_this_machine
 
 # Each is told whether to take less data, and how many runs to make if not as many as it is defined with.
 CASES: dict[str, Callable[[bool, int | None], None]] = {

@@ -22,10 +22,10 @@ from lakehouse.changes import ChangedSpans
 from lakehouse.domain import ByTime, Domain
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.lane import append_chunk, chunk_rows, typed
-from lakehouse.sinks.tables import ensure_tables, write_dimensions
 from lakehouse.spans import Spans
 from lakehouse.spark import open_spark
+from lakehouse.tables.create import ensure_tables, write_dimensions
+from lakehouse.write.append_chunk import append_chunk, chunk_rows, typed
 from producers.history import Lacking
 from producers.sources.registry import histories
 from producers.stopping import Stop

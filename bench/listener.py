@@ -117,7 +117,7 @@ def _start(here: Stage, home: Home, numbers: Path, *arguments: str) -> Program:
 
 def _drive() -> None:
     """Run the driver with timed ways to tell, until SIGTERM."""
-    from lakehouse.logs import configure_logs
+    from lakehouse.machine.logs import configure_logs
     from lakehouse.settings import load_settings
     from streaming.cli import ready_file
     from streaming.driver import Driver

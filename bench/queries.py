@@ -18,20 +18,20 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.apply import refresh_derived
+from lakehouse.broker.topics import ensure_topic
 from lakehouse.changes import ChangedSpans
+from lakehouse.codecs.parse import to_bronze
 from lakehouse.domain import ByTime, Domain
-from lakehouse.few_rows import COMPILED, session_conf
-from lakehouse.folders import HadoopFolder
-from lakehouse.parse import to_bronze
 from lakehouse.registry import build_domain
 from lakehouse.rules import RULE, with_verdict
 from lakehouse.settings import Settings
-from lakehouse.sinks.fenced_append import FencedAppend, newest_mark
-from lakehouse.sinks.merge import bounds_of, latest_per_key, merge_newer
-from lakehouse.sinks.tables import create_missing
 from lakehouse.spans import Spans
 from lakehouse.spark import open_spark
-from lakehouse.topics import ensure_topic
+from lakehouse.storage.folders import HadoopFolder
+from lakehouse.tables.create import create_missing
+from lakehouse.write.fenced_append import FencedAppend, newest_mark
+from lakehouse.write.merge import bounds_of, latest_per_key, merge_newer
+from lakehouse.write.small_batches.session_tuning import COMPILED, session_conf
 from streaming import bronze
 
 TOUCHED = "touched.json"

@@ -17,9 +17,9 @@ from bench.load import write_places
 from bench.measure import wait_until
 from deploy.local.kafka_broker import EmbeddedKafka
 from deploy.local.processes import ProcessKey, stop_process
+from lakehouse.broker.topics import ensure_topic
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.settings import OLDER_NAMES
-from lakehouse.topics import ensure_topic
 
 PARTITIONS = 2
 START_SECONDS = 300.0

@@ -20,16 +20,16 @@ from bench.measure import MIB, Usage, median, spread
 from bench.report import goal, show
 from bench.stage import Home, stage
 from lakehouse.apply import apply
-from lakehouse.catalog import spark_catalog_conf
 from lakehouse.contract import to_millis
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.few_rows import COMPILED, session_conf
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.stores import Memory
-from lakehouse.sinks.tables import ensure_tables
 from lakehouse.spark import open_spark
+from lakehouse.tables.catalog import spark_catalog_conf
+from lakehouse.tables.create import ensure_tables
+from lakehouse.write.small_batches.session_tuning import COMPILED, session_conf
+from lakehouse.write.stores import Memory
 
 KINDS = ("new", "revised")
 LIMIT_SECONDS = 3_600.0

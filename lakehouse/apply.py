@@ -20,19 +20,19 @@ from pyspark.sql import functions as F
 
 from lakehouse import failpoints
 from lakehouse.changes import ChangedSpans, Changes, distinct
-from lakehouse.conflicts import until_accepted
+from lakehouse.codecs.unknown_fields import MOST_NAMES, UNKNOWN, unknown_names
 from lakehouse.derive import Work, is_asked, owed_parts, plan_work, refresh
 from lakehouse.domain import ByTime, Domain, Source
-from lakehouse.few_rows import COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, conf_for_many, session_conf
+from lakehouse.locks.conflicts import until_accepted
 from lakehouse.made_of import DEFERRED_PROPERTY
 from lakehouse.parts import WHOLE, Keys, Part
 from lakehouse.phases import Phases
 from lakehouse.rules import IS_REJECTED, REASON, RULE, TOMBSTONE, WARNINGS, with_reason, with_verdict
-from lakehouse.sinks.data_files import NotFromMemory
-from lakehouse.sinks.merge import merge_rows
-from lakehouse.sinks.stores import Memory, MergeStore, Rows, Store, as_properties, aware
 from lakehouse.spans import Spans
-from lakehouse.unknown_fields import MOST_NAMES, UNKNOWN, unknown_names
+from lakehouse.write.merge import merge_rows
+from lakehouse.write.small_batches.data_files import NotFromMemory
+from lakehouse.write.small_batches.session_tuning import COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, conf_for_many, session_conf
+from lakehouse.write.stores import Memory, MergeStore, Rows, Store, as_properties, aware
 
 log = structlog.get_logger("weir.stream")
 

@@ -25,8 +25,8 @@ def query(
 
     Example: weir query "SELECT location_key, max(max_aqi) FROM gold.fact_city_daily GROUP BY ALL"
     """
-    from lakehouse import show
-    from lakehouse.reader import Reader
+    from lakehouse.query import show
+    from lakehouse.query.reader import Reader
 
     started = time.perf_counter()
     settings: Settings = ctx.obj
@@ -50,7 +50,7 @@ def connect(
 
     Example: weir connect duckdb | .venv/bin/python -
     """
-    from lakehouse.connect import snippets
+    from lakehouse.query.connect import snippets
 
     texts = snippets(ctx.obj)
     if engine is not None and engine not in texts:

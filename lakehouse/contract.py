@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Literal, get_args
 
-from lakehouse.field_types import FieldType, Value, field_type, to_millis
+from lakehouse.codecs.field_types import FieldType, Value, field_type, to_millis
 
 __all__ = ["WIRE_VERSION_HEADER", "Codec", "Contract", "Field", "Value", "to_millis"]
 
@@ -31,8 +31,8 @@ class Field:
 
     Attributes:
         name: the column's name in every table that carries it.
-        type: of `lakehouse/field_types.py`: string, long, double, decimal(p, s), boolean, date; timestamp and timestamp_us, which are an
-            aware UTC instant in Python and TIMESTAMP in Spark, and milliseconds or microseconds since 1970 on the wire.
+        type: of `lakehouse/codecs/field_types.py`: string, long, double, decimal(p, s), boolean, date; timestamp and timestamp_us,
+            which are an aware UTC instant in Python and TIMESTAMP in Spark, and milliseconds or microseconds since 1970 on the wire.
         required: a record without it is rejected.
         about: what it means, for people; becomes the column's comment.
         unit: of a number; empty for dimensionless ones.

@@ -20,9 +20,9 @@ from lakehouse.made_of import owed_changes
 from lakehouse.parts import Part, join_parts
 from lakehouse.phases import Phases
 from lakehouse.rules import RULE, with_verdict
-from lakehouse.sinks.merge import latest_per_key
-from lakehouse.sinks.stores import Store, Touching
 from lakehouse.spans import Spans
+from lakehouse.write.merge import latest_per_key
+from lakehouse.write.stores import Store, Touching
 
 Rows = TypeVar("Rows")
 NOTHING = Spans(())

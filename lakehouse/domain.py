@@ -17,8 +17,8 @@ from lakehouse.contract import Contract
 from lakehouse.days import Days
 from lakehouse.parts import WHOLE, Keys, Part, is_whole
 from lakehouse.rules import Rule
-from lakehouse.schema import REJECTS, Table
 from lakehouse.spans import Spans, Times
+from lakehouse.tables.schema import REJECTS, Table
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,9 @@ from urllib.parse import unquote
 
 import structlog
 
-from lakehouse import paths
+from lakehouse.domains.dates.zones import VERSION, is_zone, zone_names
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.zones import VERSION, is_zone, zone_names
+from lakehouse.storage import paths
 
 SHIPPED = Path(__file__).parent / "config"
 KEY_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")

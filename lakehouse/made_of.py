@@ -18,9 +18,9 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.changes import ChangedFrame, ChangedSpans, Changes, NoChanges, WholeChanged
 from lakehouse.domain import ByTime, Domain
-from lakehouse.schema import Table
-from lakehouse.sinks.data_files import listed
 from lakehouse.spans import Spans
+from lakehouse.tables.schema import Table
+from lakehouse.write.small_batches.data_files import listed
 
 MADE_OF_PROPERTY = "weir.made-of"
 # A commit of silver whose derived tables its writer makes later by itself; the value names the writer's work.

@@ -12,10 +12,10 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from lakehouse.bootstrap import BadBootstrapError, plain
+from lakehouse.broker.bootstrap import BadBootstrapError, plain
 from lakehouse.domains.air_quality.contract import AqiRuleName
 from lakehouse.errors import SettingsError
-from lakehouse.paths import as_location, check_name_of_home, location_of
+from lakehouse.storage.paths import as_location, check_name_of_home, location_of
 
 # Names without the prefix that operators of the seeds already have in their environments.
 OLDER_NAMES = {

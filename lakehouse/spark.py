@@ -6,15 +6,15 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from lakehouse.catalog import catalog_file, spark_catalog_conf
-from lakehouse.class_archive import archive_options
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.fitness import check_machine
-from lakehouse.java import find_java
-from lakehouse.jvm_start import DriverNotStarted, why_not_started
-from lakehouse.machine import adopt_environment, java_option, java_scratch, spark_scratch
-from lakehouse.paths import check_class_path, local_path
+from lakehouse.machine.class_archive import archive_options
+from lakehouse.machine.environment import adopt_environment, java_option, java_scratch, spark_scratch
+from lakehouse.machine.fitness import check_machine
+from lakehouse.machine.java import find_java
+from lakehouse.machine.jvm_start import DriverNotStarted, why_not_started
 from lakehouse.settings import Settings
+from lakehouse.storage.paths import check_class_path, local_path
+from lakehouse.tables.catalog import catalog_file, spark_catalog_conf
 
 SHORT = "-XX:TieredStopAtLevel=1"
 LOG4J = Path(__file__).parent.resolve() / "log4j2.properties"

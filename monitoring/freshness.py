@@ -15,10 +15,10 @@ from pyiceberg.expressions import AlwaysTrue, BooleanExpression, EqualTo
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation, Snapshot
 
-from lakehouse.catalog import NoTables, ancestors, open_catalog
 from lakehouse.domain import Domain, Fresh
-from lakehouse.notes import changed_of
 from lakehouse.settings import Settings
+from lakehouse.tables.catalog import NoTables, ancestors, open_catalog
+from lakehouse.tables.notes import changed_of
 
 LAYERS = ("bronze", "silver", "gold", "ops")
 # Newest hours, and the reasons of rejects, are read from the data: beyond so many rows that is no longer a glance.

@@ -10,8 +10,8 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 
-from lakehouse.catalog import NoTables, ancestors, open_catalog
 from lakehouse.settings import Settings
+from lakehouse.tables.catalog import NoTables, ancestors, open_catalog
 
 TABLE = "ops.maintenance"
 # What a round writes into its snapshot, of all tables that were ever maintained: {table: Maintained}.

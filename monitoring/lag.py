@@ -25,15 +25,15 @@ from pyiceberg.exceptions import NoSuchTableError
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Operation
 
-from lakehouse.catalog import NoTables, ancestors, open_catalog
+from lakehouse.broker.missing_messages import Missing
+from lakehouse.broker.offsets import Broker, TopicOffsets
+from lakehouse.broker.topics import NoKafkaError
 from lakehouse.domain import Domain, Source
 from lakehouse.errors import Retryable, WeirError
-from lakehouse.folders import Folder, open_folder
-from lakehouse.missing import Missing
-from lakehouse.offsets import Broker, TopicOffsets
-from lakehouse.positions import Position, committed_positions
 from lakehouse.settings import Settings
-from lakehouse.topics import NoKafkaError
+from lakehouse.storage.folders import Folder, open_folder
+from lakehouse.tables.catalog import NoTables, ancestors, open_catalog
+from lakehouse.tables.stream_positions import Position, committed_positions
 
 MARK_PROPERTY = "weir.offsets"
 

@@ -8,8 +8,8 @@ from datetime import datetime
 
 from pyiceberg.exceptions import NoSuchTableError
 
-from lakehouse.catalog import NoTables, ancestors, open_catalog
 from lakehouse.settings import Settings
+from lakehouse.tables.catalog import NoTables, ancestors, open_catalog
 
 TABLE = "ops.proofs"
 # What a proof writes into its snapshot: {"domain", "proved_ts", "differences": {table: {against: number}}}.

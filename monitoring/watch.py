@@ -21,12 +21,12 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from lakehouse.catalog import NoTables
+from lakehouse.broker.offsets import Broker
 from lakehouse.domain import Domain
 from lakehouse.domain_names import DOMAINS
-from lakehouse.offsets import Broker
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
+from lakehouse.tables.catalog import NoTables
 from monitoring import metrics
 from monitoring.freshness import CityHour, TableFacts, most_behind, read_cities, read_facts
 from monitoring.health import TableHealth, read_health

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lakehouse.days import days_of, factor_of
-from lakehouse.progress import progress
+from lakehouse.machine.progress_bar import progress
 from producers.sources.registry import SOURCES, load_source
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def produce(
     import structlog
 
     from lakehouse import failpoints
-    from lakehouse.logs import configure_logs
+    from lakehouse.machine.logs import configure_logs
     from producers.clock import Clock, utc_now
     from producers.kafka_writer import Counts
     from producers.publish import Outcome
@@ -188,8 +188,8 @@ def _loop(run: _Run, watched: Mapping[str, Any]) -> None:
     """Poll until told to stop. What a later poll may heal is logged; a refusal of the source ends the command."""
     import structlog
 
+    from lakehouse.broker.topics import NoKafkaError
     from lakehouse.errors import Retryable, WeirError
-    from lakehouse.topics import NoKafkaError
     from producers.clock import utc_now
     from producers.stopping import StoppedError
     from producers.upstream import lateness
@@ -279,7 +279,7 @@ def _note_success(run: _Run) -> None:
 @contextmanager
 def _writing(run: _Run, summary: bool = True) -> "Iterator[KafkaWriter]":
     """Give a writer of the topic; flush it at the end, and say on stdout what came of it whatever happened."""
-    from lakehouse.topics import ensure_topic
+    from lakehouse.broker.topics import ensure_topic
     from producers.kafka_writer import KafkaWriter, connect
 
     bootstrap, contract = run.settings.kafka_bootstrap, run.source.contract

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lakehouse.errors import Fatal, ProducerError
-from lakehouse.files import locked, replace_file
+from lakehouse.storage.files import locked, replace_file
 
 Entity = TypeVar("Entity")
 

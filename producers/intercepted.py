@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from lakehouse.errors import Fatal, ProducerError, Retryable
-from lakehouse.proxies import Proxy
+from lakehouse.machine.proxies import Proxy
 
 TITLE_LENGTH = 100
 

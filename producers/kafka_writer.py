@@ -13,10 +13,10 @@ from typing import Literal, Protocol
 import structlog
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 
-from lakehouse.bootstrap import client_text
+from lakehouse.broker.bootstrap import client_text
+from lakehouse.broker.topics import NoKafkaAddressError
 from lakehouse.contract import WIRE_VERSION_HEADER, Contract, Value
 from lakehouse.errors import Fatal, ProducerError, Retryable
-from lakehouse.topics import NoKafkaAddressError
 from monitoring import metrics
 
 DELIVERY_SECONDS = 60.0

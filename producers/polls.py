@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from lakehouse.files import locked, replace_file
+from lakehouse.storage.files import locked, replace_file
 from monitoring import metrics
 from producers.source import Words
 from producers.upstream import Timetable, changed_at

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from lakehouse.apply import Applied
-from lakehouse.folders import Folder
-from lakehouse.sinks.fenced_append import Mark
+from lakehouse.storage.folders import Folder
+from lakehouse.write.fenced_append import Mark
 from streaming.errors import RejectRateExceeded
 
 

@@ -10,15 +10,15 @@ from pyspark.sql.streaming.query import StreamingQuery
 from pyspark.sql.streaming.readwriter import DataStreamWriter
 
 from lakehouse import failpoints
-from lakehouse.bootstrap import client_text
+from lakehouse.broker.bootstrap import client_text
+from lakehouse.codecs.parse import to_bronze
 from lakehouse.domain import Domain
-from lakehouse.folders import Folder
-from lakehouse.parse import to_bronze
-from lakehouse.schema import quote
 from lakehouse.settings import Settings
-from lakehouse.sinks.fenced_append import FencedAppend
-from lakehouse.sinks.owed import FILE as OWED_FILE
-from lakehouse.sinks.tables import batch_properties
+from lakehouse.storage.folders import Folder
+from lakehouse.tables.create import batch_properties
+from lakehouse.tables.schema import quote
+from lakehouse.write.fenced_append import FencedAppend
+from lakehouse.write.owed_offsets import FILE as OWED_FILE
 from streaming.checkpoints import planned_ends
 from streaming.progress import BatchReport, timed
 

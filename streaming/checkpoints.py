@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lakehouse.folders import Folder
-from lakehouse.positions import NO_OFFSET
-from lakehouse.sinks.fenced_append import TopicRecreated
+from lakehouse.storage.folders import Folder
+from lakehouse.tables.stream_positions import NO_OFFSET
+from lakehouse.write.fenced_append import TopicRecreated
 from streaming.errors import BadCheckpoint
 
 IDENTITY = "weir-query.json"

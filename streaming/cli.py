@@ -15,7 +15,7 @@ from lakehouse.settings import Settings
 from streaming.errors import AlreadyRunning
 
 if TYPE_CHECKING:
-    from lakehouse.folders import Folder
+    from lakehouse.storage.folders import Folder
 
 # A driver looks five times a second, and asks the broker what is lost.
 ANSWER_SECONDS = 20.0
@@ -35,7 +35,7 @@ def stream(
 
     Example: weir stream air_quality --available-now
     """
-    from lakehouse.logs import configure_logs
+    from lakehouse.machine.logs import configure_logs
     from lakehouse.registry import build_domain
     from streaming.drivers import run_drivers
 
@@ -65,8 +65,8 @@ def resume(
 
     Example: weir resume air_quality --accept
     """
-    from lakehouse.folders import open_folder
     from lakehouse.registry import build_domain
+    from lakehouse.storage.folders import open_folder
     from streaming.resume import Request, ask
     from streaming.supervisor import read_states
 

@@ -19,20 +19,20 @@ from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse import failpoints
+from lakehouse.broker.offsets import topic_offsets
+from lakehouse.broker.topics import check_topic, ensure_topic, topic_id
+from lakehouse.codecs.unknown_fields import UnknownFields, unknown_fields_file
 from lakehouse.domain import Domain
 from lakehouse.errors import Retryable, WeirError
-from lakehouse.folders import HadoopFolder, open_folder
-from lakehouse.lease import held_lease
-from lakehouse.offsets import topic_offsets
-from lakehouse.references import settle_references
+from lakehouse.locks.lease import held_lease
+from lakehouse.locks.table_locks import turn
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.fenced_append import FencedAppend, Mark, newest_mark
-from lakehouse.sinks.tables import batch_properties, create_missing, ensure_tables, write_dimensions
 from lakehouse.spark import jvm_pid, open_spark
-from lakehouse.topics import check_topic, ensure_topic, topic_id
-from lakehouse.turns import turn
-from lakehouse.unknown_fields import UnknownFields, unknown_fields_file
+from lakehouse.storage.folders import HadoopFolder, open_folder
+from lakehouse.tables.create import batch_properties, create_missing, ensure_tables, write_dimensions
+from lakehouse.tables.references import settle_references
+from lakehouse.write.fenced_append import FencedAppend, Mark, newest_mark
 from streaming import bronze, refine, resume
 from streaming.breaker import Breaker, Limit
 from streaming.checkpoints import Position, check_topics, claim, examine, other_inputs, tidy

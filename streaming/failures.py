@@ -8,8 +8,8 @@ from py4j.protocol import Py4JNetworkError
 from pyspark.errors import AnalysisException
 
 from lakehouse.errors import Fatal, Retryable, WeirError
-from lakehouse.lease import LeaseLost
-from lakehouse.sinks.publishing import OtherEdition
+from lakehouse.locks.lease import LeaseLost
+from lakehouse.write.publishing import OtherEdition
 
 # retry: it will pass. stop: somebody has to act. loss: Kafka no longer has the offsets. driver: this process cannot go on.
 # unknown: tried again a few times, then stopped.

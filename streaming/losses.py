@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 
 from pyspark.sql import SparkSession
 
-from lakehouse.offsets import TopicOffsets
-from lakehouse.schema import Column, Table, quote
-from lakehouse.sinks.fenced_append import Mark
-from lakehouse.sinks.merge import merge_rows
-from lakehouse.sinks.tables import relation
+from lakehouse.broker.offsets import TopicOffsets
+from lakehouse.tables.create import relation
+from lakehouse.tables.schema import Column, Table, quote
+from lakehouse.write.fenced_append import Mark
+from lakehouse.write.merge import merge_rows
 from streaming.checkpoints import Position, kafka_offsets
 from streaming.errors import AheadOfTransaction, BrokerLostItsEnd, LostRange
 

@@ -9,12 +9,12 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse.apply import Applied, apply, touched_part
 from lakehouse.domain import Domain, Source
-from lakehouse.folders import HadoopFolder
 from lakehouse.parts import Part
 from lakehouse.settings import Settings
-from lakehouse.sinks.compact import Compactor
-from lakehouse.sinks.stores import Memory
-from lakehouse.sinks.tables import batch_properties, write_dimensions
+from lakehouse.storage.folders import HadoopFolder
+from lakehouse.tables.create import batch_properties, write_dimensions
+from lakehouse.write.compaction import Compactor
+from lakehouse.write.stores import Memory
 from streaming.bronze import Body, named
 from streaming.checkpoints import forget_start
 from streaming.progress import BatchReport, timed

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from lakehouse.folders import Folder
+from lakehouse.storage.folders import Folder
 
 
 @dataclass(frozen=True, slots=True)

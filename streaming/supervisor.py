@@ -20,8 +20,8 @@ from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame
 
 from lakehouse.errors import WeirError
-from lakehouse.folders import Folder
-from lakehouse.lease import SAME_START_SECONDS
+from lakehouse.locks.lease import SAME_START_SECONDS
+from lakehouse.storage.folders import Folder
 from streaming.bronze import Body
 from streaming.errors import QueryFailed
 from streaming.failures import Verdict, cause_of, classify

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import hypothesis
 import pytest
 
-from lakehouse.proxies import leave_out_this_machine
+from lakehouse.machine.proxies import leave_out_this_machine
 from lakehouse.settings import OLDER_NAMES
 from tests.services import Kafka, Postgres
 

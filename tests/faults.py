@@ -22,11 +22,11 @@ from pyspark.sql import SparkSession
 
 from deploy.local.kafka_broker import EmbeddedKafka
 from deploy.local.processes import ProcessKey, kill_group
-from lakehouse.catalog import NoTables, open_catalog
 from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.folders import LocalFolder
 from lakehouse.settings import Settings
+from lakehouse.storage.folders import LocalFolder
+from lakehouse.tables.catalog import NoTables, open_catalog
 from streaming.cli import ready_file
 from streaming.supervisor import QueryState, read_states
 from tests.pipeline import Pipeline, reading, write_locations

@@ -14,17 +14,17 @@ from pyspark.sql import SparkSession
 
 from batch.oracle.recompute import recompute
 from batch.prove import dimensions_of
-from lakehouse.catalog import open_catalog, spark_catalog_conf
+from lakehouse.broker.topics import ensure_topic
 from lakehouse.contract import Value
 from lakehouse.derive import to_gold, to_silver
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.domains.air_quality.tables import BRONZE, SILVER
-from lakehouse.folders import HadoopFolder
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.tables import ensure_tables, write_dimensions
-from lakehouse.topics import ensure_topic
+from lakehouse.storage.folders import HadoopFolder
+from lakehouse.tables.catalog import open_catalog, spark_catalog_conf
+from lakehouse.tables.create import ensure_tables, write_dimensions
 from streaming import bronze, refine
 from streaming.progress import BatchReport
 from tests.frames import assert_rows

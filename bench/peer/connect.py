@@ -13,7 +13,7 @@ from bench.stage import Home, Program, Stage
 from deploy.local.jars import DEFAULT_FOLDER, Jar, fetch, locked_jars
 from deploy.local.processes import free_ports
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.java import find_java
+from lakehouse.machine.java import find_java
 
 HERE = Path(__file__).parent
 TABLE = "peer.open_meteo_hourly"

@@ -45,10 +45,10 @@ from deploy.local.state import (
 from deploy.local.status import query_names
 from lakehouse.domain_names import DOMAINS
 from lakehouse.errors import WeirError
-from lakehouse.java import find_java
-from lakehouse.logs import configure_logs
+from lakehouse.machine.java import find_java
+from lakehouse.machine.logs import configure_logs
+from lakehouse.machine.terminal import speak_plainly
 from lakehouse.settings import Settings, load_settings
-from lakehouse.terminal import speak_plainly
 
 LOOP_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 60.0

@@ -131,12 +131,12 @@ write_command() {
 
 set_up_java() {
 	local sentence
-	if .venv/bin/python -m lakehouse.java >/dev/null 2>&1; then return; fi
+	if .venv/bin/python -m lakehouse.machine.java >/dev/null 2>&1; then return; fi
 	if may_install; then
 		say "[3/4] no Java 17 or 21 here"
 		apt_install openjdk-17-jre-headless
 	fi
-	sentence=$(.venv/bin/python -m lakehouse.java 2>&1) || fail "$sentence"
+	sentence=$(.venv/bin/python -m lakehouse.machine.java 2>&1) || fail "$sentence"
 }
 
 set_up_jars() {

@@ -1,7 +1,7 @@
 """How does a driver start sooner? With an archive of the classes that its JVM loads, made once per Java and set of jars.
 
 A driver runs here once for real, in a home of its own that goes when it ends: the embedded Kafka, recorded readings, their revision, all
-tables, joined files. When its JVM ends it writes what it had loaded into the archive. lakehouse/class_archive.py names the file.
+tables, joined files. When its JVM ends it writes what it had loaded into the archive. lakehouse/machine/class_archive.py names the file.
 
     python -m deploy.local.class_archive [--force]      an archive that is there and fits is left alone
 """
@@ -28,15 +28,15 @@ from deploy.local.kafka_broker import EmbeddedKafka
 from deploy.local.open_meteo_server import OpenMeteoServer
 from deploy.local.parts import COMMANDS, PYTHON, last_line, launch
 from deploy.local.processes import ProcessKey, kill_group, wait_gone, wait_group_empty
-from lakehouse.class_archive import PATTERN, archive_file, archive_stem, find_archive
+from lakehouse.broker.offsets import end_offsets
 from lakehouse.domains.air_quality.contract import TOPIC
 from lakehouse.errors import WeirError
-from lakehouse.fitness import raise_open_files
-from lakehouse.machine import java_option
-from lakehouse.offsets import end_offsets
+from lakehouse.machine.class_archive import PATTERN, archive_file, archive_stem, find_archive
+from lakehouse.machine.environment import java_option
+from lakehouse.machine.fitness import raise_open_files
+from lakehouse.machine.terminal import speak_plainly
 from lakehouse.settings import Settings, load_settings
 from lakehouse.spark import driver_jars
-from lakehouse.terminal import speak_plainly
 
 # A micro-batch too large for one task; a small one; one that revises what is there.
 SLICES = (FIRST_SLICE, Slice(date(2025, 9, 12), date(2025, 9, 20), "hanoi"), REVISION)

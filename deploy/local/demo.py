@@ -37,10 +37,10 @@ from deploy.local.open_meteo_server import OpenMeteoServer
 from deploy.local.parts import COMMANDS, PYTHON, last_line, launch
 from deploy.local.processes import ProcessKey, kill_group, stop_process, wait_gone
 from deploy.local.state import MULTIPROC, PartCondition, PartName, PartState, log_file, remove_state, run_folder, write_state
+from lakehouse.broker.offsets import end_offsets
 from lakehouse.domains.air_quality.contract import TOPIC
-from lakehouse.fitness import check_home, check_machine, given_home
-from lakehouse.java import find_java
-from lakehouse.offsets import end_offsets
+from lakehouse.machine.fitness import check_home, check_machine, given_home
+from lakehouse.machine.java import find_java
 from lakehouse.settings import OLDER_NAMES, Settings
 
 # Gold agrees with the independent results under the rule that those were computed by.

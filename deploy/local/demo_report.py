@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from deploy.local.demo_tables import DAYS, EPISODES, HOURS, DemoTables
-from lakehouse.zones import zone
+from lakehouse.domains.dates.zones import zone
 
 Row = Mapping[str, Any]
 

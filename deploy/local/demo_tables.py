@@ -9,13 +9,13 @@ from pyiceberg.catalog import Catalog
 from pyiceberg.table import Table
 
 from deploy.local.demo_home import CATALOG, table_heads
-from lakehouse.catalog import ancestors, open_catalog
 from lakehouse.domains.air_quality.contract import TOPIC
 from lakehouse.errors import DeployError, Fatal, WeirError
 from lakehouse.locations import local_path
-from lakehouse.reader import Reader
+from lakehouse.query.reader import Reader
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
+from lakehouse.tables.catalog import ancestors, open_catalog
 from monitoring.freshness import table_facts
 from monitoring.lag import MARK_PROPERTY, silver_lag
 

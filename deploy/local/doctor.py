@@ -14,13 +14,13 @@ from deploy.local.kafka_broker import answers, check_room
 from deploy.local.processes import port_is_free, port_owner
 from deploy.local.stack import check_kafka_folder
 from deploy.local.state import PARTS, PartName, read_state, run_folder, running_kafka, seen
-from lakehouse import fitness
 from lakehouse.errors import WeirError
-from lakehouse.java import find_java
-from lakehouse.paths import local_path
-from lakehouse.proxies import proxies_argument, proxy_of
+from lakehouse.machine import fitness
+from lakehouse.machine.java import find_java
+from lakehouse.machine.proxies import proxies_argument, proxy_of
+from lakehouse.machine.terminal import NOT_INSTALLED, is_utf8
 from lakehouse.settings import Settings
-from lakehouse.terminal import NOT_INSTALLED, is_utf8
+from lakehouse.storage.paths import local_path
 
 # Clocks that are synchronised differ by less than a second.
 CLOCK_OFF = timedelta(minutes=5)
@@ -100,7 +100,7 @@ def _proxy(settings: Settings) -> str:
 
 def _clock(settings: Settings) -> str:
     """Compare the clock with what cannot be later: the newest commit; and with the API's, if it answers in time."""
-    from lakehouse.catalog import NoTables
+    from lakehouse.tables.catalog import NoTables
 
     now = datetime.now(UTC)
     fitness.clock(now)
@@ -188,9 +188,9 @@ def _topic(settings: Settings) -> str:
     Raises:
         UnfitTopicError: weir cannot work with them.
     """
+    from lakehouse.broker.topics import check_topic, topic_names
     from lakehouse.domain_names import DOMAINS
     from lakehouse.registry import build_domain
-    from lakehouse.topics import check_topic, topic_names
 
     address = running_kafka(settings) or settings.kafka_bootstrap
     if not address or not answers(address):
@@ -207,12 +207,12 @@ def _topic(settings: Settings) -> str:
 
 
 def _places(settings: Settings) -> str:
-    from lakehouse.catalog import NoTables, UnsupportedCatalog
     from lakehouse.domain_names import DOMAINS
+    from lakehouse.domains.dates.zones import VERSION
     from lakehouse.locations import locations_file, read_locations, refused_locations
-    from lakehouse.references import look_at_references
     from lakehouse.registry import build_domain
-    from lakehouse.zones import VERSION
+    from lakehouse.tables.catalog import NoTables, UnsupportedCatalog
+    from lakehouse.tables.references import look_at_references
 
     path = locations_file(settings.locations_path, settings.home)
     if refused := refused_locations(path):
@@ -228,7 +228,7 @@ def _places(settings: Settings) -> str:
 
 
 def _tables(settings: Settings) -> str:
-    from lakehouse.catalog import NoTables
+    from lakehouse.tables.catalog import NoTables
 
     try:
         names = [name for name, _ in _open_tables(settings)]
@@ -238,7 +238,7 @@ def _tables(settings: Settings) -> str:
 
 
 def _data_files(settings: Settings) -> str:
-    from lakehouse.catalog import NoTables
+    from lakehouse.tables.catalog import NoTables
 
     checked = 0
     try:
@@ -282,7 +282,7 @@ def _check_files(name: str, table: Any) -> int:  # noqa: ANN401 - pyiceberg's Ta
 
 
 def _open_tables(settings: Settings) -> Iterator[tuple[str, Any]]:
-    from lakehouse.catalog import open_catalog
+    from lakehouse.tables.catalog import open_catalog
 
     catalog = open_catalog(settings)
     for space in catalog.list_namespaces():

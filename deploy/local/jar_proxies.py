@@ -14,7 +14,7 @@ from contextlib import suppress
 from ipaddress import IPv4Network, ip_address
 from pathlib import Path
 
-from lakehouse.proxies import Proxy, excepted_hosts, proxy_for
+from lakehouse.machine.proxies import Proxy, excepted_hosts, proxy_for
 
 SCHEMES = ("http", "https")
 

@@ -25,10 +25,10 @@ from typing import Literal
 from deploy.local.errors import JarsUnavailable, MissingJars, WrongJarHash
 from deploy.local.jar_proxies import java_arguments, maven_options, proxies_by_scheme
 from lakehouse.errors import WeirError
-from lakehouse.java import find_java
-from lakehouse.machine import UTF8_LOCALE
-from lakehouse.paths import check_class_path
-from lakehouse.terminal import speak_plainly
+from lakehouse.machine.environment import UTF8_LOCALE
+from lakehouse.machine.java import find_java
+from lakehouse.machine.terminal import speak_plainly
+from lakehouse.storage.paths import check_class_path
 
 ClassPath = Literal["spark", "kafka"]
 

@@ -25,9 +25,9 @@ from pathlib import Path
 from deploy.local.errors import DiskFull, ForeignKafkaFolder, HalfFormattedKafka, PartFailed, PortInUse
 from deploy.local.jars import jars_for
 from deploy.local.processes import ProcessKey, free_ports, port_is_free, port_owner, stop_process
-from lakehouse.bootstrap import bootstrap_text, parse_bootstrap, usable
-from lakehouse.java import find_java
-from lakehouse.machine import java_scratch, own_environment
+from lakehouse.broker.bootstrap import bootstrap_text, parse_bootstrap, usable
+from lakehouse.machine.environment import java_scratch, own_environment
+from lakehouse.machine.java import find_java
 
 NODE_ID = "1"
 # A segment's indexes are reserved at their full size in each partition; below this a new broker cannot begin.

@@ -14,8 +14,8 @@ import structlog
 from deploy.local.parts import last_line, launch
 from deploy.local.processes import ProcessKey
 from deploy.local.state import PartName, PartState, log_file, remove_state, run_folder, write_state
-from lakehouse.files import replace_file
 from lakehouse.settings import Settings
+from lakehouse.storage.files import replace_file
 
 PART: PartName = "maintain"
 # After a start of the stack the stream comes first, however late a round is.

@@ -33,8 +33,8 @@ from deploy.local.state import (
     seen,
 )
 from lakehouse.domain_names import DOMAINS
-from lakehouse.fitness import check_machine
-from lakehouse.java import find_java
+from lakehouse.machine.fitness import check_machine
+from lakehouse.machine.java import find_java
 from lakehouse.settings import Settings
 
 KAFKA_SECONDS = 150.0

@@ -114,14 +114,14 @@ def _domains(settings: Settings) -> tuple[list["Domain"], dict[str, str]]:
 
 def _only_states(settings: Settings, name: str, reason: str) -> list[dict[str, Any]]:
     """Tell what a domain's driver says of its queries, where nothing else can be asked."""
-    from lakehouse.folders import open_folder
+    from lakehouse.storage.folders import open_folder
     from streaming.supervisor import read_states
 
     return [_query(state.query, [], None, None, None, reason, state, None) for state in read_states(open_folder(settings.state_uri), name)]
 
 
 def _queries(settings: Settings, domain: "Domain", commits: dict[str, str | None], now: datetime) -> list[dict[str, Any]]:
-    from lakehouse.folders import open_folder
+    from lakehouse.storage.folders import open_folder
     from monitoring.lag import bronze_lag, silver_lag, whole_of
     from streaming.supervisor import read_states
 
@@ -210,7 +210,7 @@ def _rejects(settings: Settings, tables: list[dict[str, Any]]) -> dict[str, Any]
 
 
 def _unknown_fields(settings: Settings, domain: "Domain") -> list[dict[str, Any]]:
-    from lakehouse.unknown_fields import read_unknown_fields, unknown_fields_file
+    from lakehouse.codecs.unknown_fields import read_unknown_fields, unknown_fields_file
 
     found = []
     for source in domain.sources:
@@ -259,7 +259,7 @@ def _source(settings: Settings, name: str, now: datetime) -> dict[str, Any] | No
 
 
 def _references(settings: Settings, domain: "Domain") -> list[dict[str, Any]]:
-    from lakehouse.references import References, look_at_references
+    from lakehouse.tables.references import References, look_at_references
 
     if not domain.references:
         return []
@@ -271,7 +271,7 @@ def _references(settings: Settings, domain: "Domain") -> list[dict[str, Any]]:
 
 
 def _scan(settings: Settings, table: str, columns: tuple[str, ...]) -> Any:  # noqa: ANN401 - pyarrow's Table has no types
-    from lakehouse.catalog import open_catalog
+    from lakehouse.tables.catalog import open_catalog
 
     return open_catalog(settings).load_table(table).scan(selected_fields=columns).to_arrow()
 

@@ -14,8 +14,8 @@ from typing import Any
 
 import fastavro
 
+from lakehouse.codecs.field_types import AvroForm, AvroType, Value
 from lakehouse.contract import Contract, Field
-from lakehouse.field_types import AvroForm, AvroType, Value
 
 # Avro's reader stops where the datum ends, whatever follows: bytes of a longer schema would be read as those of a shorter one. So a mark
 # is set behind them, and read as the last field. Its first byte stands nowhere else in it: no shift of it begins with it.

@@ -6,8 +6,8 @@ Null fields are left out. Numbers keep their shortest form; a decimal and a date
 import json
 from collections.abc import Mapping
 
+from lakehouse.codecs.field_types import JsonForm, Value
 from lakehouse.contract import Contract, Field
-from lakehouse.field_types import JsonForm, Value
 
 CORRUPT = "_corrupt"
 # Made once: json.dumps makes one for every call with settings of its own.

@@ -12,7 +12,7 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 
 from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.folders import LocalFolder
+from lakehouse.storage.folders import LocalFolder
 from streaming.resume import Request, ask
 from tests.faults import BRONZE, PLACES, SILVER, Stand
 from tests.long.conftest import NewStand

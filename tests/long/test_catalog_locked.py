@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.catalog import open_catalog
+from lakehouse.tables.catalog import open_catalog
 from tests.faults import BRONZE, SILVER, Stand
 from tests.long.conftest import NewStand
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.folders import LocalFolder
+from lakehouse.storage.folders import LocalFolder
 from streaming.resume import Request, ask
 from tests.faults import BRONZE, PLACES, SILVER, wait_until
 from tests.long.conftest import NewStand

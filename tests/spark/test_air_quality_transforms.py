@@ -10,9 +10,9 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse.domains.air_quality import aqi
 from lakehouse.domains.air_quality.tables import SILVER
 from lakehouse.domains.air_quality.transforms import GoldRules, to_city_days, to_episodes, to_hourly_facts
-from lakehouse.sinks.merge import latest_per_key
-from lakehouse.zones import offsets, zone
-from tests.unit.lakehouse.test_zones import ODD
+from lakehouse.domains.dates.zones import offsets, zone
+from lakehouse.write.merge import latest_per_key
+from tests.unit.lakehouse.domains.dates.test_zones import ODD
 
 START = datetime(2024, 3, 1, tzinfo=UTC)
 

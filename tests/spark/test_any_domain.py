@@ -22,8 +22,8 @@ from batch.lineage import messages_of, trace
 from lakehouse import failpoints
 from lakehouse.apply import refresh_derived
 from lakehouse.made_of import DEFERRED_PROPERTY, changes_since
-from lakehouse.sinks.stores import Memory
 from lakehouse.spark import iceberg_table
+from lakehouse.write.stores import Memory
 from tests.toy.home import NOON, ToyHome, item, maker, some_batch
 from tests.toy.tables import TOY
 

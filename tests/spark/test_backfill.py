@@ -10,8 +10,8 @@ from pyspark.sql import SparkSession
 from batch.ledger import Ledger, NothingToResume
 from batch.lineage import CannotExplain, explain, offsets, sources_of
 from batch.prove import prove
+from lakehouse.codecs.parse import retyped
 from lakehouse.derive import to_silver
-from lakehouse.parse import retyped
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from producers.history import SourceSpent

@@ -16,19 +16,19 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse.catalog import open_catalog
+from lakehouse.codecs.parse import retyped, to_bronze
+from lakehouse.codecs.unknown_fields import unknown_names
 from lakehouse.contract import WIRE_VERSION_HEADER, Codec, Contract, Field, Value
-from lakehouse.parse import retyped, to_bronze
 from lakehouse.registry import build_domain
 from lakehouse.rules import REASON, RULE, TOMBSTONE, contract_rules, with_reason, with_verdict
-from lakehouse.schema import SOURCE_COLUMNS, Table, contract_columns, quote_name
 from lakehouse.settings import Settings
-from lakehouse.sinks.data_files import DataFileWriter
-from lakehouse.sinks.fenced_append import FencedAppend
-from lakehouse.sinks.lane import typed
-from lakehouse.sinks.tables import append_rows, create_missing
 from lakehouse.spark import iceberg_table
-from lakehouse.unknown_fields import unknown_names
+from lakehouse.tables.catalog import open_catalog
+from lakehouse.tables.create import append_rows, create_missing
+from lakehouse.tables.schema import SOURCE_COLUMNS, Table, contract_columns, quote_name
+from lakehouse.write.append_chunk import typed
+from lakehouse.write.fenced_append import FencedAppend
+from lakehouse.write.small_batches.data_files import DataFileWriter
 from streaming.bronze import read_topics
 
 NOON = datetime(2024, 2, 29, 12, 0, 0, 123_000, tzinfo=UTC)

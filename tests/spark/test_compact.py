@@ -3,12 +3,12 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
-from lakehouse.catalog import open_catalog
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.compact import Compactor
-from lakehouse.sinks.tables import ensure_tables
 from lakehouse.spans import Spans
+from lakehouse.tables.catalog import open_catalog
+from lakehouse.tables.create import ensure_tables
+from lakehouse.write.compaction import Compactor
 
 FIRST = datetime(2024, 3, 1, tzinfo=UTC)
 

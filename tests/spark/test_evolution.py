@@ -9,13 +9,13 @@ from pyspark.sql import SparkSession
 from structlog.testing import capture_logs
 
 from lakehouse.domains.dates.tables import DIM_DATE, date_rows
-from lakehouse.evolution import NarrowedSchema
 from lakehouse.registry import build_domain
-from lakehouse.schema import Column, Table
 from lakehouse.settings import Settings
-from lakehouse.sinks.merge import merge_rows
-from lakehouse.sinks.row_delta import DeltaWriter
-from lakehouse.sinks.tables import create_missing, look, relation, write_dimensions
+from lakehouse.tables.create import create_missing, look, relation, write_dimensions
+from lakehouse.tables.evolution import NarrowedSchema
+from lakehouse.tables.schema import Column, Table
+from lakehouse.write.merge import merge_rows
+from lakehouse.write.small_batches.row_delta import DeltaWriter
 
 NOW = Table(
     "lh.silver.x",

@@ -12,15 +12,15 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-import lakehouse.sinks.fenced_append
-from lakehouse.catalog import open_catalog
+import lakehouse.write.fenced_append
+from lakehouse.codecs.parse import to_bronze
 from lakehouse.domains.air_quality.contract import HOURLY, TOPIC
 from lakehouse.domains.air_quality.tables import BRONZE
-from lakehouse.parse import to_bronze
-from lakehouse.schema import Table
 from lakehouse.settings import Settings
-from lakehouse.sinks.fenced_append import FencedAppend, TopicRecreated, newest_mark
-from lakehouse.sinks.tables import create_missing
+from lakehouse.tables.catalog import open_catalog
+from lakehouse.tables.create import create_missing
+from lakehouse.tables.schema import Table
+from lakehouse.write.fenced_append import FencedAppend, TopicRecreated, newest_mark
 from tests.pipeline import reading
 
 ARRIVED = datetime(2024, 6, 30, 23, 0, tzinfo=UTC)  # some arrive on the next day
@@ -63,7 +63,7 @@ def held(home: Path) -> dict[Message, tuple[bytes, str | None, float | None, dat
 def test_every_message_is_there_once_however_often_a_part_is_repeated(
     session: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, small_rows: int, is_planned: bool, seed: int
 ) -> None:
-    monkeypatch.setattr(lakehouse.sinks.fenced_append, "SMALL_ROWS", small_rows)
+    monkeypatch.setattr(lakehouse.write.fenced_append, "SMALL_ROWS", small_rows)
     create_missing(session, [BRONZE])
     chance = random.Random(seed)
     ends, sent = {0: 0, 1: 0}, set[Message]()
@@ -153,7 +153,7 @@ def said_of_commits(session: SparkSession) -> list[tuple[dict[str, int], str]]:
 def test_offsets_without_a_message_are_passed_with_the_next_rows_or_by_one_commit_a_minute(
     session: SparkSession, monkeypatch: pytest.MonkeyPatch, small_rows: int
 ) -> None:
-    monkeypatch.setattr(lakehouse.sinks.fenced_append, "SMALL_ROWS", small_rows)
+    monkeypatch.setattr(lakehouse.write.fenced_append, "SMALL_ROWS", small_rows)
     create_missing(session, [BRONZE])
     later = [0.0]
     checkpoint = Checkpoint()

@@ -15,9 +15,9 @@ from lakehouse.changes import ChangedSpans
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.lane import append_chunk, typed
-from lakehouse.sinks.stores import Memory
 from lakehouse.spans import Spans, Times
+from lakehouse.write.append_chunk import append_chunk, typed
+from lakehouse.write.stores import Memory
 from tests.pipeline import START, Pipeline, reading, write_locations
 
 PLACE = "a"

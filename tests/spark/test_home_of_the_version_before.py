@@ -6,17 +6,17 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-import lakehouse.sinks.stores
+import lakehouse.write.stores
 from lakehouse.apply import apply
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.folders import LocalFolder
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.lane import append_chunk, typed
-from lakehouse.sinks.stores import Memory
-from lakehouse.sinks.tables import ensure_tables, write_dimensions
 from lakehouse.spark import iceberg_table
+from lakehouse.storage.folders import LocalFolder
+from lakehouse.tables.create import ensure_tables, write_dimensions
+from lakehouse.write.append_chunk import append_chunk, typed
+from lakehouse.write.stores import Memory
 from streaming.checkpoints import IDENTITY, claim, other_inputs
 from tests.pipeline import Pipeline, reading, write_locations
 
@@ -50,7 +50,7 @@ def test_a_home_goes_on_and_nothing_is_made_again_that_was_right(
     domain = build_domain("air_quality", settings)
     older = as_before(domain)
     with monkeypatch.context() as before:
-        before.setattr(lakehouse.sinks.stores, "to_property", lambda _: {})
+        before.setattr(lakehouse.write.stores, "to_property", lambda _: {})
         ensure_tables(session, older)
         write_dimensions(session, older)
         bring(session, older, "first", range(0, 60))

@@ -21,14 +21,14 @@ from batch.rebuild import Rebuild, rebuild_lease
 from batch.table_state import TableState
 from batch.tags import tag_name
 from batch.whole import NotWhole
-from lakehouse.catalog import open_catalog
+from lakehouse.codecs.parse import to_bronze
 from lakehouse.domains.air_quality.contract import HOURLY, TOPIC
 from lakehouse.domains.air_quality.tables import BRONZE, SILVER
-from lakehouse.lease import held_lease
-from lakehouse.parse import to_bronze
+from lakehouse.locks.lease import held_lease
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.fenced_append import FencedAppend, newest_mark
+from lakehouse.tables.catalog import open_catalog
+from lakehouse.write.fenced_append import FencedAppend, newest_mark
 from monitoring.freshness import read_facts
 from monitoring.health import read_health
 from monitoring.lag import silver_lag

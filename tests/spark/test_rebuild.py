@@ -19,9 +19,9 @@ from lakehouse.derive import to_gold, to_silver
 from lakehouse.domain import Domain
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.publishing import NOTE_PROPERTY, OtherEdition
-from lakehouse.sinks.tables import ensure_tables
 from lakehouse.spark import iceberg_table
+from lakehouse.tables.create import ensure_tables
+from lakehouse.write.publishing import NOTE_PROPERTY, OtherEdition
 from tests.backfills import MadeHistory, fill
 from tests.pipeline import Pipeline, write_locations
 

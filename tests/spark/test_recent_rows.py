@@ -10,15 +10,15 @@ import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from lakehouse.catalog import open_catalog
-from lakehouse.conflicts import is_refused
-from lakehouse.schema import Column, Table
+from lakehouse.locks.conflicts import is_refused
 from lakehouse.settings import Settings
-from lakehouse.sinks.data_files import NotFromMemory, TableMoved
-from lakehouse.sinks.recent import RecentRows
-from lakehouse.sinks.row_delta import runs
-from lakehouse.sinks.tables import create_missing
 from lakehouse.spans import Spans, Times
+from lakehouse.tables.catalog import open_catalog
+from lakehouse.tables.create import create_missing
+from lakehouse.tables.schema import Column, Table
+from lakehouse.write.small_batches.data_files import NotFromMemory, TableMoved
+from lakehouse.write.small_batches.recent_rows import RecentRows
+from lakehouse.write.small_batches.row_delta import runs
 
 START = datetime(2023, 12, 28, tzinfo=UTC)  # the months and years of the rows differ
 HOURS = 24 * 10

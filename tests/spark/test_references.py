@@ -11,16 +11,16 @@ from batch.check import check
 from batch.prove import prove
 from batch.rebuild import Rebuild
 from lakehouse.apply import apply
+from lakehouse.codecs.parse import to_bronze
 from lakehouse.days import days_of
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.folders import LocalFolder
-from lakehouse.parse import to_bronze
-from lakehouse.references import Outdated, look_at_references, settle_references
+from lakehouse.domains.dates.zones import VERSION
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.sinks.tables import ensure_tables, write_dimensions
-from lakehouse.zones import VERSION
+from lakehouse.storage.folders import LocalFolder
+from lakehouse.tables.create import ensure_tables, write_dimensions
+from lakehouse.tables.references import Outdated, look_at_references, settle_references
 from streaming.breaker import Breaker, Limit
 from tests.backfills import MadeHistory, fill
 from tests.pipeline import RETRIEVED, reading, write_locations

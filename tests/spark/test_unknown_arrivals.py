@@ -7,11 +7,11 @@ from pyspark.sql import SparkSession
 
 from batch.retention import unknown_arrivals
 from batch.table_state import TableState
+from lakehouse.codecs.parse import to_bronze
 from lakehouse.domains.air_quality.contract import HOURLY, TOPIC
 from lakehouse.domains.air_quality.tables import BRONZE
-from lakehouse.parse import to_bronze
-from lakehouse.sinks.fenced_append import FencedAppend
-from lakehouse.sinks.tables import create_missing
+from lakehouse.tables.create import create_missing
+from lakehouse.write.fenced_append import FencedAppend
 from tests.pipeline import reading
 
 SINCE = datetime(2026, 11, 1, tzinfo=UTC)

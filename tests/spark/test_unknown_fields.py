@@ -8,11 +8,11 @@ from pyspark.sql import SparkSession
 
 import lakehouse.apply
 from lakehouse.apply import Applied
+from lakehouse.codecs.parse import to_bronze
+from lakehouse.codecs.unknown_fields import LONGEST_NAME, MOST_NAMES
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.parse import to_bronze
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.unknown_fields import LONGEST_NAME, MOST_NAMES
 from tests.pipeline import reading
 
 WHOLE = HOURLY.encode(reading())

@@ -14,13 +14,13 @@ from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 
 from batch.prove import prove
-from lakehouse.catalog import open_catalog
+from lakehouse.broker.topics import ensure_topic
 from lakehouse.contract import WIRE_VERSION_HEADER, Value
 from lakehouse.domain import Domain, Source
-from lakehouse.folders import LocalFolder
 from lakehouse.rules import contract_rules
 from lakehouse.settings import Settings
-from lakehouse.topics import ensure_topic
+from lakehouse.storage.folders import LocalFolder
+from lakehouse.tables.catalog import open_catalog
 from monitoring.lag import bronze_lag, silver_lag
 from streaming.driver import Driver
 from streaming.supervisor import read_states

@@ -22,15 +22,15 @@ from pyspark.sql import SparkSession
 import streaming.driver
 from batch.snapshots import applied_through
 from deploy.local.status import collect, show
-from lakehouse.catalog import ancestors, open_catalog
+from lakehouse.broker.offsets import Broker, topic_offsets
+from lakehouse.broker.topic_settings import UnfitTopicError
 from lakehouse.contract import Value
 from lakehouse.domain import Source
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.folders import LocalFolder
-from lakehouse.offsets import Broker, topic_offsets
 from lakehouse.settings import Settings
-from lakehouse.sinks import fenced_append
-from lakehouse.topic_settings import UnfitTopicError
+from lakehouse.storage.folders import LocalFolder
+from lakehouse.tables.catalog import ancestors, open_catalog
+from lakehouse.write import fenced_append
 from monitoring import lag
 from monitoring.lag import TopicLag, bronze_lag, bronze_mark
 from streaming.driver import Driver

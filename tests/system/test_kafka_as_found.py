@@ -27,15 +27,15 @@ from deploy.local.doctor import examine
 from deploy.local.kafka_broker import EmbeddedKafka, answers
 from deploy.local.processes import free_ports
 from deploy.local.status import collect
-from lakehouse.bootstrap import Address, parse_bootstrap, reachable, usable
+from lakehouse.broker.bootstrap import Address, parse_bootstrap, reachable, usable
+from lakehouse.broker.missing_messages import Missing
+from lakehouse.broker.offsets import Broker, TopicOffsets, end_offsets
+from lakehouse.broker.topic_settings import UnfitTopicError
+from lakehouse.broker.topics import NoKafkaError, check_topic, ensure_topic, topic_id
 from lakehouse.contract import Contract
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.missing import Missing
-from lakehouse.offsets import Broker, TopicOffsets, end_offsets
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.topic_settings import UnfitTopicError
-from lakehouse.topics import NoKafkaError, check_topic, ensure_topic, topic_id
 from producers.kafka_writer import connect
 from tests.pipeline import on_topic
 from tests.services import Kafka

@@ -10,13 +10,13 @@ import pytest
 from pyspark.sql import DataFrame, SparkSession
 
 from deploy.local.status import collect
-from lakehouse.catalog import open_catalog
 from lakehouse.contract import Contract, Field, Value
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality import transforms
-from lakehouse.evolution import NarrowedSchema
-from lakehouse.schema import Column, Table, contract_columns
 from lakehouse.settings import Settings
+from lakehouse.tables.catalog import open_catalog
+from lakehouse.tables.evolution import NarrowedSchema
+from lakehouse.tables.schema import Column, Table, contract_columns
 from producers.kafka_writer import KafkaWriter, connect
 from streaming.driver import Driver
 from streaming.progress import BatchReport

@@ -11,12 +11,12 @@ from confluent_kafka.admin import AdminClient
 from pyiceberg.exceptions import NoSuchTableError
 from pyspark.sql import SparkSession
 
-from lakehouse.catalog import NoTables
 from lakehouse.contract import Value
-from lakehouse.folders import LocalFolder
-from lakehouse.lease import LeaseHeld
+from lakehouse.locks.lease import LeaseHeld
 from lakehouse.settings import Settings
-from lakehouse.sinks.fenced_append import TopicRecreated
+from lakehouse.storage.folders import LocalFolder
+from lakehouse.tables.catalog import NoTables
+from lakehouse.write.fenced_append import TopicRecreated
 from streaming.driver import Driver
 from streaming.errors import BadCheckpoint, RejectRateExceeded
 from streaming.progress import BatchReport

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 from confluent_kafka import Producer
 
-from lakehouse.topics import delete_before, offsets_at
+from lakehouse.broker.topics import delete_before, offsets_at
 from tests.services import Kafka
 
 

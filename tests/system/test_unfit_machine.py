@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.fitness import LEAST_OPEN_FILES
+from lakehouse.machine.fitness import LEAST_OPEN_FILES
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKED = ROOT / "deploy" / "local" / "recorded" / "open_meteo.jsonl.gz"
@@ -98,7 +98,7 @@ def test_no_java_is_one_sentence_also_where_a_driver_would_start_it(tmp_path: Pa
     said = sentence(weir("up", before=hidden, WEIR_HOME=str(tmp_path / "home"), JAVA_HOME=str(broken.parents[1])))
     assert said.startswith(f"weir: Java 17 or 21 is needed, found {broken} that does not start (JAVA_HOME={broken.parents[1]})")
     script = (
-        "from pathlib import Path; from lakehouse.java import WrongJava; from lakehouse.settings import Settings\n"
+        "from pathlib import Path; from lakehouse.machine.java import WrongJava; from lakehouse.settings import Settings\n"
         "from lakehouse.spark import open_spark\n"
         f"try: open_spark(Settings(home=Path({str(tmp_path / 'home')!r})), 'test')\nexcept WrongJava as error: print('told')"
     )

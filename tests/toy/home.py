@@ -11,13 +11,13 @@ from pyspark.sql import DataFrame, SparkSession
 
 from batch.prove import prove
 from lakehouse.apply import Applied, apply
+from lakehouse.codecs.parse import to_bronze
 from lakehouse.contract import Value
 from lakehouse.domain import Domain, Source
-from lakehouse.parse import to_bronze
 from lakehouse.settings import Settings
-from lakehouse.sinks.lane import MESSAGES
-from lakehouse.sinks.stores import Memory
-from lakehouse.sinks.tables import append_rows, ensure_tables
+from lakehouse.tables.create import append_rows, ensure_tables
+from lakehouse.write.append_chunk import MESSAGES
+from lakehouse.write.stores import Memory
 from tests.toy.tables import TOY
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)

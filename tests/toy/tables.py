@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lakehouse.domain import ByKey, ByTime, Derived, Domain, Source, Whole, all_of, by_key, looked_up, over_time
 from lakehouse.rules import contract_rules
-from lakehouse.schema import SOURCE_COLUMNS, Column, Table, contract_columns
+from lakehouse.tables.schema import SOURCE_COLUMNS, Column, Table, contract_columns
 from tests.toy import transforms as t
 from tests.toy.contract import ITEMS, MAKERS
 

@@ -4,7 +4,7 @@ from collections.abc import Collection
 
 from lakehouse.domains.air_quality.contract import HOURLY, MEASURES
 from lakehouse.rules import Rule, contract_rules
-from lakehouse.schema import quote
+from lakehouse.tables.schema import quote
 
 FIRST_YEAR = 2013  # the source's archive begins on 2013-01-01
 FORECAST_DAYS = 7  # the source forecasts at most this far

@@ -17,8 +17,8 @@ from pyspark.sql import functions as F
 
 from lakehouse.domains.air_quality import aqi
 from lakehouse.domains.air_quality.contract import MEASURES, PROVIDER_INDICES, AqiRuleName
+from lakehouse.domains.dates.zones import local_seconds
 from lakehouse.spans import Spans
-from lakehouse.zones import local_seconds
 
 MEASURE_NAMES = tuple(MEASURES.values())
 PROVIDER_NAMES = tuple(PROVIDER_INDICES.values())

@@ -9,7 +9,7 @@ from functools import cache
 
 import holidays
 
-from lakehouse.schema import Column, Table
+from lakehouse.tables.schema import Column, Table
 
 # Older than the air-quality archive, which begins in 2013, since other domains are; one row a day costs nothing.
 FIRST, LAST = date(2000, 1, 1), date(2035, 12, 31)

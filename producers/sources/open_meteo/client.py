@@ -22,7 +22,7 @@ import structlog
 from lakehouse.domains.air_quality.contract import VARIABLES
 from lakehouse.errors import ProducerError
 from lakehouse.locations import Location
-from lakehouse.proxies import Proxy, proxies_argument, proxy_of
+from lakehouse.machine.proxies import Proxy, proxies_argument, proxy_of
 from lakehouse.settings import Settings
 from producers import intercepted
 from producers.budget import Budget, LimitSpan, limit_boundary

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from lakehouse.proxies import is_loopback
+from lakehouse.machine.proxies import is_loopback
 from lakehouse.settings import Settings
 from producers.budget import SPANS, Budget, Lane, LimitSpan
 

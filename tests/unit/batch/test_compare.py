@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 
 from batch.compare import FIRST, compare, total
-from lakehouse.schema import Column, Table
 from lakehouse.spans import Times
+from lakehouse.tables.schema import Column, Table
 
 TABLE = Table(
     "lh.gold.t",

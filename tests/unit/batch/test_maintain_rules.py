@@ -12,8 +12,8 @@ from batch.maintained import Result, renewed
 from batch.retention import droppable_offsets, wholly_read
 from batch.table_state import PartitionField, Snapshot, TableState
 from batch.tags import wanted_tags
-from lakehouse.positions import Position, committed_positions
-from lakehouse.sinks.fenced_append import MARK_PROPERTY, Mark
+from lakehouse.tables.stream_positions import Position, committed_positions
+from lakehouse.write.fenced_append import MARK_PROPERTY, Mark
 from monitoring.health import Maintained, maintained_json, maintained_of
 
 NOW = datetime(2026, 3, 2, 5, 30, tzinfo=UTC)

@@ -8,10 +8,10 @@ import pytest
 
 from deploy.local.doctor import examine
 from deploy.local.status import collect, show
+from lakehouse.codecs.unknown_fields import UnknownFields, unknown_fields_file
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.folders import LocalFolder
 from lakehouse.settings import Settings
-from lakehouse.unknown_fields import UnknownFields, unknown_fields_file
+from lakehouse.storage.folders import LocalFolder
 from streaming.supervisor import QueryState, write_states
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

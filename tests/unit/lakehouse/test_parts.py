@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from lakehouse.changes import ChangedRows, ChangedSpans, NoChanges, WholeChanged
 from lakehouse.domain import ByKey, Matching, all_of, by_key, looked_up
 from lakehouse.parts import MOST_KEYS, WHOLE, Keys, Part, is_whole, join_parts
-from lakehouse.schema import Column, Table
-from lakehouse.sinks.merge import bounds_of, literal
 from lakehouse.spans import Spans, Times
+from lakehouse.tables.schema import Column, Table
+from lakehouse.write.merge import bounds_of, literal
 
 ROWS = [{"a": a, "b": b} for a in (1, 2, None) for b in ("x", "y")]
 values = st.sampled_from([1, 2, None])

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.catalog import NoTables, UnreadableCatalog, UnsupportedCatalog, open_catalog, spark_catalog_conf
 from lakehouse.errors import SettingsError
 from lakehouse.settings import OLDER_NAMES, Settings, load_settings
+from lakehouse.tables.catalog import NoTables, UnreadableCatalog, UnsupportedCatalog, open_catalog, spark_catalog_conf
 
 Load = Callable[..., Settings]
 

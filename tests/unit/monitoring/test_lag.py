@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from pyiceberg.catalog.sql import SqlCatalog
 from pyiceberg.table import Table
 
-from lakehouse.missing import Missing
-from lakehouse.offsets import Broker, TopicOffsets
+from lakehouse.broker.missing_messages import Missing
+from lakehouse.broker.offsets import Broker, TopicOffsets
+from lakehouse.broker.topics import NoKafkaError
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.topics import NoKafkaError
 from monitoring.lag import MARK_PROPERTY, Lag, LagUnknown, bronze_lag, bronze_mark, silver_lag, topic_lag
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

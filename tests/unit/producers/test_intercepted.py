@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from deploy.local.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, ProducerError, Retryable
-from lakehouse.proxies import BadProxyError
+from lakehouse.machine.proxies import BadProxyError
 from producers.budget import Budget
 from producers.call_errors import BrokenAnswerError, NotReachedError, RefusedError, UnavailableError
 from producers.calls import ATTEMPTS

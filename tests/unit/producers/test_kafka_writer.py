@@ -3,10 +3,10 @@ from datetime import UTC, datetime
 
 import pytest
 
+from lakehouse.broker.topics import NoKafkaAddressError, NoKafkaError, ensure_topic
 from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.errors import Fatal, Retryable
-from lakehouse.topics import NoKafkaAddressError, NoKafkaError, ensure_topic
 from producers.kafka_writer import DeliveryError, InvalidRecordsError, connect
 from tests.unit.producers.support import FakeKafka, writer_to
 
@@ -124,7 +124,7 @@ def test_no_address_and_no_broker_are_told_apart(monkeypatch: pytest.MonkeyPatch
     for ask in (lambda: ensure_topic("", HOURLY, 2), lambda: connect("", "run")):
         with pytest.raises(NoKafkaAddressError, match="no Kafka: run `weir up --services-only` or set WEIR_KAFKA_BOOTSTRAP"):
             ask()
-    monkeypatch.setattr("lakehouse.topics.BROKER_SECONDS", 0.3)
+    monkeypatch.setattr("lakehouse.broker.topics.BROKER_SECONDS", 0.3)
     with pytest.raises(NoKafkaError, match=r"no Kafka broker answers at 127.0.0.1:1 within 0.3 s") as caught:
         ensure_topic("127.0.0.1:1", HOURLY, 2)
     assert isinstance(caught.value, Retryable)

@@ -72,7 +72,7 @@ class Weir:
 def weir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Weir]:
     kafka = FakeKafka(topic=TOYS.contract.topic)
     monkeypatch.setattr("producers.kafka_writer.connect", lambda bootstrap, run_id: kafka)
-    monkeypatch.setattr("lakehouse.topics.ensure_topic", lambda bootstrap, contract, partitions: f"id of {contract.topic}")
+    monkeypatch.setattr("lakehouse.broker.topics.ensure_topic", lambda bootstrap, contract, partitions: f"id of {contract.topic}")
     with capture_logs():  # and the command leaves structlog as it is
         yield Weir(tmp_path, kafka)
 

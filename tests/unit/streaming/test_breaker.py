@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lakehouse.apply import Applied
-from lakehouse.folders import LocalFolder
-from lakehouse.sinks.fenced_append import Mark
+from lakehouse.storage.folders import LocalFolder
+from lakehouse.write.fenced_append import Mark
 from streaming.breaker import Breaker, Counted, Limit, over_window
 from streaming.errors import RejectRateExceeded
 from streaming.resume import Request, ask, asked, done, request_file

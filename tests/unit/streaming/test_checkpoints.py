@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lakehouse.sinks.fenced_append import TopicRecreated
+from lakehouse.write.fenced_append import TopicRecreated
 from streaming.checkpoints import IDENTITY, Position, check_topics, claim, examine, kafka_offsets, planned_ends, tidy
 from streaming.errors import BadCheckpoint
 

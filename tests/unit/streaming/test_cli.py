@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import streaming.cli
-from lakehouse.folders import LocalFolder
 from lakehouse.registry import UnknownDomain
 from lakehouse.settings import Settings
+from lakehouse.storage.folders import LocalFolder
 from streaming.cli import resume
 from streaming.resume import Answer, Request, answered, ask, asked, done
 from streaming.supervisor import QueryState, write_states

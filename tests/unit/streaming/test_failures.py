@@ -3,10 +3,10 @@
 import pytest
 from py4j.protocol import Py4JNetworkError
 
+from lakehouse.broker.topics import NoKafkaError
 from lakehouse.errors import SettingsError
-from lakehouse.lease import LeaseLost
-from lakehouse.sinks.fenced_append import TopicRecreated
-from lakehouse.topics import NoKafkaError
+from lakehouse.locks.lease import LeaseLost
+from lakehouse.write.fenced_append import TopicRecreated
 from streaming.failures import Verdict, cause_of, classify
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.offsets import TopicOffsets
+from lakehouse.broker.offsets import TopicOffsets
 from streaming.checkpoints import Position
 from streaming.errors import AheadOfTransaction, BrokerLostItsEnd, LostRange
 from streaming.losses import Bounds, check_readable, find_lost, fits, starting_offsets

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import DataFrame
 
-from lakehouse.folders import LocalFolder
-from lakehouse.lease import LeaseLost
-from lakehouse.sinks.fenced_append import TopicRecreated
+from lakehouse.locks.lease import LeaseLost
+from lakehouse.storage.folders import LocalFolder
+from lakehouse.write.fenced_append import TopicRecreated
 from streaming.errors import DataLoss, LostRange, QueryFailed
 from streaming.supervisor import (
     GOOD_AFTER_SECONDS,

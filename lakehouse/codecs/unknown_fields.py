@@ -1,0 +1,131 @@
+"""Which fields do messages hold that the contract does not know? They stay in the message's bytes, are counted, and named.
+
+An unknown field is a producer of a newer version, or a mistake of one: it stops nothing. The names are found where rows are
+judged (`apply`), not where they are appended: bronze's pass over Kafka for the next offsets parses no message, and reading the
+keys there doubled it. What was counted is kept in a file of the home, so that it can be told with the stream dead.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from lakehouse.contract import Contract
+from lakehouse.storage.files import replace_file
+from lakehouse.tables.schema import quote
+
+UNKNOWN = "_unknown"
+# Names come from messages: so many are told apart, and the rest as one.
+MOST_NAMES, OTHER, LONGEST_NAME = 20, "other", 64
+Offsets = Mapping[str, Mapping[str, tuple[int, int]]]
+
+log = structlog.get_logger("weir.stream")
+
+
+def unknown_names(contract: Contract) -> str:
+    """Give the SQL of the names, over bronze's `value`: an array, empty mostly; null where the message is no JSON object.
+
+    Always empty for Avro: a message has the fields of its version and no others, and an unknown version is rejected.
+    """
+    if contract.codec != "json":
+        return "CAST(array() AS ARRAY<STRING>)"
+    known = ", ".join(quote(name) for name in contract.names)
+    found = f"slice(array_except(json_object_keys(CAST(value AS STRING)), array({known})), 1, {MOST_NAMES})"
+    return f"transform({found}, name -> left(name, {LONGEST_NAME}))"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One unknown field: in how many messages, and when a message with it was first and last applied (ISO 8601, UTC)."""
+
+    messages: int
+    first_seen: str
+    last_seen: str
+
+
+@dataclass(slots=True)
+class _Held:
+    fields: dict[str, Seen] = field(default_factory=dict)
+    # The last offset that was looked at, by topic and partition: a micro-batch that is repeated is not counted again.
+    counted: dict[str, dict[str, int]] = field(default_factory=dict)
+
+
+class UnknownFields:
+    """What a domain's driver has counted, over its lives.
+
+    Args:
+        path: of the file that keeps it.
+        contract: the contract as it is now; what it has come to know is dropped.
+        clock: the moment, UTC.
+    """
+
+    def __init__(self, path: Path, contract: Contract, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._path, self._clock = path, clock
+        self._held = _read(path)
+        if known := self._held.fields.keys() & set(contract.names):
+            for name in known:
+                del self._held.fields[name]
+            self._write()
+
+    def note(self, counts: Mapping[str, int], offsets: Offsets) -> dict[str, int]:
+        """Add the unknown fields of a micro-batch; give what was counted, by at most twenty names and `other`.
+
+        Args:
+            counts: messages by name.
+            offsets: first and last offset of the micro-batch, by topic and partition.
+        """
+        if not counts or not self._is_new(offsets):
+            return {}
+        now = self._clock().isoformat(timespec="seconds").replace("+00:00", "Z")
+        told: Counter[str] = Counter()
+        for name, messages in counts.items():
+            fields = self._held.fields
+            one = name if name in fields or len(fields.keys() - {OTHER}) < MOST_NAMES else OTHER
+            before = fields.get(one, Seen(0, now, now))
+            fields[one] = Seen(before.messages + messages, before.first_seen, now)
+            told[one] += messages
+            if not before.messages:
+                log.warning("unknown field", named=repr(one))  # a message made it up
+        for topic, partitions in offsets.items():
+            of_topic = self._held.counted.setdefault(topic, {})
+            for partition, (_, last) in partitions.items():
+                of_topic[partition] = max(last, of_topic.get(partition, -1))
+        self._write()
+        return dict(told)
+
+    def _is_new(self, offsets: Offsets) -> bool:
+        counted = self._held.counted
+        return not offsets or any(
+            last > counted.get(topic, {}).get(partition, -1)
+            for topic, partitions in offsets.items()
+            for partition, (_, last) in partitions.items()
+        )
+
+    def _write(self) -> None:
+        try:
+            replace_file(self._path, json.dumps(asdict(self._held), ensure_ascii=False), is_lasting=False)
+        except OSError as error:  # a full disk must not fail a micro-batch for a count
+            log.warning("unknown fields not written", error=str(error))
+
+
+def unknown_fields_file(home: Path, domain: str, source: str = "") -> Path:
+    """The file of one domain, or of one of its sources where it has several."""
+    return home / "state" / f"{domain}{f'.{source}' if source else ''}.unknown-fields.json"
+
+
+def read_unknown_fields(path: Path) -> dict[str, Seen]:
+    """Read what was counted, by name; empty where nothing was."""
+    return _read(path).fields
+
+
+def _read(path: Path) -> _Held:
+    try:
+        held: dict[str, Any] = json.loads(path.read_text())
+        return _Held({name: Seen(**one) for name, one in held["fields"].items()}, held["counted"])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return _Held()

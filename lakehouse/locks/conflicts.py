@@ -1,0 +1,50 @@
+"""What when another writer changed the same rows meanwhile? Iceberg refuses the commit, nothing is written, and the work begins anew.
+
+A turn (`table_locks.py`) keeps weir's own programs apart; what is left are maintenance, and writers that know nothing of turns.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import stamina
+import structlog
+
+from lakehouse.write.small_batches.data_files import REFUSED, TableMoved
+
+ATTEMPTS = 6
+WAIT_FIRST_SECONDS, WAIT_MOST_SECONDS = 0.2, 4.0
+
+log = structlog.get_logger("weir.tables")
+
+_T = TypeVar("_T")
+
+
+def is_refused(error: Exception) -> bool:
+    """Whether Iceberg refused a commit because of another one; whatever else failed is no conflict."""
+    return isinstance(error, TableMoved) or any(name in text for text in _texts(error) for name in REFUSED)
+
+
+def until_accepted(work: Callable[[], _T]) -> _T:
+    """Do what ends in commits, again from a fresh look at the tables where one is refused; waits between are jittered and grow.
+
+    Args:
+        work: may be repeated; what it had committed before the refused commit stays.
+
+    Raises:
+        whatever `work` raises: at once where it is no conflict, else after the last attempt.
+    """
+    for attempt in stamina.retry_context(
+        on=is_refused, attempts=ATTEMPTS, timeout=None, wait_initial=WAIT_FIRST_SECONDS, wait_max=WAIT_MOST_SECONDS
+    ):
+        with attempt:
+            if attempt.num > 1:
+                log.info("begun anew after another writer's commit", attempt=attempt.num)
+            return work()
+    raise AssertionError("the last attempt returns or raises")
+
+
+def _texts(error: BaseException | None) -> Iterator[str]:
+    while error is not None:
+        yield str(error)
+        yield str(getattr(error, "_stackTrace", ""))  # Spark's converted exceptions keep Java's trace beside their message
+        error = error.__cause__

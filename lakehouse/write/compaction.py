@@ -1,0 +1,100 @@
+"""How do the many small files that a stream leaves become few? By the query that makes them, between two micro-batches.
+
+A MERGE of a few rows adds a small data file to each partition it touches, and the next MERGE opens them all: without this a
+micro-batch takes longer with every one before it. Only small files are rewritten, into files of `TARGET_BYTES`, so the cost
+does not grow with the table; making those into large files is maintenance's work. Whoever merges also compacts, one after the
+other: beside a running MERGE a rewrite of the files it deletes from would be refused.
+"""
+
+from collections.abc import Mapping
+
+import structlog
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+
+from lakehouse.changes import ChangedSpans
+from lakehouse.domain import ByTime, Domain
+from lakehouse.parts import WHOLE, Part, join_parts
+from lakehouse.spans import Spans
+from lakehouse.tables.schema import quote
+from lakehouse.write.merge import overlap
+
+TARGET_BYTES = 8 << 20
+OPTIONS = {
+    "min-input-files": "8",
+    "target-file-size-bytes": str(TARGET_BYTES),
+    # Larger files are left alone, not split.
+    "max-file-size-bytes": str(1 << 40),
+}
+
+log = structlog.get_logger("weir.stream")
+
+
+class Compactor:
+    """Compacts each merged table of a domain after a number of MERGEs, at most one table after one micro-batch.
+
+    Args:
+        domain: whose tables.
+        every: MERGEs into a table between two compactions of it; 0 never compacts.
+    """
+
+    def __init__(self, domain: Domain, every: int) -> None:
+        self._every = every
+        names = [table.name for table in domain.merged]
+        # Set apart, so that no micro-batch has to wait for two of them.
+        self._merges = {name: number * every // len(names) for number, name in enumerate(names)}
+        self._parts: dict[str, Part] = {}
+
+    def after(self, spark: SparkSession, domain: Domain, touched: Mapping[str, Part]) -> str:
+        """Count one micro-batch, and compact a table if it is due.
+
+        Args:
+            spark: the session of the micro-batch.
+            domain: as the micro-batch was applied with.
+            touched: the part that it touched of each silver table, by name; silver that it left alone is not here.
+
+        Returns:
+            The table that was compacted; empty for none.
+        """
+        if not self._every or not any(touched.values()):
+            return ""
+        for name, part in _reached(domain, touched).items():
+            self._merges[name] += 1
+            # Of all entities: what is rewritten is chosen by time alone.
+            bound = Spans.of(("", *times) for times in part.ranges) if isinstance(part, Spans) else WHOLE
+            self._parts[name] = join_parts(self._parts.get(name, Spans(())), bound)
+        due = max(self._merges, key=lambda name: self._merges[name])
+        if self._merges[due] < self._every:
+            return ""
+        part, kind = self._parts.pop(due, WHOLE), domain.kinds[due]
+        in_time = isinstance(part, Spans) and isinstance(kind, ByTime)
+        _rewrite(spark, due, overlap(part.ranges, kind.starts, kind.starts) if in_time else "")  # type: ignore[union-attr]  # both are
+        self._merges[due] = 0
+        return due
+
+
+def _reached(domain: Domain, touched: Mapping[str, Part]) -> dict[str, Part]:
+    """Find what touched parts of silver reach: spans where a table is kept by time, else all of it."""
+    found = {name: part for name, part in touched.items() if part}
+    for derived in domain.derived:
+        for reads in derived.reads:
+            if (part := found.get(reads.table.name)) is None:
+                continue
+            in_time = isinstance(part, Spans) and reads.times is not None
+            reached = reads.reach(ChangedSpans(part, reads.times)) if in_time else WHOLE  # type: ignore[arg-type]  # both are
+            found[derived.table.name] = join_parts(found.get(derived.table.name, Spans(())), reached)
+    return found
+
+
+def _rewrite(spark: SparkSession, table: str, where: str) -> None:
+    catalog, _, name = table.partition(".")
+    options = ", ".join(f"{quote(key)}, {quote(value)}" for key, value in OPTIONS.items())
+    bound = f"where => {quote(where)}, " if where else ""
+    try:
+        spark.sql(
+            f"CALL {catalog}.system.rewrite_data_files(table => {quote(name)}, strategy => 'binpack', {bound}options => map({options}))"
+        )
+    except (PySparkException, Py4JError) as error:
+        # Nothing is lost: the files stay as they are, and the next compaction takes them too.
+        log.warning("not compacted", table=table, error=str(error).splitlines()[0][:300])

@@ -1,0 +1,349 @@
+"""How does a micro-batch get into bronze exactly once? By a mark in the table itself: the next offset of every partition.
+
+Each append's snapshot carries, as the property `weir.offsets`, the next offset of every partition, by topic and topic id. Before
+an append the newest such mark among the branch's ancestors is read, rows below it are dropped, and what is left is appended
+with random file names. So repeating a micro-batch changes nothing, whether its checkpoint survived or not, however it is
+cut into tasks, and whoever drives. Check and append are not one atomic step: the lease keeps a second driver out.
+
+The mark is where the micro-batch was planned to end, not its last row: an offset need not be a message (a transaction's control
+record, an aborted record, one that compaction took), and what is passed is passed. A micro-batch without any row is no reason for a
+commit each time: at most one empty append a minute says so, and what it lacks meanwhile is owed (`owed.py`): written by the next
+append, or by `settle`.
+
+Why not Iceberg's native streaming append: it names files by partition, task, query and epoch, and overwrote committed files
+when the replayed batch was the first of its driver (docs/design.md, "Bronze").
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import structlog
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.spark import iceberg_table
+from lakehouse.storage.folders import Folder
+from lakehouse.tables.create import append_rows
+from lakehouse.tables.schema import Table, quote
+from lakehouse.write.owed_offsets import FILE as OWED_FILE
+from lakehouse.write.owed_offsets import read_owed, write_owed
+from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory
+from lakehouse.write.small_batches.session_tuning import SMALL_ROWS, conf_for_few, conf_for_many, session_conf
+
+MARK_PROPERTY = "weir.offsets"
+# At most one append without a row within so many seconds.
+EMPTY_SECONDS = 60.0
+
+Offsets = Mapping[tuple[str, int], int]  # by topic and partition
+
+log = structlog.get_logger("weir.stream")
+
+
+class TopicRecreated(LakehouseError, Fatal):
+    """The topic has another id than the one whose offsets the table holds."""
+
+    def __init__(self, table: str, topic: str, found: str, expected: str) -> None:
+        super().__init__(
+            f"{table} holds offsets of topic {topic} with id {expected}, but the broker's topic has id {found}: it was deleted and "
+            f"made again, so its offsets mean other messages, and going on would lose or mix rows. Nothing was written. Restore the "
+            f"broker's data, or publish what is missing under a new WEIR_HOME."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The next offset of every partition that the table holds, and the ids of the topics they belong to."""
+
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
+    next_offsets: Offsets = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Write the mark as a snapshot property: {topic: {"id": …, "next": {partition: offset}}}."""
+        topics = sorted({topic for topic, _ in self.next_offsets})
+        return json.dumps(
+            {
+                topic: {
+                    "id": self.topic_ids.get(topic, ""),
+                    "next": {str(p): n for (t, p), n in sorted(self.next_offsets.items()) if t == topic},
+                }
+                for topic in topics
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> "Mark":
+        """Read a snapshot property."""
+        held: dict[str, Any] = json.loads(text)
+        return cls(
+            {topic: entry["id"] for topic, entry in held.items()},
+            {(topic, int(p)): int(n) for topic, entry in held.items() for p, n in entry["next"].items()},
+        )
+
+    def missing(self, ends: Offsets) -> int:
+        """Count the offsets before some ends that the table does not hold."""
+        return sum(max(0, end - self.next_offsets.get(place, 0)) for place, end in ends.items())
+
+    def check_topics(self, topic_ids: Mapping[str, str], table: str) -> None:
+        """Raise TopicRecreated when the broker's topic is not the one whose offsets the table holds."""
+        for topic, found in topic_ids.items():
+            expected = self.topic_ids.get(topic, "")
+            if expected and found != expected:
+                raise TopicRecreated(table, topic, found, expected)
+
+
+def newest_mark(spark: SparkSession, table: Table) -> Mark:
+    """Read the mark of the newest append among the ancestors of the current snapshot.
+
+    Other writers' snapshots (compaction, backfill) carry none and are walked past. Where none is left, the marks are the
+    greatest offsets in the data, plus one.
+    """
+    return _mark_of(spark, table, iceberg_table(spark, table.name))
+
+
+def _mark_of(spark: SparkSession, table: Table, handle: Any) -> Mark:  # noqa: ANN401 - the JVM's object
+    if handle.currentSnapshot() is None:
+        return Mark()
+    if (snapshot := _newest_marked(handle)) is not None:
+        return Mark.from_json(snapshot.summary()[MARK_PROPERTY])
+    rows = (
+        spark.table(table.name).where("topic IS NOT NULL").groupBy("topic", "partition").agg(F.max("kafka_offset").alias("last")).collect()
+    )
+    return Mark({}, {(row["topic"], row["partition"]): row["last"] + 1 for row in rows})
+
+
+def _newest_marked(handle: Any) -> Any:  # noqa: ANN401 - the JVM's objects
+    """Give the newest snapshot with a mark, None where there is none."""
+    snapshot = handle.currentSnapshot()
+    while snapshot is not None and not snapshot.summary().get(MARK_PROPERTY):
+        parent = snapshot.parentId()
+        snapshot = None if parent is None else handle.snapshot(parent)
+    return snapshot
+
+
+class FencedAppend:
+    """Appends those rows of a micro-batch that a table does not hold yet, in one commit with their mark.
+
+    A few rows are written from memory, so that they are read and parsed once; many by Spark, in one pass where it is known before
+    how far they go, in two where not. Remembers the table's metadata from one micro-batch to the next.
+
+    Safe for a thread that settles beside the one that appends.
+
+    Args:
+        table: the bronze table.
+        topic_ids: the broker's id of each topic.
+        checkpoint: of the query that appends, where what is owed is noted; kept in memory alone where there is none.
+        clock: seconds since 1970.
+        owed_file: the name of the note in the checkpoint; tables that share a checkpoint have one each.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        topic_ids: Mapping[str, str],
+        checkpoint: Folder | None = None,
+        clock: Callable[[], float] = time.time,
+        owed_file: str = OWED_FILE,
+    ) -> None:
+        self._table, self._topic_ids, self._checkpoint, self._clock = table, topic_ids, checkpoint, clock
+        self._owed_file = owed_file
+        self._handle: Any = None
+        self._writer: DataFileWriter | None = None
+        self._calls = 0
+        # What is owed, on top of the mark of which snapshot; None while it is not known.
+        self._owed: dict[tuple[str, int], int] | None = None
+        self._owed_after = 0
+        # When an append came without a row, seconds since 1970; None while it is not known.
+        self._empty_at: float | None = None
+        self._said: Mapping[str, str] = {}
+        self._lock = threading.Lock()
+
+    def append(self, rows: DataFrame, properties: Mapping[str, str], ends: Offsets | None = None) -> int:
+        """Append.
+
+        Args:
+            rows: bronze rows with topic, partition and kafka_offset.
+            properties: more properties for the snapshot.
+            ends: the offset after the last one of the micro-batch by topic and partition, as its checkpoint has planned it. The
+                rows are asked where it is left out.
+
+        Returns:
+            How many rows were appended; 0 when all were there. Then nothing is committed, unless `ends` lie behind the table's mark
+            and the last append without a row is a minute old.
+
+        Raises:
+            TopicRecreated: the table holds offsets of another topic of that name.
+        """
+        with self._lock:
+            try:
+                self._said = dict(properties)
+                return self._append(rows, properties, ends)
+            except BaseException:
+                self._handle = None  # nobody knows how far it went
+                raise
+
+    def is_behind(self, spark: SparkSession, ends: Offsets) -> bool:
+        """Say whether the table lacks offsets before some ends."""
+        with self._lock:
+            return self._look(spark).missing(ends) > 0
+
+    def settle(self, spark: SparkSession, properties: Mapping[str, str] | None = None, at_once: bool = False) -> bool:
+        """Commit a mark that is owed, once its minute is over; tell whether that was done.
+
+        Does nothing while another thread appends: an append writes what is owed itself.
+
+        Args:
+            spark: any session of the driver.
+            properties: for the snapshot where nothing was appended yet.
+            at_once: commit it now: the driver ends, or its checkpoint goes.
+
+        Raises:
+            TopicRecreated: the table holds offsets of another topic of that name.
+        """
+        if not self._lock.acquire(blocking=at_once):
+            return False
+        try:
+            if self._owed is not None and not self._owed:
+                return False
+            mark = self._look(spark)
+            mark.check_topics(self._topic_ids, self._table.name)
+            owed = self._owed or {}
+            if not mark.missing(owed):
+                self._owed = {}
+                return False
+            if not at_once and self._was_empty_just_now():
+                return False
+            self._commit_nothing(mark, owed, {**(properties or {}), **self._said})
+            return True
+        except BaseException:
+            self._handle = None
+            raise
+        finally:
+            self._lock.release()
+
+    def _append(self, rows: DataFrame, properties: Mapping[str, str], ends: Offsets | None) -> int:
+        spark = rows.sparkSession
+        mark = self._look(spark)
+        mark.check_topics(self._topic_ids, self._table.name)
+        if ends is None or mark.missing(ends) <= SMALL_ROWS:
+            with session_conf(spark, conf_for_few(self._calls)):
+                few = rows.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
+            if few.num_rows <= SMALL_ROWS:
+                self._calls += 1
+                return self._append_few(spark, _not_held(few, mark), mark, properties, ends)
+        with session_conf(spark, conf_for_many(0 if ends is None else mark.missing(ends))):
+            many = rows.where(" AND ".join(f"NOT ({held})" for held in _held(mark)) or "true")
+            if ends is None:
+                counted = many.groupBy("topic", "partition").agg(F.max("kafka_offset") + 1).collect()
+                ends = {(row[0], row[1]): row[2] for row in counted}
+            if not mark.missing(ends):
+                return 0
+            # Offsets may be of no message: many at once, where a long transaction was aborted.
+            if self._was_empty_just_now() and many.isEmpty():
+                self._owe(mark, ends)
+                return 0
+            append_rows(many, self._table, {**properties, **self._marked(mark, ends)})
+        self._owed = {}
+        self._look(spark)
+        added = int(_newest_marked(self._handle).summary().getOrDefault("added-records", "0"))
+        if not added:
+            self._empty_at = self._clock()
+        return added
+
+    def _append_few(self, spark: SparkSession, fresh: pa.Table, mark: Mark, properties: Mapping[str, str], ends: Offsets | None) -> int:
+        if not fresh.num_rows:
+            if ends is not None and mark.missing(ends):
+                self._pass_over(mark, ends, properties)
+            return 0
+        lasts = fresh.group_by(["topic", "partition"]).aggregate([("kafka_offset", "max")]).to_pylist()
+        reached = {(row["topic"], row["partition"]): row["kafka_offset_max"] + 1 for row in lasts}
+        said = {**properties, **self._marked(mark, reached if ends is None else ends)}
+        try:
+            assert self._writer is not None  # `_look` has been here
+            self._writer.append(fresh, said)
+        except NotFromMemory as reason:
+            log.debug("written by Spark", why=str(reason))
+            append_rows(spark.createDataFrame(fresh), self._table, said)
+        self._owed = {}
+        return int(fresh.num_rows)
+
+    def _pass_over(self, mark: Mark, ends: Offsets, properties: Mapping[str, str]) -> None:
+        """Say, or owe, that offsets hold no message."""
+        if self._was_empty_just_now():
+            self._owe(mark, ends)
+        else:
+            self._commit_nothing(mark, ends, properties)
+
+    def _owe(self, mark: Mark, ends: Offsets) -> None:
+        self._owed, self._owed_after = self._following(mark, ends), self._marked_id()
+        if self._checkpoint is not None:
+            write_owed(self._checkpoint, self._owed_after, self._owed, self._owed_file)
+
+    def _commit_nothing(self, mark: Mark, ends: Offsets, properties: Mapping[str, str]) -> None:
+        assert self._writer is not None  # `_look` has been here
+        self._writer.append(pa.table({}), {**properties, **self._marked(mark, ends)})
+        self._owed, self._empty_at = {}, self._clock()
+
+    def _was_empty_just_now(self) -> bool:
+        """Whether an append came without a row within the last minute, also one of a driver before this one."""
+        if self._empty_at is None:
+            self._empty_at = self._last_empty()
+        return abs(self._clock() - self._empty_at) < EMPTY_SECONDS
+
+    def _last_empty(self) -> float:
+        """Find when the last minute's newest append without a row was committed; long ago where there was none."""
+        snapshot, oldest = self._handle.currentSnapshot(), self._clock() - EMPTY_SECONDS
+        while snapshot is not None and (at := float(snapshot.timestampMillis()) / 1000) > oldest:
+            said = snapshot.summary()
+            if said.get(MARK_PROPERTY) and said.getOrDefault("added-records", "0") == "0":
+                return at
+            parent = snapshot.parentId()
+            snapshot = None if parent is None else self._handle.snapshot(parent)
+        return 0.0
+
+    def _marked_id(self) -> int:
+        newest = _newest_marked(self._handle)
+        return 0 if newest is None else int(newest.snapshotId())
+
+    def _marked(self, mark: Mark, ends: Offsets) -> dict[str, str]:
+        """Give the property that says how far the table has got; what was owed is said with it."""
+        following = self._following(mark, ends)
+        return {MARK_PROPERTY: Mark({**mark.topic_ids, **self._topic_ids}, {**mark.next_offsets, **following}).to_json()}
+
+    def _following(self, mark: Mark, ends: Offsets) -> dict[tuple[str, int], int]:
+        owed, held = self._owed or {}, mark.next_offsets
+        return {place: max(ends.get(place, 0), owed.get(place, 0), held.get(place, 0)) for place in {**owed, **ends}}
+
+    def _look(self, spark: SparkSession) -> Mark:
+        """Look at the table as it is now."""
+        if self._handle is None:
+            self._handle = iceberg_table(spark, self._table.name)
+            self._writer = DataFileWriter(spark, self._handle, ())
+        else:
+            self._handle.refresh()
+        if self._owed is None:
+            self._owed_after = self._marked_id()
+            self._owed = {} if self._checkpoint is None else read_owed(self._checkpoint, self._owed_after, self._owed_file)
+        elif self._owed and self._marked_id() != self._owed_after:  # the table was set back, or somebody else has gone on
+            self._owed = {}
+        return _mark_of(spark, self._table, self._handle)
+
+
+def _held(mark: Mark) -> Iterator[str]:
+    """Give the SQL of the rows of each partition that a table with this mark holds."""
+    for (topic, partition), following in mark.next_offsets.items():
+        yield f"topic = {quote(topic)} AND partition = {partition} AND kafka_offset < {following}"
+
+
+def _not_held(rows: pa.Table, mark: Mark) -> pa.Table:
+    """Leave out the rows that a table with this mark holds."""
+    for (topic, partition), following in mark.next_offsets.items():
+        same = pc.and_(pc.equal(rows["topic"], topic), pc.equal(rows["partition"], partition))
+        rows = rows.filter(pc.invert(pc.and_(same, pc.less(rows["kafka_offset"], following))))
+    return rows

@@ -1,0 +1,229 @@
+"""How are a few rows of a table replaced without a MERGE? By one Iceberg row delta: files of the new rows, vectors over the old.
+
+Planning a MERGE of a few hundred rows costs Spark several times what the rows do (docs/benchmarks.md). Here the caller has read
+the rows before, each with its file and position, and says which go and which come. What is left is a Parquet file for every
+partition, a deletion vector for every touched file, and a commit that is validated as Spark's serializable MERGE is: refused
+when another writer has changed anything within the bounds since the rows were read.
+
+Works on tables of format 3 whose deletes are vectors; the caller merges where it does not (`NotFromMemory`).
+"""
+
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import SparkSession
+
+from lakehouse.spans import Times
+from lakehouse.spark import iceberg_table
+from lakehouse.tables.schema import Table
+from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory, TableMoved, listed
+
+FILE, POSITION = "_file", "_pos"
+FORMAT = 3
+
+
+@dataclass(slots=True)
+class _DataFile:
+    """A data file of the current snapshot: its partition spec and value, and its deletion vector; Iceberg's own objects."""
+
+    spec: Any
+    partition: Any
+    vector: Any = None
+
+
+class DeltaWriter:
+    """Writes row deltas into one table. Remembers the files it has seen until another writer commits.
+
+    Args:
+        spark: any session of the driver.
+        table: what is written.
+    """
+
+    def __init__(self, spark: SparkSession, table: Table) -> None:
+        jvm: Any = spark._jvm
+        self._jvm = jvm
+        self._iceberg = jvm.org.apache.iceberg
+        self._table = table
+        self._handle = iceberg_table(spark, table.name)
+        self._files: dict[str, _DataFile] = {}
+        self._snapshot: int | None = None
+        # Rows of one key's neighbours lie together, so that later vectors are few runs.
+        self._writer = DataFileWriter(spark, self._handle, table.key)
+
+    def refresh(self) -> int | None:
+        """Look at the table as it is now; give the id of its snapshot, None for an empty table.
+
+        Raises:
+            NotFromMemory: the table has an older format, or other columns than its specification.
+        """
+        self._handle.refresh()
+        if self._handle.operations().current().formatVersion() < FORMAT:
+            raise NotFromMemory(f"{self._table.name} has a format before {FORMAT}")
+        if tuple(self._writer.ids()) != self._table.names:
+            raise NotFromMemory(f"{self._table.name} has other columns than its specification")
+        self._keep_files(self._current())
+        return self._snapshot
+
+    @property
+    def handle(self) -> Any:  # noqa: ANN401 - the JVM's object
+        """Iceberg's own object of the table, as of the last `refresh`."""
+        return self._handle
+
+    def prepare(
+        self,
+        come: pa.Table,
+        gone: pa.Table,
+        bounds: tuple[Iterable[tuple[datetime, datetime]], Times] | None,
+        said: Callable[[], Mapping[str, str]],
+    ) -> tuple[pa.Table, Callable[[], int | None]]:
+        """Write the files that replace rows in one commit, which is left to the caller.
+
+        Args:
+            come: rows of the table's columns.
+            gone: `_file` and `_pos` of rows, as read after the last `refresh`.
+            bounds: the times in which no other writer may have changed anything since `refresh`, and the columns by which they select
+                rows; all rows lie in them. None for the whole table.
+            said: gives the properties of the snapshot; asked when it is committed.
+
+        Returns:
+            `come` with the `_file` and `_pos` of each row, in the order written; and what commits, which may be called in
+            another thread before the next use of this writer. That gives the snapshot's id, or None when another writer's commit
+            came between and what is known of the table is old; it raises Py4JJavaError, with Iceberg's ValidationException where
+            another writer was within the bounds, and nothing is changed then.
+
+        Raises:
+            TableMoved: the rows that go were read after another writer's commit; nothing was committed.
+        """
+        within = self._iceberg.expressions.Expressions.alwaysTrue() if bounds is None else self._within(*bounds)
+        delta = self._handle.newRowDelta()
+        files: dict[str, _DataFile] = {}
+        written = []
+        for one in self._writer.write(come):
+            delta.addRows(one.file)
+            files[one.path] = _DataFile(one.spec, one.partition)
+            written.append(_placed(one.rows, one.path))
+        positions = _by_file(gone)
+        vectors = []
+        if positions:
+            result = self._write_vectors(positions, within)
+            vectors = listed(result.deleteFiles())
+            for vector in vectors:
+                delta.addDeletes(vector)
+            for vector in listed(result.rewrittenDeleteFiles()):
+                delta.removeDeletes(vector)
+            delta.validateDataFilesExist(result.referencedDataFiles())
+        if self._snapshot is not None:
+            delta.validateFromSnapshot(self._snapshot)
+        delta.conflictDetectionFilter(within)
+        delta.validateDeletedFiles()
+        delta.validateNoConflictingDeleteFiles()
+        delta.validateNoConflictingDataFiles()
+
+        def commit() -> int | None:
+            for name, value in said().items():
+                delta.set(name, value)
+            return self._commit(delta, files, vectors)
+
+        return (pa.concat_tables(written) if written else _placed(come, "")), commit
+
+    def _commit(self, delta: Any, files: Mapping[str, _DataFile], vectors: Sequence[Any]) -> int | None:  # noqa: ANN401 - the JVM's objects
+        before = self._snapshot
+        self._writer.commit(delta, [*files, *(vector.location() for vector in vectors)])
+        if self._handle.currentSnapshot().parentId() != before:
+            self._keep_files(None)
+            return None
+        self._files.update(files)
+        for vector in vectors:
+            self._files[vector.referencedDataFile()].vector = vector
+        self._snapshot = self._current()
+        return self._snapshot
+
+    def _current(self) -> int | None:
+        snapshot = self._handle.currentSnapshot()
+        return None if snapshot is None else int(snapshot.snapshotId())
+
+    def _keep_files(self, snapshot: int | None) -> None:
+        if snapshot != self._snapshot:
+            self._files.clear()
+        self._snapshot = snapshot
+
+    def _write_vectors(self, positions: Mapping[str, list[int]], within: Any) -> Any:  # noqa: ANN401 - the JVM's objects
+        """Write the deletion vectors of some files, each with what its old one held; gives Iceberg's DeleteWriteResult."""
+        if not positions.keys() <= self._files.keys():
+            self._plan(within)
+        if moved := positions.keys() - self._files.keys():
+            # A rewrite came between `refresh` and the reading of the rows, which therefore lie in its files.
+            raise TableMoved(f"{self._table.name} was rewritten while its rows were read: {min(moved)}")
+        iceberg, jvm = self._iceberg, self._jvm
+        before = jvm.java.util.HashMap()
+        for path in positions:
+            vector = self._files[path].vector
+            if vector is not None:
+                with closing(self._handle.io().newInputFile(vector.location()).newStream()) as stream:
+                    stream.seek(vector.contentOffset())
+                    content = stream.readNBytes(vector.contentSizeInBytes())
+                before.put(path, iceberg.deletes.PositionDeleteIndex.deserialize(content, vector))
+        # A Scala map is a function: the only one to be had here without calls from the JVM back into Python.
+        lookup = jvm.scala.jdk.javaapi.FunctionConverters.asJavaFunction(
+            jvm.scala.jdk.javaapi.CollectionConverters.asScala(before).withDefaultValue(None)
+        )
+        names = iceberg.io.OutputFileFactory.builderFor(self._handle, 0, 0).format(iceberg.FileFormat.PUFFIN)
+        writer = iceberg.deletes.BaseDVFileWriter(names.operationId(str(uuid.uuid4())).build(), lookup)
+        for path, of_file in positions.items():
+            index = iceberg.deletes.Deletes.toPositionIndex(iceberg.io.CloseableIterable.empty())
+            for first, end in runs(of_file):
+                index.delete(first, end)
+            file = self._files[path]
+            writer.delete(path, index, file.spec, file.partition)
+        writer.close()
+        return writer.result()
+
+    def _plan(self, within: Any) -> None:  # noqa: ANN401 - the JVM's objects
+        """Learn the files of the current snapshot that may hold rows within the bounds."""
+        with closing(self._handle.newScan().filter(within).planFiles()) as tasks:
+            one = tasks.iterator()
+            while one.hasNext():
+                task = one.next()
+                vectors = listed(task.deletes())
+                if any(str(vector.format()) != "PUFFIN" for vector in vectors):
+                    raise NotFromMemory(f"{self._table.name} has deletes that are no vectors")
+                file = task.file()
+                self._files[file.location()] = _DataFile(task.spec(), file.partition(), vectors[0] if vectors else None)
+
+    def _within(self, bounds: Iterable[tuple[datetime, datetime]], times: Times) -> Any:  # noqa: ANN401 - the JVM's objects
+        said = self._iceberg.expressions.Expressions
+        dates = {column.name for column in self._table.columns if column.type == "DATE"}
+        starts, ends = times.starts, times.last
+        found = said.alwaysFalse()
+        for first, last in bounds:
+            lower, upper = (f"{t:%Y-%m-%d}" if starts in dates else f"{t:%Y-%m-%dT%H:%M:%S.%f}+00:00" for t in (first, last))
+            found = getattr(said, "or")(
+                found, getattr(said, "and")(said.lessThanOrEqual(starts, upper), said.greaterThanOrEqual(ends, lower))
+            )
+        return found
+
+
+def runs(positions: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Give first and end (not included) of every run of consecutive positions."""
+    for _, group in groupby(enumerate(sorted(positions)), key=lambda pair: pair[1] - pair[0]):
+        found = [position for _, position in group]
+        yield found[0], found[-1] + 1
+
+
+def _by_file(gone: pa.Table) -> dict[str, list[int]]:
+    found: dict[str, list[int]] = {}
+    for path, position in zip(gone[FILE].to_pylist(), gone[POSITION].to_pylist(), strict=True):
+        found.setdefault(path, []).append(position)
+    return found
+
+
+def _placed(rows: pa.Table, path: str) -> pa.Table:
+    return rows.append_column(FILE, pa.array([path] * rows.num_rows, pa.string())).append_column(
+        POSITION, pa.array(range(rows.num_rows), pa.int64())
+    )
