@@ -58,7 +58,7 @@ lock: setup ## write the three lock files anew from pyproject.toml, requirements
 	@deploy/local/lock.sh $(if $(UPGRADE),--upgrade)
 
 cds: setup ## an archive of the driver's classes (some 210 MB), so that drivers start sooner (FORCE=1: anew)
-	@$(PYTHON_IN) -m deploy.local.class_archive $(if $(FORCE),--force)
+	@$(PYTHON_IN) -m deploy.local.make_class_archive $(if $(FORCE),--force)
 
 clean: ## remove .venv, .jars (with the archive of make cds) and caches; data (.weir) stays
 	@echo "removing .venv .jars and caches; .weir stays"

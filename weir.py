@@ -8,7 +8,7 @@ from typing import cast
 import typer
 from typer.core import TyperCommand, TyperGroup
 
-from deploy.local.state import running_kafka
+from deploy.local.agent.run_files import running_kafka
 from lakehouse.errors import Retryable, WeirError
 from lakehouse.machine.environment import adopt_environment
 from lakehouse.machine.fitness import check_home, given_home, raise_open_files, sentence_of

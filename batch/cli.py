@@ -28,9 +28,9 @@ def prove(
 
     Example: weir prove air_quality --since 2025-01-01 --until 2025-01-31
     """
-    from batch.give_way import give_way
     from batch.lineage import sources_of
-    from batch.prove import prove as prove_domain
+    from batch.low_priority import give_way
+    from batch.prove.prove import prove as prove_domain
     from batch.report import print_proofs
     from lakehouse.machine.logs import configure_logs
     from lakehouse.spark import open_spark
@@ -126,7 +126,7 @@ def backfill(
 
       weir backfill air_quality --resume
     """
-    from batch.run_backfill import Wanted, run_backfill
+    from batch.backfill.command import Wanted, run_backfill
 
     wanted = Wanted(domain, since, until, chunk, locations, override, dry_run, resume, retry_failed, as_json)
     if not run_backfill(ctx.obj, wanted):
@@ -156,7 +156,7 @@ def rebuild(
 
       weir rebuild air_quality --layer silver --since 2025-01-01 --until 2025-01-31 --in-place
     """
-    from batch.run_rebuild import Wanted, run_rebuild
+    from batch.rebuild.command import Wanted, run_rebuild
 
     run_rebuild(ctx.obj, Wanted(domain, layer, tables, days_of(since, until), in_place, dry_run, yes, as_json))
 
@@ -174,7 +174,7 @@ def replay(
 
     Example: weir replay air_quality --since 2025-01-01 --until 2025-01-31
     """
-    from batch.run_replay import run_replay
+    from batch.replay.command import run_replay
 
     run_replay(ctx.obj, domain, days_of(since, until), factor_of(speed))
 
@@ -196,7 +196,7 @@ def maintain(
 
       weir maintain gold.fact_city_daily
     """
-    from batch.run_maintain import Wanted, run_maintain
+    from batch.maintain.command import Wanted, run_maintain
 
     if not run_maintain(ctx.obj, Wanted(tables or (), dry_run, as_json)):
         raise typer.Exit(1)

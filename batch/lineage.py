@@ -23,8 +23,8 @@ from pyiceberg.expressions.literals import literal
 from pyiceberg.table import Table as Stored
 from pyiceberg.types import TimestamptzType
 
-from batch.heads import Heads
-from batch.proofs import Proof
+from batch.consistent_snapshots import Heads
+from batch.prove.proofs_table import Proof
 from lakehouse.changes import distinct, extents
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Reads, Source, Whole
 from lakehouse.domain_names import DOMAINS

@@ -10,7 +10,7 @@ import pyarrow as pa
 from batch.check import Checked
 from batch.compare import Comparison, Difference
 from batch.lineage import Level, offsets
-from batch.proofs import Proof, Way
+from batch.prove.proofs_table import Proof, Way
 from lakehouse.query.show import plain, table
 from lakehouse.tables.catalog import NAME
 

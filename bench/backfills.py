@@ -20,7 +20,7 @@ from lakehouse.settings import Settings
 
 BRONZE, SILVER = "bronze.open_meteo_hourly", "silver.air_quality_hourly_clean"
 GOLD = ("gold.fact_air_quality_hourly", "gold.fact_city_daily", "gold.fact_episode")
-RECORDED_API = ("deploy.local.open_meteo_server", "--filled")
+RECORDED_API = ("deploy.local.services.open_meteo_server", "--filled")
 MADE_API = ("bench.made_api",)
 LIMIT_SECONDS = 7_200.0
 # What a benchmark itself wrote into the log of a program, beside what the program says.

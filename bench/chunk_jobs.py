@@ -9,7 +9,7 @@ All three must leave the same gold.
 import time
 from datetime import date
 
-from batch.periods import cut
+from batch.backfill.periods import cut
 from bench.backfills import RECORDED_API, Run, api_settings, backfill, check_same, finished, start_api
 from bench.measure import MIB, median, spread
 from bench.report import goal, show

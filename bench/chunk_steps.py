@@ -14,9 +14,9 @@ from datetime import UTC, date, datetime
 
 from pyspark.sql import SparkSession
 
-from batch.backfill import Backfill
-from batch.ledger import Ledger
-from batch.periods import Part
+from batch.backfill.chunks import Backfill
+from batch.backfill.ledger import Ledger
+from batch.backfill.periods import Part
 from lakehouse.apply import apply, refresh_derived
 from lakehouse.changes import ChangedSpans
 from lakehouse.domain import ByTime, Domain

@@ -13,7 +13,7 @@ from bench.load import Backlog, publish
 from bench.measure import spread, wait_until
 from bench.report import show
 from bench.stage import START_SECONDS, Home, Stage, clean_environment, stage
-from deploy.local.class_archive import make_archive
+from deploy.local.make_class_archive import make_archive
 from lakehouse.settings import Settings
 
 BRONZE, GOLD = "bronze.open_meteo_hourly", "gold.fact_city_daily"

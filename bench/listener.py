@@ -22,7 +22,7 @@ from bench.load import LiveLoad
 from bench.measure import MIB, median, percentile
 from bench.report import goal, show
 from bench.stage import Home, Program, Stage, clean_environment, logged_batches, stage, wait_ready
-from deploy.local.processes import free_ports
+from deploy.local.agent.processes import free_ports
 
 SCRAPE_SECONDS = 15.0
 GOAL_PERCENT = 2.0
@@ -119,10 +119,10 @@ def _drive() -> None:
     """Run the driver with timed ways to tell, until SIGTERM."""
     from lakehouse.machine.logs import configure_logs
     from lakehouse.settings import load_settings
+    from streaming.batch_report import ProgressListener
     from streaming.cli import ready_file
     from streaming.driver import Driver
-    from streaming.progress import ProgressListener
-    from streaming.report import report_batch
+    from streaming.metrics_report import report_batch
 
     settings = load_settings(dict(os.environ))
     configure_logs(settings.log_format, settings.log_level)

@@ -21,7 +21,7 @@ from lakehouse.domains.air_quality.contract import HOURLY, VARIABLES
 from producers.kafka_writer import connect
 
 SEED = 20240101
-RECORDED = Path(__file__).parents[1] / "deploy" / "local" / "recorded" / "open_meteo.jsonl.gz"
+RECORDED = Path(__file__).parents[1] / "deploy/local/services/recorded" / "open_meteo.jsonl.gz"
 FIRST_HOUR = datetime(2024, 1, 1, tzinfo=UTC)
 # Later than every hour of the longest table, and before today: a measured hour, whose retrieval is not from the future.
 RETRIEVED = datetime(2026, 1, 1, tzinfo=UTC)

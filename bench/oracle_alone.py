@@ -6,9 +6,9 @@ Reads from bronze what DuckDB needs, and recomputes gold by the domain's SQL, wi
 import json
 import time
 
-from batch.heads import Heads
-from batch.oracle.recompute import recompute
-from batch.prove import arrived, dimensions_of
+from batch.consistent_snapshots import Heads
+from batch.prove.oracle.recompute import recompute
+from batch.prove.prove import arrived, dimensions_of
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 

@@ -15,8 +15,8 @@ from confluent_kafka import Consumer, TopicPartition
 from bench.catalog_reader import CatalogReader
 from bench.load import write_places
 from bench.measure import wait_until
-from deploy.local.kafka_broker import EmbeddedKafka
-from deploy.local.processes import ProcessKey, stop_process
+from deploy.local.agent.processes import ProcessKey, stop_process
+from deploy.local.services.kafka_broker import EmbeddedKafka
 from lakehouse.broker.topics import ensure_topic
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.settings import OLDER_NAMES

@@ -14,9 +14,9 @@ from contextlib import contextmanager
 from time import perf_counter as clock
 from typing import Any
 
-import batch.backfill
-import batch.run_backfill
-from batch.ledger import Ledger
+import batch.backfill.chunks
+import batch.backfill.command
+from batch.backfill.ledger import Ledger
 from producers.sources.open_meteo.client import OpenMeteo
 
 SECONDS: defaultdict[str, float] = defaultdict(float)
@@ -55,16 +55,16 @@ def timing(owner: Any, name: str, part_name: str) -> None:  # noqa: ANN401 - a m
 
 def time_parts() -> None:
     """Time the parts of a backfill from now on."""
-    timing(batch.run_backfill, "open_spark", "session")
-    timing(batch.backfill, "ensure_tables", "tables")
-    timing(batch.backfill, "write_dimensions", "tables")
+    timing(batch.backfill.command, "open_spark", "session")
+    timing(batch.backfill.chunks, "ensure_tables", "tables")
+    timing(batch.backfill.chunks, "write_dimensions", "tables")
     timing(OpenMeteo, "_get", "waiting for the API")
-    timing(batch.backfill, "typed", "typing")
-    timing(batch.backfill, "append_chunk", "bronze")
-    timing(batch.backfill, "apply", "silver")
-    timing(batch.backfill, "refresh_derived", "gold")
-    timing(batch.backfill.Backfill, "_fetch", "decoding, checking and encoding")
-    timing(batch.backfill.Backfill, "_new_or_changed", "comparing with silver")
+    timing(batch.backfill.chunks, "typed", "typing")
+    timing(batch.backfill.chunks, "append_chunk", "bronze")
+    timing(batch.backfill.chunks, "apply", "silver")
+    timing(batch.backfill.chunks, "refresh_derived", "gold")
+    timing(batch.backfill.chunks.Backfill, "_fetch", "decoding, checking and encoding")
+    timing(batch.backfill.chunks.Backfill, "_new_or_changed", "comparing with silver")
     timing(Ledger, "_write", "ledger")
 
 

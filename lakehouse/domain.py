@@ -287,7 +287,7 @@ class Domain:
         by_edition: puts the same domain together by another edition; None where there are no others.
         checks: what must hold in its tables, beside what follows from their keys and the contract.
         oracle: SQL of DuckDB that computes the derived tables from the bytes that arrived, sharing nothing with the transforms; see
-            `batch/oracle/recompute.py`. Empty where there is none.
+            `batch/prove/oracle/recompute.py`. Empty where there is none.
         fresh: the tables that tell how fresh the domain is; `weir status` shows the last of them.
         entities: those that are expected in them.
         rejects: where rows go that a rule rejects; the table of all domains.

@@ -29,9 +29,9 @@ from lakehouse.settings import Settings
 from lakehouse.tables.catalog import NoTables
 from monitoring import metrics
 from monitoring.freshness import CityHour, TableFacts, most_behind, read_cities, read_facts
-from monitoring.health import TableHealth, read_health
 from monitoring.lag import Lag, LagUnknown, TopicLag, bronze_lag, silver_lag, whole_of
-from monitoring.proofs import LastProof, last_proofs
+from monitoring.last_proofs import LastProof, last_proofs
+from monitoring.table_health import TableHealth, read_health
 
 # A look that took a second of the processor is repeated after 199: half a percent of the time for each of the six.
 REST = 199.0

@@ -83,7 +83,7 @@ def produce(
 
       weir produce open-meteo --locations hanoi,danang --since 2025-01-01 --until 2025-01-31
 
-      weir produce open-meteo --replay deploy/local/recorded/open_meteo.jsonl.gz --set responses --speed 3600x
+      weir produce open-meteo --replay deploy/local/services/recorded/open_meteo.jsonl.gz --set responses --speed 3600x
     """
     import structlog
 

@@ -19,8 +19,8 @@ from lakehouse.tables.create import batch_properties
 from lakehouse.tables.schema import quote
 from lakehouse.write.fenced_append import FencedAppend
 from lakehouse.write.owed_offsets import FILE as OWED_FILE
+from streaming.batch_report import BatchReport, timed
 from streaming.checkpoints import planned_ends
-from streaming.progress import BatchReport, timed
 
 Body = Callable[[DataFrame, int], None]
 

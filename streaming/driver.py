@@ -34,13 +34,13 @@ from lakehouse.tables.create import batch_properties, create_missing, ensure_tab
 from lakehouse.tables.references import settle_references
 from lakehouse.write.fenced_append import FencedAppend, Mark, newest_mark
 from streaming import bronze, refine, resume
+from streaming.batch_report import BatchReport, progress_told
 from streaming.breaker import Breaker, Limit
 from streaming.checkpoints import Position, check_topics, claim, examine, other_inputs, tidy
 from streaming.errors import DataLoss, LostRange, RejectRateExceeded
 from streaming.failures import cause_of
 from streaming.losses import LOSSES, Bounds, check_readable, find_lost, fits, held_by, record_losses, recorded_losses, starting_offsets
-from streaming.progress import BatchReport, progress_told
-from streaming.report import report_progress, report_restart, report_states
+from streaming.metrics_report import report_progress, report_restart, report_states
 from streaming.supervisor import QueryState, Supervised, Supervisor, states_file, write_states
 
 # How often the broker is asked, beside every append, whether the topic is still the same.

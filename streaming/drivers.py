@@ -13,7 +13,7 @@ from lakehouse.settings import Settings
 from lakehouse.spark import open_spark, session_beside
 from streaming.driver import Driver
 from streaming.failures import cause_of, classify
-from streaming.report import report_batch
+from streaming.metrics_report import report_batch
 from streaming.supervisor import wait_seconds
 
 log = structlog.get_logger("weir.stream")

@@ -15,9 +15,9 @@ from lakehouse.storage.folders import HadoopFolder
 from lakehouse.tables.create import batch_properties, write_dimensions
 from lakehouse.write.compaction import Compactor
 from lakehouse.write.stores import Memory
+from streaming.batch_report import BatchReport, timed
 from streaming.bronze import Body, named
 from streaming.checkpoints import forget_start
-from streaming.progress import BatchReport, timed
 
 # Of which source a row is, where a query reads the bronze tables of several.
 SOURCE = "_source"

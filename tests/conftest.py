@@ -12,7 +12,7 @@ import pytest
 
 from lakehouse.machine.proxies import leave_out_this_machine
 from lakehouse.settings import OLDER_NAMES
-from tests.services import Kafka, Postgres
+from tests.support.services import Kafka, Postgres
 
 if TYPE_CHECKING:
     from pyspark.sql import SparkSession
@@ -37,7 +37,7 @@ os.environ["WEIR_SPARK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1"
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """Give a real broker, empty at first, on a free port; one for the whole test run."""
-    from deploy.local.kafka_broker import EmbeddedKafka
+    from deploy.local.services.kafka_broker import EmbeddedKafka
 
     folder: Path = tmp_path_factory.mktemp("kafka")
     broker = EmbeddedKafka(folder / "kafka", folder / "kafka.log", environment=dict(os.environ))

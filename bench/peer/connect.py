@@ -10,8 +10,8 @@ from pyiceberg.schema import Schema
 from pyiceberg.types import DoubleType, IcebergType, NestedField, StringType, TimestamptzType
 
 from bench.stage import Home, Program, Stage
+from deploy.local.agent.processes import free_ports
 from deploy.local.jars import DEFAULT_FOLDER, Jar, fetch, locked_jars
-from deploy.local.processes import free_ports
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.machine.java import find_java
 

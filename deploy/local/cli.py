@@ -84,6 +84,6 @@ def demo(ctx: typer.Context) -> None:
 
     Example: weir demo
     """
-    from deploy.local.demo import run_demo
+    from deploy.local.demo.demo import run_demo
 
     run_demo(ctx.obj)

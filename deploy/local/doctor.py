@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from deploy.local.agent.processes import port_is_free, port_owner
+from deploy.local.agent.run_files import PARTS, PartName, read_state, run_folder, running_kafka, seen
 from deploy.local.errors import DataFileDiffers, OutdatedGold, PlacesLeftOut, PortInUse, StaleProcessId
 from deploy.local.jars import jars_for
-from deploy.local.kafka_broker import answers, check_room
-from deploy.local.processes import port_is_free, port_owner
+from deploy.local.services.kafka_broker import answers, check_room
 from deploy.local.stack import check_kafka_folder
-from deploy.local.state import PARTS, PartName, read_state, run_folder, running_kafka, seen
 from lakehouse.errors import WeirError
 from lakehouse.machine import fitness
 from lakehouse.machine.java import find_java

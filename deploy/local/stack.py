@@ -13,13 +13,9 @@ from urllib.parse import urlsplit
 from rich.console import Console
 from rich.table import Table as Grid
 
-from deploy.local.agent import environment_of_parts
-from deploy.local.errors import PartFailed, PortInUse, StaleProcessId, StartFailed
-from deploy.local.jars import jars_for
-from deploy.local.kafka_broker import check_room, check_storage
-from deploy.local.parts import PYTHON, launch, stop_parts
-from deploy.local.processes import ProcessKey, port_is_free, port_owner, stop_process, wait_gone
-from deploy.local.state import (
+from deploy.local.agent.agent import environment_of_parts
+from deploy.local.agent.processes import ProcessKey, port_is_free, port_owner, stop_process, wait_gone
+from deploy.local.agent.run_files import (
     PARTS,
     SERVICES,
     PartName,
@@ -32,6 +28,10 @@ from deploy.local.state import (
     running_kafka,
     seen,
 )
+from deploy.local.agent.stack_parts import PYTHON, launch, stop_parts
+from deploy.local.errors import PartFailed, PortInUse, StaleProcessId, StartFailed
+from deploy.local.jars import jars_for
+from deploy.local.services.kafka_broker import check_room, check_storage
 from lakehouse.domain_names import DOMAINS
 from lakehouse.machine.fitness import check_machine
 from lakehouse.machine.java import find_java
@@ -72,7 +72,7 @@ def bring_up(settings: Settings, *, services_only: bool, foreground: bool) -> No
     environment = environment_of_parts(settings, os.environ)
     metrics_folder(settings).mkdir(parents=True, exist_ok=True)
     (run / "agent-failure.txt").unlink(missing_ok=True)
-    arguments = ("-m", "deploy.local.agent", "--parts", ",".join(wanted))
+    arguments = ("-m", "deploy.local.agent.agent", "--parts", ",".join(wanted))
     if foreground:
         console.print("weir runs in this terminal; Ctrl-C stops everything.")
         os.execve(sys.executable, [*PYTHON, *arguments], environment)

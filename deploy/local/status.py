@@ -22,9 +22,9 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from deploy.local.agent.run_files import PARTS, PartName, PartState, run_folder, running_kafka, seen
 from deploy.local.errors import StaleProcessId
-from deploy.local.kafka_broker import answers
-from deploy.local.state import PARTS, PartName, PartState, run_folder, running_kafka, seen
+from deploy.local.services.kafka_broker import answers
 from lakehouse.domain_names import DOMAINS
 from lakehouse.errors import WeirError
 from lakehouse.settings import Settings

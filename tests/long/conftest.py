@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.faults import SmallDisk, Stand, small_disk
+from tests.support.faults import SmallDisk, Stand, small_disk
 
 NewStand = Callable[..., Stand]
 NewDisk = Callable[[int], SmallDisk]

@@ -4,8 +4,8 @@ import os
 import subprocess
 from pathlib import Path
 
-from tests.checkouts import checked_out, make
-from tests.foreign import EVERY_SIGN
+from tests.support.checkouts import checked_out, make
+from tests.support.foreign import EVERY_SIGN
 
 
 def test_demo_succeeds_in_a_folder_below_which_java_finds_no_class(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.storage.folders import LocalFolder
 from streaming.resume import Request, ask
-from tests.faults import BRONZE, PLACES, SILVER, Stand
 from tests.long.conftest import NewStand
-from tests.pipeline import RETRIEVED, START, reading
+from tests.support.faults import BRONZE, PLACES, SILVER, Stand
+from tests.support.pipeline import RETRIEVED, START, reading
 
 pytestmark = pytest.mark.timeout(1800)
 Record = Callable[[str, object], None]

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from lakehouse.tables.catalog import open_catalog
-from tests.faults import BRONZE, SILVER, Stand
 from tests.long.conftest import NewStand
+from tests.support.faults import BRONZE, SILVER, Stand
 
 pytestmark = pytest.mark.timeout(1800)
 Record = Callable[[str, object], None]

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from deploy.local.errors import DiskFull
-from tests.faults import BRONZE, SILVER
 from tests.long.conftest import NewDisk, NewStand
+from tests.support.faults import BRONZE, SILVER
 
 pytestmark = pytest.mark.timeout(1800)
 Record = Callable[[str, object], None]

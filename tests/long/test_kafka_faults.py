@@ -8,9 +8,9 @@ import pytest
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.storage.folders import LocalFolder
 from streaming.resume import Request, ask
-from tests.faults import BRONZE, PLACES, SILVER, wait_until
 from tests.long.conftest import NewStand
-from tests.pipeline import reading
+from tests.support.faults import BRONZE, PLACES, SILVER, wait_until
+from tests.support.pipeline import reading
 
 pytestmark = pytest.mark.timeout(1800)
 Record = Callable[[str, object], None]

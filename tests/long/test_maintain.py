@@ -6,7 +6,7 @@ from dataclasses import asdict
 import pytest
 
 from tests.long.conftest import NewStand
-from tests.rounds import maintain_beside_a_stream
+from tests.support.maintenance_rounds import maintain_beside_a_stream
 
 pytestmark = pytest.mark.timeout(3600)
 ROUNDS = 100

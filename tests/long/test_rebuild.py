@@ -5,7 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.long.conftest import NewStand
-from tests.rebuilds import rebuild_beside_a_stream
+from tests.support.rebuilds import rebuild_beside_a_stream
 
 pytestmark = pytest.mark.timeout(3600)
 ROUNDS = 20

@@ -6,7 +6,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse.settings import Settings
-from tests.pipeline import session_of
+from tests.support.pipeline import session_of
 
 
 @pytest.fixture

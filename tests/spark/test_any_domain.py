@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
-from batch.heads import Heads
+from batch.consistent_snapshots import Heads
 from batch.lineage import messages_of, trace
 from lakehouse import failpoints
 from lakehouse.apply import refresh_derived

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from batch.oracle.recompute import recompute
+from batch.prove.oracle.recompute import recompute
 from lakehouse.domains.air_quality.aqi import UG_PER_PPB
 from lakehouse.domains.air_quality.tables import ORACLE, SILVER
 from lakehouse.domains.air_quality.transforms import GoldRules, to_hourly_facts

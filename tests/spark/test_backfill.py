@@ -7,16 +7,16 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from batch.ledger import Ledger, NothingToResume
+from batch.backfill.ledger import Ledger, NothingToResume
 from batch.lineage import CannotExplain, explain, offsets, sources_of
-from batch.prove import prove
+from batch.prove.prove import prove
 from lakehouse.codecs.parse import retyped
 from lakehouse.derive import to_silver
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from producers.history import SourceSpent
-from tests.backfills import SINCE, UNTIL, MadeHistory, fill, go_on
-from tests.pipeline import Pipeline, write_locations
+from tests.support.backfills import SINCE, UNTIL, MadeHistory, fill, go_on
+from tests.support.pipeline import Pipeline, write_locations
 
 PLACES = ("a", "b", "c")
 BRONZE = "lh.bronze.open_meteo_hourly"

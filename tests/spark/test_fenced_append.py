@@ -21,7 +21,7 @@ from lakehouse.tables.catalog import open_catalog
 from lakehouse.tables.create import create_missing
 from lakehouse.tables.schema import Table
 from lakehouse.write.fenced_append import FencedAppend, TopicRecreated, newest_mark
-from tests.pipeline import reading
+from tests.support.pipeline import reading
 
 ARRIVED = datetime(2024, 6, 30, 23, 0, tzinfo=UTC)  # some arrive on the next day
 NAME = BRONZE.name.removeprefix("lh.")

@@ -18,7 +18,7 @@ from lakehouse.settings import Settings
 from lakehouse.spans import Spans, Times
 from lakehouse.write.append_chunk import append_chunk, typed
 from lakehouse.write.stores import Memory
-from tests.pipeline import START, Pipeline, reading, write_locations
+from tests.support.pipeline import START, Pipeline, reading, write_locations
 
 PLACE = "a"
 TIMES = Times("location_key", "ts_utc")

@@ -18,7 +18,7 @@ from lakehouse.tables.create import ensure_tables, write_dimensions
 from lakehouse.write.append_chunk import append_chunk, typed
 from lakehouse.write.stores import Memory
 from streaming.checkpoints import IDENTITY, claim, other_inputs
-from tests.pipeline import Pipeline, reading, write_locations
+from tests.support.pipeline import Pipeline, reading, write_locations
 
 PLACES = ("a", "b")
 

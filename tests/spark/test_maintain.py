@@ -11,16 +11,16 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from batch.backfill import Backfill, plan
-from batch.heads import Heads
-from batch.ledger import Ledger
-from batch.maintain import NoSuchTable, Round, all_tables, chosen_tables
-from batch.maintained import MAINTENANCE, Result, keep, known_of, renewed
-from batch.prove import prove
-from batch.rebuild import Rebuild, rebuild_lease
+from batch.backfill.chunks import Backfill, plan
+from batch.backfill.ledger import Ledger
+from batch.bronze_since import NotWhole
+from batch.consistent_snapshots import Heads
+from batch.maintain.daily_tags import tag_name
+from batch.maintain.maintain import NoSuchTable, Round, all_tables, chosen_tables
+from batch.maintain.maintenance_table import MAINTENANCE, Result, keep, known_of, renewed
+from batch.prove.prove import prove
+from batch.rebuild.on_branches import Rebuild, rebuild_lease
 from batch.table_state import TableState
-from batch.tags import tag_name
-from batch.whole import NotWhole
 from lakehouse.codecs.parse import to_bronze
 from lakehouse.domains.air_quality.contract import HOURLY, TOPIC
 from lakehouse.domains.air_quality.tables import BRONZE, SILVER
@@ -30,13 +30,13 @@ from lakehouse.settings import Settings
 from lakehouse.tables.catalog import open_catalog
 from lakehouse.write.fenced_append import FencedAppend, newest_mark
 from monitoring.freshness import read_facts
-from monitoring.health import read_health
 from monitoring.lag import silver_lag
-from monitoring.proofs import last_proofs
+from monitoring.last_proofs import last_proofs
+from monitoring.table_health import read_health
 from producers.history import SourceSpent
 from streaming import refine
-from tests.backfills import MadeHistory
-from tests.pipeline import START, Pipeline, assert_files_are_whole, reading, write_locations
+from tests.support.backfills import MadeHistory
+from tests.support.pipeline import START, Pipeline, assert_files_are_whole, reading, write_locations
 
 PLACES = ("a", "b", "c")
 ARRIVED = datetime(2024, 6, 30, 22, 0, tzinfo=UTC)

@@ -9,10 +9,10 @@ import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
-from batch.compare_frames import compare_frames
-from batch.in_place import rebuild_dimensions, rebuild_in_place
-from batch.prove import prove
-from batch.rebuild import NotPublished, Rebuild
+from batch.prove.prove import prove
+from batch.rebuild.compare_frames import compare_frames
+from batch.rebuild.in_place import rebuild_dimensions, rebuild_in_place
+from batch.rebuild.on_branches import NotPublished, Rebuild
 from lakehouse import failpoints
 from lakehouse.days import Days
 from lakehouse.derive import to_gold, to_silver
@@ -22,8 +22,8 @@ from lakehouse.settings import Settings
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.create import ensure_tables
 from lakehouse.write.publishing import NOTE_PROPERTY, OtherEdition
-from tests.backfills import MadeHistory, fill
-from tests.pipeline import Pipeline, write_locations
+from tests.support.backfills import MadeHistory, fill
+from tests.support.pipeline import Pipeline, write_locations
 
 PLACES = ("a", "b", "c")
 LATE = pc.field("date_utc") > date(2024, 3, 1)

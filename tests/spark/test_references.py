@@ -8,8 +8,8 @@ from pyspark.sql import SparkSession
 from structlog.testing import capture_logs
 
 from batch.check import check
-from batch.prove import prove
-from batch.rebuild import Rebuild
+from batch.prove.prove import prove
+from batch.rebuild.on_branches import Rebuild
 from lakehouse.apply import apply
 from lakehouse.codecs.parse import to_bronze
 from lakehouse.days import days_of
@@ -22,8 +22,8 @@ from lakehouse.storage.folders import LocalFolder
 from lakehouse.tables.create import ensure_tables, write_dimensions
 from lakehouse.tables.references import Outdated, look_at_references, settle_references
 from streaming.breaker import Breaker, Limit
-from tests.backfills import MadeHistory, fill
-from tests.pipeline import RETRIEVED, reading, write_locations
+from tests.support.backfills import MadeHistory, fill
+from tests.support.pipeline import RETRIEVED, reading, write_locations
 
 PLACES = ("a", "b", "c")
 FACTS, OFFSETS = "lh.gold.fact_air_quality_hourly", "lh.gold.dim_zone_offset"

@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from batch.retention import unknown_arrivals
+from batch.maintain.retention import unknown_arrivals
 from batch.table_state import TableState
 from lakehouse.codecs.parse import to_bronze
 from lakehouse.domains.air_quality.contract import HOURLY, TOPIC
 from lakehouse.domains.air_quality.tables import BRONZE
 from lakehouse.tables.create import create_missing
 from lakehouse.write.fenced_append import FencedAppend
-from tests.pipeline import reading
+from tests.support.pipeline import reading
 
 SINCE = datetime(2026, 11, 1, tzinfo=UTC)
 OLD, YOUNG = SINCE - timedelta(days=9), SINCE + timedelta(days=1)

@@ -13,7 +13,7 @@ from lakehouse.codecs.unknown_fields import LONGEST_NAME, MOST_NAMES
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from tests.pipeline import reading
+from tests.support.pipeline import reading
 
 WHOLE = HOURLY.encode(reading())
 MESSAGES = [

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.kafka_broker import EmbeddedKafka
-from deploy.local.open_meteo_server import OpenMeteoServer
-from tests.services import Kafka
+from deploy.local.services.kafka_broker import EmbeddedKafka
+from deploy.local.services.open_meteo_server import OpenMeteoServer
+from tests.support.services import Kafka
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from pyspark.sql import SparkSession
 from lakehouse.locations import locations_file, read_locations
 from lakehouse.settings import Settings
 from producers.sources.open_meteo.recorded import RecordedAnswer, read_recorded
-from tests.pipeline import START, Pipeline, Record, reading, write_locations
-from tests.services import Kafka
+from tests.support.pipeline import START, Pipeline, Record, reading, write_locations
+from tests.support.services import Kafka
 
 ROOT = Path(__file__).parents[2]
-RECORDED = ROOT / "deploy/local/recorded/open_meteo.jsonl.gz"
+RECORDED = ROOT / "deploy/local/services/recorded/open_meteo.jsonl.gz"
 GOLDEN = ROOT / "tests/golden/air_quality"
 CATEGORIES = ("hours_good", "hours_moderate", "hours_usg", "hours_unhealthy", "hours_very_unhealthy", "hours_hazardous")
 

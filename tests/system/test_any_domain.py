@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 
-from batch.prove import prove
+from batch.prove.prove import prove
 from lakehouse.broker.topics import ensure_topic
 from lakehouse.contract import WIRE_VERSION_HEADER, Value
 from lakehouse.domain import Domain, Source
@@ -24,8 +24,8 @@ from lakehouse.tables.catalog import open_catalog
 from monitoring.lag import bronze_lag, silver_lag
 from streaming.driver import Driver
 from streaming.supervisor import read_states
-from tests.pipeline import session_of
-from tests.services import Kafka
+from tests.support.pipeline import session_of
+from tests.support.services import Kafka
 from tests.toy.home import item, maker
 from tests.toy.tables import BRONZE_MAKERS, SILVER_MAKERS, TOY
 

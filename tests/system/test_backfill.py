@@ -13,11 +13,11 @@ import pytest
 from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 
-from deploy.local.open_meteo_server import OpenMeteoServer
+from deploy.local.services.open_meteo_server import OpenMeteoServer
 from lakehouse.domains.air_quality.contract import HOURLY
-from tests.faults import LIMIT_SECONDS, Broker, StreamProcess
-from tests.homes import Home
-from tests.pipeline import Pipeline, reading
+from tests.support.faults import LIMIT_SECONDS, Broker, StreamProcess
+from tests.support.homes import Home
+from tests.support.pipeline import Pipeline, reading
 
 pytestmark = pytest.mark.timeout(900)
 PLACES = ("danang", "hanoi", "hcmc")

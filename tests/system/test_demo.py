@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.local.state import read_state
-from tests.checkouts import checked_out, make
-from tests.foreign import EVERY_SIGN, foreign_shell
-from tests.forward_proxy import ForwardProxy
+from deploy.local.agent.run_files import read_state
+from tests.support.checkouts import checked_out, make
+from tests.support.foreign import EVERY_SIGN, foreign_shell
+from tests.support.forward_proxy import ForwardProxy
 
 # On two free cores it takes a minute and a half; beside other tests several times that.
 MOST_SECONDS = 900

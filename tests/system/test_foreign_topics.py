@@ -20,7 +20,7 @@ from confluent_kafka.cimpl import NewTopic
 from pyspark.sql import SparkSession
 
 import streaming.driver
-from batch.snapshots import applied_through
+from batch.table_changes import applied_through
 from deploy.local.status import collect, show
 from lakehouse.broker.offsets import Broker, topic_offsets
 from lakehouse.broker.topic_settings import UnfitTopicError
@@ -33,12 +33,12 @@ from lakehouse.tables.catalog import ancestors, open_catalog
 from lakehouse.write import fenced_append
 from monitoring import lag
 from monitoring.lag import TopicLag, bronze_lag, bronze_mark
+from streaming.batch_report import BatchReport
 from streaming.driver import Driver
 from streaming.errors import DataLoss
-from streaming.progress import BatchReport
 from streaming.resume import Request, answered, ask
-from tests.pipeline import Pipeline, reading, write_locations
-from tests.services import Kafka
+from tests.support.pipeline import Pipeline, reading, write_locations
+from tests.support.services import Kafka
 from tests.system.test_kafka_as_found import mute
 from tests.system.test_supervisor import BRONZE, SILVER, Running, drain, rows
 

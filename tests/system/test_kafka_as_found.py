@@ -22,10 +22,10 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]  # exported, b
 )
 from confluent_kafka.cimpl import NewTopic
 
-from deploy.local import kafka_broker
+from deploy.local.agent.processes import free_ports
 from deploy.local.doctor import examine
-from deploy.local.kafka_broker import EmbeddedKafka, answers
-from deploy.local.processes import free_ports
+from deploy.local.services import kafka_broker
+from deploy.local.services.kafka_broker import EmbeddedKafka, answers
 from deploy.local.status import collect
 from lakehouse.broker.bootstrap import Address, parse_bootstrap, reachable, usable
 from lakehouse.broker.missing_messages import Missing
@@ -37,8 +37,8 @@ from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from producers.kafka_writer import connect
-from tests.pipeline import on_topic
-from tests.services import Kafka
+from tests.support.pipeline import on_topic
+from tests.support.services import Kafka
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -12,8 +12,8 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse.settings import Settings
-from tests.pipeline import Pipeline, reading, write_locations
-from tests.services import Kafka
+from tests.support.pipeline import Pipeline, reading, write_locations
+from tests.support.services import Kafka
 
 pytestmark = pytest.mark.timeout(900)
 PLACES = ["a", "b", "c"]

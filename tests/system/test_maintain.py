@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from tests.faults import ROOT, SILVER, Stand
-from tests.rounds import maintain_beside_a_stream
+from tests.support.faults import ROOT, SILVER, Stand
+from tests.support.maintenance_rounds import maintain_beside_a_stream
 
 pytestmark = pytest.mark.timeout(900)
 

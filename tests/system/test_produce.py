@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from deploy.local.open_meteo_server import Fault, OpenMeteoServer
+from deploy.local.services.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.domains.air_quality.contract import HOURLY
-from tests.services import Kafka
+from tests.support.services import Kafka
 
 ROOT = Path(__file__).parents[2]
 PACKED = ROOT / "deploy" / "local" / "recorded" / "open_meteo.jsonl.gz"

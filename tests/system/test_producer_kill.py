@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from deploy.local.open_meteo_server import Fault, OpenMeteoServer
+from deploy.local.services.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.domains.air_quality.contract import HOURLY
-from tests.services import Kafka
+from tests.support.services import Kafka
 from tests.system.test_produce import DAY, ROOT, Weir
 
 PLACES = ("danang", "hanoi", "hcmc")

@@ -11,9 +11,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse.settings import Settings
-from tests.foreign import EVERY_SIGN
-from tests.pipeline import Pipeline, reading, write_locations
-from tests.services import Kafka
+from tests.support.foreign import EVERY_SIGN
+from tests.support.pipeline import Pipeline, reading, write_locations
+from tests.support.services import Kafka
 
 # A mount namespace of its own: the mount is gone with the process, however it ends.
 READ_ONLY = 'mount --bind "$WEIR_HOME" "$WEIR_HOME" && mount -o remount,ro,bind "$WEIR_HOME" && exec "$@"'

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-from batch.rebuild import Rebuild
-from deploy.local.open_meteo_server import OpenMeteoServer
+from batch.rebuild.on_branches import Rebuild
+from deploy.local.services.open_meteo_server import OpenMeteoServer
 from lakehouse.registry import build_domain
-from tests.faults import LIMIT_SECONDS, Stand
-from tests.homes import Home
-from tests.rebuilds import KINDS, rebuild_beside_a_stream
-from tests.services import Postgres
+from tests.support.faults import LIMIT_SECONDS, Stand
+from tests.support.homes import Home
+from tests.support.rebuilds import KINDS, rebuild_beside_a_stream
+from tests.support.services import Postgres
 
 pytestmark = pytest.mark.timeout(900)
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
-from batch.heads import Heads
-from batch.replay import Messages, replay
+from batch.consistent_snapshots import Heads
+from batch.replay.replay import Messages, replay
 from lakehouse.contract import Value
 from lakehouse.days import Days
 from lakehouse.settings import Settings
 from producers.kafka_writer import KafkaWriter, connect
-from tests.pipeline import Pipeline, reading, write_locations
-from tests.services import Kafka
+from tests.support.pipeline import Pipeline, reading, write_locations
+from tests.support.services import Kafka
 
 PLACES = ("a", "b")
 BAD: list[bytes | None] = [b"not JSON", b'{"location_key":"a","ts_utc":1709251200000,"pm25":"high"}', b"\xff\xfe", None]

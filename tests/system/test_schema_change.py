@@ -18,10 +18,10 @@ from lakehouse.tables.catalog import open_catalog
 from lakehouse.tables.evolution import NarrowedSchema
 from lakehouse.tables.schema import Column, Table, contract_columns
 from producers.kafka_writer import KafkaWriter, connect
+from streaming.batch_report import BatchReport
 from streaming.driver import Driver
-from streaming.progress import BatchReport
-from tests.pipeline import START, Pipeline, reading, write_locations
-from tests.services import Kafka
+from tests.support.pipeline import START, Pipeline, reading, write_locations
+from tests.support.services import Kafka
 
 pytestmark = pytest.mark.timeout(600)
 AMMONIA = Field("nh3", "double", about="ammonia", unit="µg/m³", low=0, high=10_000)

@@ -12,8 +12,8 @@ from pyspark.sql import SparkSession
 
 from lakehouse.contract import Value
 from lakehouse.settings import Settings
-from tests.pipeline import Pipeline, reading, write_locations
-from tests.services import Kafka
+from tests.support.pipeline import Pipeline, reading, write_locations
+from tests.support.services import Kafka
 
 EXAMPLES = 16
 CITIES, HOURS = 3, 240

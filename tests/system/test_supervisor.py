@@ -17,13 +17,13 @@ from lakehouse.settings import Settings
 from lakehouse.storage.folders import LocalFolder
 from lakehouse.tables.catalog import NoTables
 from lakehouse.write.fenced_append import TopicRecreated
+from streaming.batch_report import BatchReport
 from streaming.driver import Driver
 from streaming.errors import BadCheckpoint, RejectRateExceeded
-from streaming.progress import BatchReport
 from streaming.resume import Request, ask
 from streaming.supervisor import QueryState, read_states
-from tests.pipeline import Pipeline, reading, write_locations
-from tests.services import Kafka
+from tests.support.pipeline import Pipeline, reading, write_locations
+from tests.support.services import Kafka
 
 pytestmark = pytest.mark.timeout(300)
 BRONZE, SILVER = "bronze.open_meteo_hourly", "silver.air_quality_hourly_clean"

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from confluent_kafka import Producer
 
 from lakehouse.broker.topics import delete_before, offsets_at
-from tests.services import Kafka
+from tests.support.services import Kafka
 
 
 def test_messages_before_an_offset_go_and_old_ones_are_found_by_their_time(kafka: Kafka) -> None:

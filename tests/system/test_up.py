@@ -16,13 +16,13 @@ import pytest
 from confluent_kafka import Producer
 from prometheus_client.parser import text_string_to_metric_families
 
-from deploy.local.open_meteo_server import OpenMeteoServer
-from deploy.local.state import strays
+from deploy.local.agent.run_files import strays
+from deploy.local.services.open_meteo_server import OpenMeteoServer
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.settings import Settings
-from tests.pipeline import reading
+from tests.support.pipeline import reading
 
-RECORDED = Path(__file__).parents[2] / "deploy/local/recorded/open_meteo.jsonl.gz"
+RECORDED = Path(__file__).parents[2] / "deploy/local/services/recorded/open_meteo.jsonl.gz"
 PATIENCE_SECONDS = 240
 
 

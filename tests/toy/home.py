@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
-from batch.prove import prove
+from batch.prove.prove import prove
 from lakehouse.apply import Applied, apply
 from lakehouse.codecs.parse import to_bronze
 from lakehouse.contract import Value

@@ -2,7 +2,7 @@
 
 from lakehouse.settings import Settings
 from streaming.driver import Driver
-from streaming.report import report_batch
+from streaming.metrics_report import report_batch
 from tests.toy.tables import TOY
 
 

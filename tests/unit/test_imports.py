@@ -123,7 +123,7 @@ def test_producers_know_contracts_and_metrics_but_neither_spark_nor_tables() -> 
 
 
 def test_the_oracle_shares_nothing_with_what_it_proves() -> None:
-    assert importers(*PROGRAMS, "weir", "pyspark", under=("batch/oracle/",)) == []
+    assert importers(*PROGRAMS, "weir", "pyspark", under=("batch/prove/oracle/",)) == []
     assert all(build_domain(name, Settings()).oracle for name in DOMAINS), "every domain can be proved by somebody else"
 
 

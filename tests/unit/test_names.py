@@ -18,7 +18,7 @@ FOLDERS = ("lakehouse", "streaming", "batch", "monitoring", "deploy", "producers
 # domains and sources, such as the address of an API.
 ALLOWED = re.compile(
     r"lakehouse/domains/.*|lakehouse/domain_names\.py|lakehouse/settings\.py|producers/sources/.*"
-    r"|deploy/local/(demo\w*|open_meteo_server|class_archive)\.py|deploy/local/recorded/.*"
+    r"|deploy/local/(demo/\w+|services/open_meteo_server|make_class_archive)\.py|deploy/local/services/recorded/.*"
 )
 # Help shows an example of each verb.
 EXAMPLE = re.compile(r"^\s*(Example: )?weir [a-z-]+ |help=\".*such as ")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from deploy.local.kafka_broker import EmbeddedKafka
-from tests.services import Kafka
+from deploy.local.services.kafka_broker import EmbeddedKafka
+from tests.support.services import Kafka
 
 
 def test_messages_survive_a_restart_on_other_ports(tmp_path: Path) -> None:

@@ -14,9 +14,9 @@ import pytest
 from deploy.local import jars as jars_module
 from deploy.local.errors import JarsUnavailable
 from deploy.local.jars import fetch, locked_jars
-from deploy.local.open_meteo_server import OpenMeteoServer
-from tests.forward_proxy import ForwardProxy
-from tests.services import Kafka
+from deploy.local.services.open_meteo_server import OpenMeteoServer
+from tests.support.forward_proxy import ForwardProxy
+from tests.support.services import Kafka
 
 ROOT = Path(__file__).parents[3]
 USER, PASSWORD = "us er@x", 's3cret:"%\\&<'

@@ -15,10 +15,10 @@ from typing import Any
 import psutil
 import pytest
 
-from deploy.local.processes import ProcessKey
-from deploy.local.state import PartName, metrics_folder, read_state, strays
+from deploy.local.agent.processes import ProcessKey
+from deploy.local.agent.run_files import PartName, metrics_folder, read_state, strays
 from lakehouse.settings import Settings
-from tests.services import Kafka
+from tests.support.services import Kafka
 
 
 @dataclass(slots=True)

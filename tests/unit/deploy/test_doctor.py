@@ -10,7 +10,7 @@ import time_machine
 from pyiceberg.catalog.sql import SqlCatalog
 
 from deploy.local.doctor import examine
-from deploy.local.open_meteo_server import OpenMeteoServer
+from deploy.local.services.open_meteo_server import OpenMeteoServer
 from lakehouse.settings import Settings
 
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import kafka_broker
+from deploy.local.agent.processes import ProcessKey
+from deploy.local.agent.run_files import PartState, run_folder, running_kafka, seen, write_state
 from deploy.local.errors import DiskFull, ForeignKafkaFolder, HalfFormattedKafka, PortInUse, StaleProcessId
-from deploy.local.kafka_broker import EmbeddedKafka, check_room
-from deploy.local.processes import ProcessKey
+from deploy.local.services import kafka_broker
+from deploy.local.services.kafka_broker import EmbeddedKafka, check_room
 from deploy.local.stack import check_kafka_folder, preflight
-from deploy.local.state import PartState, run_folder, running_kafka, seen, write_state
 from deploy.local.status import collect
 from lakehouse.settings import Settings
 

@@ -22,7 +22,7 @@ from pyiceberg.types import (
 )
 
 from lakehouse.settings import Settings
-from tests.services import Postgres
+from tests.support.services import Postgres
 
 CITY_DAILY = Schema(
     NestedField(1, "location_key", StringType(), doc="the place"),

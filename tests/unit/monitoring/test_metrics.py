@@ -8,7 +8,7 @@ import sys
 import urllib.request
 from pathlib import Path
 
-from deploy.local.processes import free_ports
+from deploy.local.agent.processes import free_ports
 from monitoring import metrics
 
 PART = """

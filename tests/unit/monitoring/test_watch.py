@@ -17,7 +17,7 @@ from lakehouse.settings import Settings
 from monitoring.freshness import CityHour, most_behind, read_cities, read_facts
 from monitoring.metrics import WATCHED
 from monitoring.watch import LEAST_SECONDS, MOST_SECONDS, REST, Look, Watch
-from tests.pipeline import write_locations
+from tests.support.pipeline import write_locations
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
 INSTANT = pa.timestamp("us", tz="UTC")

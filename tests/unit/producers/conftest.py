@@ -3,9 +3,9 @@ from collections.abc import Iterator
 import pytest
 import stamina
 
-from deploy.local.open_meteo_server import OpenMeteoServer
+from deploy.local.services.open_meteo_server import OpenMeteoServer
 from producers.sources.open_meteo.client import OpenMeteo
-from tests.unit.producers.support import FakeTime
+from tests.support.producers import FakeTime
 
 
 @pytest.fixture(autouse=True)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from deploy.local.open_meteo_server import Fault, OpenMeteoServer
+from deploy.local.services.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, Retryable
 from lakehouse.settings import Settings
 from producers.budget import SPANS, Budget, Lane, LimitSpan, TooHeavyError, limit_boundary
@@ -22,7 +22,7 @@ from producers.call_errors import LimitError
 from producers.sources.open_meteo.client import OpenMeteo
 from producers.sources.open_meteo.limits import FREE, call_weight, limits_of
 from producers.sources.open_meteo.splitting import split_days
-from tests.unit.producers.support import NOW, PLACES, FakeTime
+from tests.support.producers import NOW, PLACES, FakeTime
 
 API = "https://air-quality-api.example"
 QUARTER = timedelta(minutes=15)

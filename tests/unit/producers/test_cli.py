@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.producers.support import PACKED
+from tests.support.producers import PACKED
 
 ROOT = Path(__file__).parents[3]
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.open_meteo_server import OpenMeteoServer
+from deploy.local.services.open_meteo_server import OpenMeteoServer
 from lakehouse.errors import Fatal
 from producers.cursor import BadCursorError, Cursors, first_day_to_ask
 from producers.kafka_writer import DeliveryError
 from producers.sources.open_meteo.client import OpenMeteo
-from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, Outcome, publisher_to
+from tests.support.producers import HANOI, NOW, PLACES, FakeKafka, FakeTime, Outcome, publisher_to
 
 LAST_HOUR = NOW.replace(minute=0, second=0, microsecond=0)
 

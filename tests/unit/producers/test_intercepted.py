@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from deploy.local.open_meteo_server import Fault, OpenMeteoServer
+from deploy.local.services.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, ProducerError, Retryable
 from lakehouse.machine.proxies import BadProxyError
 from producers.budget import Budget
@@ -18,7 +18,7 @@ from producers.history import SourceSpent
 from producers.intercepted import InterceptedError, PortalError, ProxyRefusedError
 from producers.sources.open_meteo.client import OpenMeteo
 from producers.sources.open_meteo.splitting import Days
-from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, Outcome, publisher_to
+from tests.support.producers import HANOI, NOW, PLACES, FakeKafka, FakeTime, Outcome, publisher_to
 
 DAY = date(2024, 1, 2)
 DAYS = Days(DAY, DAY, DAY - timedelta(days=1), DAY + timedelta(days=1))

@@ -8,7 +8,7 @@ from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.errors import Fatal, Retryable
 from producers.kafka_writer import DeliveryError, InvalidRecordsError, connect
-from tests.unit.producers.support import FakeKafka, writer_to
+from tests.support.producers import FakeKafka, writer_to
 
 NOON = datetime(2024, 1, 1, 12, tzinfo=UTC)
 OWN_HEADERS = [("source", b"open-meteo"), ("contract_version", b"v1"), ("run_id", b"20240120T103015Z-test")]

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.open_meteo_server import Fault, OpenMeteoServer
+from deploy.local.services.open_meteo_server import Fault, OpenMeteoServer
 from producers.kafka_writer import DeliveryError
 from producers.sources.open_meteo.client import OpenMeteo
-from tests.unit.producers.support import HANOI, NOW, PLACES, FakeKafka, FakeTime, Outcome, Publisher, publisher_to
+from tests.support.producers import HANOI, NOW, PLACES, FakeKafka, FakeTime, Outcome, Publisher, publisher_to
 
 POLLED_HOURS = 7 * 24
 MEASURED_HOURS = 3 * 24 + 11  # up to 10:00, the hour of NOW

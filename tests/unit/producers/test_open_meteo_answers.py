@@ -3,7 +3,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from deploy.local.open_meteo_server import OpenMeteoServer
+from deploy.local.services.open_meteo_server import OpenMeteoServer
 from lakehouse.contract import to_millis
 from lakehouse.domains.air_quality.contract import HOURLY, MEASURES, VARIABLES
 from producers.call_errors import BrokenAnswerError
@@ -11,7 +11,7 @@ from producers.sources.open_meteo.answers import PlaceHours, check_places, decod
 from producers.sources.open_meteo.client import Failure, OpenMeteo
 from producers.sources.open_meteo.recorded import read_recorded
 from producers.sources.open_meteo.splitting import Days
-from tests.unit.producers.support import HANOI, PACKED, PLACES, FakeTime, place
+from tests.support.producers import HANOI, PACKED, PLACES, FakeTime, place
 
 LAHORE = place("lahore", 31.5204, 74.3587)
 SERVED = datetime(2026, 10, 8, 3, 4, 5, 678_901, tzinfo=UTC)
@@ -147,7 +147,7 @@ def test_live_answer_of_several_places_is_asked_for_as_the_api_wants_it(api: Ope
 
 
 def test_poll_stops_asking_for_a_place_after_its_failure(source: OpenMeteo, api: OpenMeteoServer, time: FakeTime) -> None:
-    from deploy.local.open_meteo_server import Fault
+    from deploy.local.services.open_meteo_server import Fault
 
     api.always(Fault(503, b"down"))
     found = list(source.poll([HANOI], date(2023, 6, 1), date(2024, 1, 10)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from deploy.local.open_meteo_server import Fault, OpenMeteoServer
+from deploy.local.services.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, ProducerError, Retryable
 from producers.budget import limit_boundary
 from producers.call_errors import BrokenAnswerError, LimitError, RefusedError, UnavailableError
@@ -17,7 +17,7 @@ from producers.kafka_writer import InvalidRecordsError
 from producers.publish import EntitiesFailedError, EntitiesRefusedError, NoData
 from producers.sources.open_meteo.client import NoSuchPlaceError, OpenMeteo
 from producers.sources.open_meteo.splitting import Days
-from tests.unit.producers.support import DANANG, GOLDEN, HANOI, HCMC, NOW, PLACES, FakeKafka, FakeTime, Outcome, Publisher, publisher_to
+from tests.support.producers import DANANG, GOLDEN, HANOI, HCMC, NOW, PLACES, FakeKafka, FakeTime, Outcome, Publisher, publisher_to
 
 CASES = [json.loads(line) for line in (GOLDEN / "open_meteo_errors.jsonl").read_text().splitlines()]
 DAY = date(2024, 1, 2)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from producers.sources.open_meteo.splitting import DAYS_OF_A_REQUEST, FIRST_DAY, LAST_DAY_AHEAD, Days, split_days, split_places
-from tests.unit.producers.support import place
+from tests.support.producers import place
 
 TODAY = date(2026, 3, 1)
 days = st.dates(date(2012, 1, 1), date(2026, 6, 1))

@@ -11,7 +11,7 @@ from lakehouse.errors import Fatal
 from producers.clock import Clock
 from producers.sources.open_meteo.recorded import BadRecordingError, read_recorded
 from producers.stopping import StoppedError
-from tests.unit.producers.support import HANOI, PACKED, PLACES, FakeKafka, FakeTime, Outcome, place, publish_recorded, writer_to
+from tests.support.producers import HANOI, PACKED, PLACES, FakeKafka, FakeTime, Outcome, place, publish_recorded, writer_to
 
 FIRST, SECOND = datetime(2025, 9, 20, 10, 9, 36, tzinfo=UTC), datetime(2025, 9, 23, 6, 42, 55, tzinfo=UTC)
 

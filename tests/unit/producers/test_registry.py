@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local.state import producer_parts
+from deploy.local.agent.run_files import producer_parts
 from lakehouse.domain_names import DOMAINS
 from lakehouse.locations import SHIPPED, read_locations
 from producers.source import RangeClient

@@ -24,9 +24,9 @@ from producers.source import Ranges
 from producers.sources import registry
 from producers.sources.registry import histories, load_source
 from producers.stopping import Stop
-from tests.unit.producers import toys
-from tests.unit.producers.support import FakeKafka
-from tests.unit.producers.toys import MORNING, TOYS, ClosedError, Shop
+from tests.support import toy_sources as toys
+from tests.support.producers import FakeKafka
+from tests.support.toy_sources import MORNING, TOYS, ClosedError, Shop
 
 MINUTE = timedelta(minutes=1)
 app = typer.Typer(rich_markup_mode=None, add_completion=False)
@@ -36,7 +36,7 @@ app.command()(cli.produce)
 @pytest.fixture(autouse=True)
 def shop(monkeypatch: pytest.MonkeyPatch) -> Shop:
     """A shop, registered by one line."""
-    monkeypatch.setitem(registry.SOURCES, "toys", "tests.unit.producers.toys:TOYS")
+    monkeypatch.setitem(registry.SOURCES, "toys", "tests.support.toy_sources:TOYS")
     monkeypatch.setattr(toys, "SHOP", Shop())
     return toys.SHOP
 
@@ -234,7 +234,7 @@ def test_metrics_carry_the_sources_name(weir: Weir, shop: Shop) -> None:
 def test_what_a_source_cannot_do_is_refused_in_a_sentence(
     arguments: tuple[str, ...], text: str, weir: Weir, shop: Shop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry.SOURCES, "written-toys", "tests.unit.producers.toys:WRITTEN_TOYS")
+    monkeypatch.setitem(registry.SOURCES, "written-toys", "tests.support.toy_sources:WRITTEN_TOYS")
     done = CliRunner().invoke(app, [*arguments], obj=weir.settings)
     assert (done.exit_code, text in done.stderr) == (2, True), done.stderr
     assert (weir.kafka.sent, shop.asked, (weir.settings.home / "state").exists()) == ([], [], False)
@@ -243,7 +243,7 @@ def test_what_a_source_cannot_do_is_refused_in_a_sentence(
 def test_recorded_answers_are_published_and_leave_memory_and_cursors_alone(
     weir: Weir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(registry.SOURCES, "written-toys", "tests.unit.producers.toys:WRITTEN_TOYS")
+    monkeypatch.setitem(registry.SOURCES, "written-toys", "tests.support.toy_sources:WRITTEN_TOYS")
     letters = tmp_path / "letters"
     letters.write_text("bob\neve\nbob\n")
     done = CliRunner().invoke(app, ["written-toys", "--replay", str(letters)], obj=weir.settings)
@@ -270,13 +270,13 @@ def test_domain_can_be_filled_from_its_source_when_that_has_a_history(monkeypatc
         raise AssertionError("nobody asks for it")
 
     monkeypatch.setattr(toys, "WRITTEN_TOYS", replace(TOYS, history=open_past))
-    monkeypatch.setitem(registry.SOURCES, "toys", "tests.unit.producers.toys:WRITTEN_TOYS")
+    monkeypatch.setitem(registry.SOURCES, "toys", "tests.support.toy_sources:WRITTEN_TOYS")
     assert list(histories()) == ["air_quality", "toys"]
     assert histories()["toys"] is open_past
 
 
 def test_registered_name_is_the_sources_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(registry.SOURCES, "dolls", "tests.unit.producers.toys:TOYS")
+    monkeypatch.setitem(registry.SOURCES, "dolls", "tests.support.toy_sources:TOYS")
     with pytest.raises(AssertionError, match="calls itself 'toys', it is registered as 'dolls'"):
         load_source("dolls")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.machine.environment import adopt_environment, java_option, java_scratch, own_environment, spark_scratch
-from tests.foreign import foreign_shell
+from tests.support.foreign import foreign_shell
 
 
 def test_another_spark_hadoop_java_and_python_stay_outside(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 from lakehouse.settings import Settings, load_settings
 from lakehouse.storage.paths import UnusablePath, as_location, local_path, location_of
 from lakehouse.tables.catalog import EscapedHome, database_url, open_catalog, pyiceberg_properties, spark_catalog_conf
-from tests.foreign import EVERY_SIGN
+from tests.support.foreign import EVERY_SIGN
 
 NAMES = [
     *("plain", "my home", "Tài liệu", "数据", "Данные", "بيانات", "😀", "a#b", "50%", "%20", "a%3Fb", "what?", "a&b", "a+b", "a=b", "a;b"),

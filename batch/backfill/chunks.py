@@ -1,0 +1,411 @@
+"""How does the past get into the tables? Chunk by chunk from the source into bronze and silver, gold once at the end, all in a ledger.
+
+The rows take the stream's own way: the contract's bytes, the same parsing, the same `apply`. They have a lane of their own in bronze, so
+the stream leaves them alone, and every chunk has its turn at the tables beside it. While one chunk goes into silver, the next is fetched
+and appended to bronze. Wherever this is cut off, it goes on: a chunk whose rows stand in bronze is not fetched again, `apply` may be
+repeated, and gold is made of silver as it then is.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+
+import duckdb
+import pyarrow as pa
+import structlog
+from pyspark.sql import SparkSession
+
+from batch.backfill.ledger import Chunk, Ledger
+from batch.backfill.periods import Part, Period, cut
+from batch.low_priority import ShortTurns
+from lakehouse import failpoints
+from lakehouse.apply import Applied, apply, refresh_derived
+from lakehouse.changes import ChangedSpans, Changes, WholeChanged, distinct
+from lakehouse.domain import ByTime, Domain, Source
+from lakehouse.errors import Fatal, LakehouseError, ProducerError
+from lakehouse.made_of import DEFERRED_PROPERTY, changes_since, commits
+from lakehouse.parts import Keys
+from lakehouse.parts import Part as PartOfTable
+from lakehouse.query.reader import Reader
+from lakehouse.settings import Settings
+from lakehouse.spans import Spans
+from lakehouse.spark import iceberg_table, session_beside
+from lakehouse.tables.create import batch_properties, ensure_tables, write_dimensions
+from lakehouse.write.append_chunk import append_chunk, chunk_rows, typed
+from lakehouse.write.small_batches.data_files import NotFromMemory
+from lakehouse.write.small_batches.recent_rows import MOST_ROWS, RecentRows, TableRows
+from lakehouse.write.small_batches.session_tuning import COMPILED, session_conf
+from lakehouse.write.stores import Memory
+from producers.history import Asked, History, Lacking, SourceSpent
+
+# What silver is compared with, chunk by chunk, is kept in memory.
+MOST_ROWS_OF_A_CHUNK = MOST_ROWS
+# Gold is made from memory, with what it looks back to.
+GOLD_ROWS = MOST_ROWS // 2
+# A note in the ledger is a commit, which costs half of what a small chunk does: chunks that stand in bronze wait for each other so long.
+# Cut off meanwhile, they are found there, and applied again.
+NOTE_SECONDS = 5.0
+CHUNK_PROPERTY = "weir.chunk"
+
+log = structlog.get_logger("weir.backfill")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a backfill would do.
+
+    Attributes:
+        parts: the chunks in order, each with what it asks of the source.
+        asked: that of all of them.
+        least_time: how long the source's limits and calls make it at least.
+    """
+
+    parts: Sequence[tuple[Part, Asked]]
+    asked: Asked
+    least_time: timedelta
+
+    def rows(self, rows_of_a_day: int) -> int:
+        """Tell how many records the source has of it, about."""
+        return sum(rows_of_a_day * len(part.entities) * ((part.until - part.since).days + 1) for part, _ in self.parts)
+
+
+def plan(history: History, since: Mapping[str, date], until: date, period: Period) -> Plan:
+    """Plan a backfill; asks the source nothing.
+
+    Args:
+        history: the source.
+        since: first UTC day of each entity.
+        until: last UTC day, itself included.
+        period: how long a chunk is at most.
+    """
+    alike: dict[date, list[str]] = {}
+    for entity, day in since.items():
+        alike.setdefault(day, []).append(entity)
+    spans = [cut(day, until, period, entities, history.rows_of_a_day, MOST_ROWS_OF_A_CHUNK) for day, entities in alike.items()]
+    cut_up = sorted((part for parts in spans for part in parts), key=lambda part: part.since)
+    parts = [(part, history.asks(part.entities, part.since, part.until)) for part in cut_up]
+    asked = sum((one for _, one in parts), Asked())
+    return Plan([(part, one) for part, one in parts if one.calls], asked, history.least_time(asked))
+
+
+def latest_days(settings: Settings, source: Source) -> dict[str, date]:
+    """Find the UTC day of the newest row of silver of each entity that has one; by entity, since one may be far behind another.
+
+    Raises:
+        NoTables, UnknownTable: nothing has been written yet.
+        NotKeptByTime: silver has no newest day.
+    """
+    if not isinstance(source.kind, ByTime):
+        raise NotKeptByTime(source.silver.name)
+    newest = f"SELECT {source.kind.entity}, max({source.kind.starts})::DATE FROM {source.silver.name} GROUP BY ALL"
+    with Reader(settings) as reader:
+        return dict(reader.query(newest).rows)
+
+
+class NotKeptByTime(LakehouseError, Fatal):
+    """Silver has no event time in its key."""
+
+    def __init__(self, silver: str) -> None:
+        super().__init__(f"{silver} is not kept by event time, so it has no newest day: --since YYYY-MM-DD says where to begin.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Landed:
+    """A chunk after the first half of its way.
+
+    Attributes:
+        chunk: as it is noted once silver has the rows.
+        rows: what stands in bronze of it, and is owed to silver; None where that is nothing.
+    """
+
+    chunk: Chunk
+    rows: pa.Table | None = None
+
+
+class Backfill:
+    """One backfill, from its ledger.
+
+    Args:
+        settings: name the catalog.
+        domain: whose tables; made where they are missing.
+        source: which of its sources is filled.
+        spark: the session.
+        history: the domain's source.
+        ledger: what is to be done.
+        told: is told of each chunk that has ended, and of gold.
+        is_stopping: asked between chunks.
+        give_up: is called when something failed for good; ends what the source waits for.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        domain: Domain,
+        source: Source,
+        spark: SparkSession,
+        history: History,
+        ledger: Ledger,
+        told: Callable[[Chunk], None] = lambda _: None,
+        is_stopping: Callable[[], bool] = lambda: False,
+        give_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._settings, self._domain, self._source, self._spark = settings, domain, source, spark
+        # Beside `apply`, whose settings are the session's while it runs.
+        self._landing_spark = session_beside(spark)
+        self._history, self._ledger, self._told = history, ledger, told
+        self._is_stopping, self._give_up = is_stopping, give_up
+        self._memory = Memory(domain)
+        silver, kind = source.silver, source.kind
+        self._silver = RecentRows(silver, kind.times) if isinstance(kind, ByTime) else TableRows(silver)
+        self._turns = ShortTurns(settings, domain.name)
+        self._unnoted: list[Chunk] = []
+        self._noted_at = time.monotonic()
+
+    def run(self) -> bool:
+        """Do what is left.
+
+        Returns:
+            Whether it came to the end; False when it was asked to stop.
+
+        Raises:
+            SourceSpent: the source takes no more calls for now; what is left stays planned.
+        """
+        ensure_tables(self._spark, self._domain)
+        write_dimensions(self._spark, self._domain)
+        try:
+            self._chunks(self._landings(self._appended()))
+        except SourceSpent:
+            if not self._is_stopping():
+                self._note()
+                raise
+        self._note()
+        if self._is_stopping() or any(chunk.state == "planned" for chunk in self._ledger.chunks):
+            return False
+        if self._ledger.gold.state == "planned":
+            began = time.monotonic()
+            self._gold()
+            done = replace(self._ledger.gold, state="done", seconds=time.monotonic() - began, ended_ts=datetime.now(UTC))
+            self._ledger.note(done)
+            self._told(done)
+        return True
+
+    def _chunks(self, landings: Iterator[_Landed]) -> None:
+        """Bring chunks into silver, each while the next one lands."""
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weir-landing") as beside:
+            coming = beside.submit(next, landings, None)
+            try:
+                while True:
+                    # What waits for the source may wait for long.
+                    if not wait([coming], NOTE_SECONDS).done:
+                        self._note()
+                    landed = coming.result()
+                    if landed is None:
+                        return
+                    coming = beside.submit(next, landings, None)
+                    done = self._applied(landed)
+                    self._unnoted.append(done)
+                    if done.state == "failed" or not done.rows_in or time.monotonic() - self._noted_at > NOTE_SECONDS:
+                        self._note()
+                    self._told(done)
+            except SourceSpent:
+                raise
+            except BaseException:
+                self._give_up()
+                raise
+
+    def _note(self) -> None:
+        """Write down the chunks that have ended since the last time."""
+        if self._unnoted:
+            self._ledger.note(*self._unnoted)
+            self._unnoted.clear()
+            failpoints.reach("chunk.noted")
+        self._noted_at = time.monotonic()
+
+    def _landings(self, there: Mapping[str, Mapping[str, object]]) -> Iterator[_Landed]:
+        """Land the chunks that are left, one at a time, until told to stop."""
+        for chunk in self._ledger.chunks:
+            if chunk.state == "planned":
+                if self._is_stopping():
+                    return
+                yield self._landed(chunk, there.get(chunk.source_run))
+
+    def _landed(self, chunk: Chunk, there: Mapping[str, object] | None) -> _Landed:
+        """Bring one chunk into bronze; what its source refuses is noted.
+
+        Raises:
+            SourceSpent: the source takes no more calls for now.
+        """
+        began = time.monotonic()
+        if there is not None:
+            fetched, lacking = int(str(there["fetched"])), dict(there["lacking"])  # type: ignore[call-overload]  # as it was written below
+            rows: pa.Table | None = chunk_rows(self._landing_spark, self._source.bronze, chunk.source_run).toArrow()
+        else:
+            try:
+                values, lacking = self._fetch(chunk)
+            except SourceSpent:
+                raise
+            except ProducerError as error:
+                log.error("chunk failed", chunk=chunk.chunk, since=str(chunk.since), until=str(chunk.until), reason=str(error))
+                failed = replace(chunk, state="failed", error=str(error), seconds=time.monotonic() - began, ended_ts=datetime.now(UTC))
+                return _Landed(failed)
+            fetched = len(values)
+            rows = self._append(chunk, values, lacking)
+        if rows is not None:
+            failpoints.reach("chunk.appended")
+        landed = replace(
+            chunk,
+            state="failed" if lacking else "done",
+            # An earlier attempt may have had some of the entities.
+            rows_fetched=chunk.rows_fetched + fetched,
+            lacking=lacking or None,
+            seconds=time.monotonic() - began,
+            ended_ts=datetime.now(UTC),
+        )
+        return _Landed(landed, rows)
+
+    def _applied(self, landed: _Landed) -> Chunk:
+        """Bring what landed into silver; tell how the chunk is to be noted."""
+        chunk = landed.chunk
+        if landed.rows is None:
+            return chunk
+        began = time.monotonic()
+        met = self._apply(landed.rows, self._properties(chunk))
+        failpoints.reach("chunk.applied")
+        return replace(
+            chunk,
+            rows_in=chunk.rows_in + sum(one.rows_in for one in met),
+            rows_out=chunk.rows_out + sum(one.accepted for one in met),
+            rejected=chunk.rejected + sum(one.rows_in - one.accepted for one in met),
+            seconds=chunk.seconds + time.monotonic() - began,
+            ended_ts=datetime.now(UTC),
+        )
+
+    def _apply(self, rows: pa.Table, properties: Mapping[str, str]) -> list[Applied]:
+        """Bring a chunk's rows into silver, in one turn or in some; tell what they were."""
+        met: list[Applied] = []
+        at = 0
+        while at < rows.num_rows:
+            with self._turns.next() as most:
+                part = rows.slice(at, most)
+                frame = self._spark.createDataFrame(part)
+                applied = apply(frame, self._source, self._domain, properties, memory=self._memory, deferred=self._ledger.name)
+                met.append(applied)
+            at += part.num_rows
+        return met
+
+    def _fetch(self, chunk: Chunk) -> tuple[list[bytes], dict[str, str]]:
+        """Fetch a chunk's records as their bytes; an entity comes whole, or is lacking."""
+        contract = self._source.contract
+        shape = contract.shape
+        found: dict[str, list[bytes]] = {}
+        lacking: dict[str, str] = {}
+        for one in self._history.fetch(chunk.wanted, chunk.since, chunk.until):
+            if isinstance(one, Lacking):
+                lacking[one.entity] = str(one.error)
+                continue
+            broken = next((violations for record in one.records if (violations := shape.violations(record))), None)
+            if broken:
+                lacking[one.entity] = f"the source gave what is no record of {contract.topic}: {'; '.join(broken)}"
+                continue
+            found.setdefault(one.entity, []).extend(contract.encode(record) for record in one.records)
+        for entity, reason in lacking.items():
+            log.error("entity failed", chunk=chunk.chunk, entity=entity, reason=reason)
+        return [value for entity, values in found.items() if entity not in lacking for value in values], lacking
+
+    def _append(self, chunk: Chunk, values: list[bytes], lacking: Mapping[str, str]) -> pa.Table | None:
+        """Append those records that silver does not have with the same values; give them, or None where there is none."""
+        if not values:
+            return None
+        rows = typed(self._landing_spark, values, self._source.contract, chunk.source_run)
+        if not chunk.override:
+            rows = self._new_or_changed(rows)
+        if not rows.num_rows:
+            return None
+        said = {"source_run": chunk.source_run, "fetched": len(values), "lacking": dict(lacking)}
+        append_chunk(self._landing_spark, self._source.bronze, rows, {**self._properties(chunk), CHUNK_PROPERTY: json.dumps(said)})
+        return rows
+
+    def _new_or_changed(self, rows: pa.Table) -> pa.Table:
+        """Leave out the rows whose values silver has already, in all but the time of their retrieval."""
+        silver, contract = self._source.silver, self._source.contract
+        part = self._part_of(rows)
+        if not part:
+            return rows
+        try:
+            self._silver.begin(self._landing_spark)
+            present = self._silver.read(self._landing_spark, part)
+        except NotFromMemory as reason:
+            log.info("chunk not compared with silver: all of it is written", why=str(reason))
+            return rows
+        if not present.num_rows:
+            return rows
+        business = [name for name in contract.names if name in silver.names and name != contract.version]
+        same = [f"r.{name} IS NOT DISTINCT FROM s.{name}" for name in business]
+        if event_time := contract.event_time:
+            # A forecast that has come true is news, though its values are the same.
+            same.append(f"(r.{event_time} > r.{contract.version}) = (s.{event_time} > s.{contract.version})")
+        with duckdb.connect() as connection:
+            connection.register("r", rows)
+            connection.register("s", present.select(list(silver.names)))
+            return connection.sql(f"FROM r ANTI JOIN s ON {' AND '.join(same)}").to_arrow_table().cast(rows.schema)
+
+    def _part_of(self, rows: pa.Table) -> PartOfTable:
+        """Name the part of silver that rows of bronze lie in; those without a key lie nowhere."""
+        key, kind = list(self._source.silver.key), self._source.kind
+        keyed = rows.select(key).drop_null()
+        if not isinstance(kind, ByTime):
+            return Keys.of(key, distinct(keyed, key))
+        entity, starts = kind.entity, kind.starts
+        groups = keyed.group_by([entity]).aggregate([(starts, "min"), (starts, "max")]).to_pylist()
+        return Spans.of((group[entity], group[f"{starts}_min"], group[f"{starts}_max"]) for group in groups)
+
+    def _gold(self) -> None:
+        """Make the derived tables of all that the chunks touched, in parts that each have a turn."""
+        properties = self._properties(self._ledger.gold)
+        silver, kind = self._source.silver, self._source.kind
+        memory = Memory(self._domain, looks_ahead=False)
+        if not isinstance(kind, ByTime):
+            with self._turns.next():
+                handle = iceberg_table(self._spark, silver.name)
+                mine = [one for one in commits(handle) if one.said.get(DEFERRED_PROPERTY) == self._ledger.name]
+                if mine:
+                    before = handle.snapshot(mine[-1].id).parentId()
+                    ids = {one.id for one in mine}
+                    found = changes_since(self._spark, self._domain, silver, handle, int(before or 0), lambda one: one.id in ids)
+                    changed: Changes = WholeChanged() if found is None else found
+                    refresh_derived(self._spark, self._domain, {silver.name: changed}, properties, memory)
+            return
+        # Chunk by chunk, not place by place: a part lies in few months of the tables, and so of their files.
+        spans = [(entity, chunk.since, chunk.until) for chunk in self._ledger.chunks if chunk.rows_in for entity in chunk.entities]
+        at = 0
+        while at < len(spans):
+            with self._turns.next() as most:
+                part, rows = [], 0
+                while at < len(spans) and rows < min(most, GOLD_ROWS):
+                    entity, since, until = spans[at]
+                    part.append((entity, _midnight(since), _midnight(until) + timedelta(days=1, microseconds=-1)))
+                    rows += self._history.rows_of_a_day * ((until - since).days + 1)
+                    at += 1
+                # All parts have the same plans, as they are made from memory.
+                with session_conf(self._spark, COMPILED):
+                    changes = {silver.name: ChangedSpans(Spans.of(part), kind.times)}
+                    refresh_derived(self._spark, self._domain, changes, properties, memory)
+
+    def _appended(self) -> dict[str, Mapping[str, object]]:
+        """Find the chunks of this backfill that stand in bronze, by their names, with what their snapshots say of them."""
+        bronze = self._source.bronze.name
+        said = self._spark.sql(
+            f"SELECT summary['{CHUNK_PROPERTY}'] AS said FROM {bronze}.snapshots WHERE summary['{CHUNK_PROPERTY}'] IS NOT NULL"
+        ).collect()
+        chunks = [json.loads(row["said"]) for row in said]
+        return {chunk["source_run"]: chunk for chunk in chunks if chunk["source_run"].startswith(f"{self._ledger.name}/")}
+
+    def _properties(self, chunk: Chunk) -> dict[str, str]:
+        return batch_properties(f"backfill {self._domain.name}", chunk.chunk)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)

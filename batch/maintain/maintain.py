@@ -1,0 +1,464 @@
+"""How do the tables stay fast and small? One round of maintenance: rewrite, expire, tag, drop what may go; table by table.
+
+Each step commits by itself and may be cut off anywhere; what a commit of the stream refuses is tried again and then left for the next
+round, and what fails at one table stops no other. The stream is never made to wait, but for the moment in which daily tags are made.
+"""
+
+import functools
+import itertools
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import structlog
+from pyspark.sql import Row, SparkSession
+
+from batch.backfill.ledger import BACKFILLS
+from batch.maintain.closed_partitions import Closed, closed_partitions
+from batch.maintain.daily_tags import PREFIX, Tag, make_tags, tag_name, wanted_tags
+from batch.maintain.expiry import NOTHING, Hold, backfill_hold, expired_by, limit, newest_hold, reader_hold
+from batch.maintain.maintenance_table import MAINTENANCE, Result
+from batch.maintain.retention import drop_before, droppable_before, trim_topic
+from batch.maintain.table_health import (
+    LARGE_BYTES,
+    LEAST_FILES_CLOSED,
+    LEAST_FILES_OPEN,
+    MOST_DELETED,
+    SMALL_BYTES,
+    TARGET_BYTES,
+    Figures,
+    Files,
+    Rewrite,
+    expected_figures,
+    expected_rewrite,
+    figures,
+    freed_bytes,
+)
+from batch.rebuild.on_branches import end_what_was_killed, rebuild_lease
+from batch.table_changes import applied
+from batch.table_state import Snapshot, TableState
+from lakehouse.domain import ByTime, Domain
+from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.locks.conflicts import is_refused, until_accepted
+from lakehouse.locks.lease import LeaseHeld, has_leases, held_lease
+from lakehouse.locks.table_locks import turn
+from lakehouse.made_of import DEFERRED_PROPERTY, MADE_OF_PROPERTY, REPLACE, read_made_of
+from lakehouse.settings import Settings
+from lakehouse.spark import iceberg_table
+from lakehouse.storage.folders import HadoopFolder
+from lakehouse.tables.catalog import NAME
+from lakehouse.tables.notes import APPLIED_PROPERTY, CHANGED_PROPERTY, applied_note, applied_of
+from lakehouse.tables.schema import REJECTS, quote
+from lakehouse.tables.stream_positions import Position, committed_positions
+from lakehouse.write.fenced_append import MARK_PROPERTY
+from lakehouse.write.publishing import REBUILD_BRANCH
+from monitoring.last_proofs import PROOF_PROPERTY, LastProof
+from monitoring.table_health import MAINTAINED_PROPERTY, Maintained
+
+PROOFS = "lh.ops.proofs"
+# What is being written now is younger; Iceberg's own default. Looking for them lists the whole folder: once a day.
+ORPHANS_AFTER, ORPHANS_EVERY = timedelta(days=3), timedelta(hours=23)
+# Iceberg merges manifests by itself from a hundred on; each is a file that every plan opens.
+MANY_MANIFESTS, MANIFEST_BYTES = 32, 8 << 20
+# A rewrite of more is committed in parts, so that one refused commit does not cost all of it.
+PARTS_FROM_BYTES = 2 << 30
+# A table that no domain knows: as the domains' own.
+OPEN_FOR = timedelta(hours=48)
+
+log = structlog.get_logger("weir.maintain")
+
+
+class NoSuchTable(LakehouseError, Fatal):
+    """There is no table of that name."""
+
+    def __init__(self, names: Sequence[str], present: Sequence[str]) -> None:
+        there = ", ".join(name.removeprefix(f"{NAME}.") for name in present)
+        super().__init__(f"No table {', '.join(names)}; there are {there or 'none yet'}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a domain's programs need of its tables at the begin of a round.
+
+    Attributes:
+        positions: where the refine query's checkpoint stands in each bronze table, by its name; None where none is known.
+        position_says: why not.
+        planned: when the oldest backfill that is not finished was planned.
+    """
+
+    positions: Mapping[str, Position | None]
+    position_says: str
+    planned: datetime | None
+
+
+@dataclass(slots=True)
+class _Report:
+    """What is said of one table while it is worked on."""
+
+    done: list[str] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+class Round:
+    """One round of maintenance.
+
+    Args:
+        settings: of the home.
+        domains: all of them.
+        spark: the session.
+        known: of earlier rounds, by table.
+        now: when the round begins.
+        dry_run: say what would be done, and change nothing.
+        is_stopping: asked between two tables.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        domains: Sequence[Domain],
+        spark: SparkSession,
+        known: Mapping[str, Maintained],
+        now: datetime,
+        dry_run: bool = False,
+        is_stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._settings, self._domains, self._spark, self._known = settings, domains, spark, known
+        self._now, self._dry_run, self._is_stopping = now, dry_run, is_stopping
+        self._needs: dict[str, Needs] = {}
+        self._noted: set[str] = set()
+        self._reports: dict[str, _Report] = {}
+        self._rebuilding: dict[str, str] = {}
+        self.searched: list[str] = []
+
+    def run(self, names: Sequence[str], told: Callable[[Result], None] = lambda _: None) -> list[Result]:
+        """Maintain tables.
+
+        Args:
+            names: with `lh.`, from `chosen_tables`.
+            told: is told of each table that is done.
+        """
+        results = []
+        self._end_killed_rebuilds(names)
+        self._tag(names)
+        for name in names:
+            if self._is_stopping():
+                break
+            results.append(self._table(name))
+            told(results[-1])
+        return results
+
+    def _table(self, name: str) -> Result:
+        began = time.monotonic()
+        report, held = self._reports.setdefault(name, _Report()), ""
+        before = after = Figures()
+        try:
+            state = TableState.read(self._spark, name)
+            closed, least = self._closed(state)
+            files = Files.read(self._spark, state, closed)
+            before = after = figures(self._spark, state, files)
+            rewrite = expected_rewrite(files, closed, least)
+            if name in self._by_bronze():
+                self._tried(report, "retention", lambda: self._retain(state, report))
+            if rewrite.files and self._tried(report, "rewrite_data_files", lambda: self._rewrite(state, closed, least, rewrite)):
+                report.done.append(f"{rewrite.files} files ({_mib(rewrite.bytes)}) into {rewrite.becomes}")
+            # Format 3 has vectors, which go with the files they are of; these are what format 2 left.
+            deletes = "rewrite_position_delete_files"
+            if files.position_deletes and self._tried(report, deletes, lambda: self._call(deletes, name)):
+                report.done.append(f"{files.position_deletes} position delete files rewritten")
+            self._tried(report, "rewrite_manifests", lambda: self._manifests(state, report))
+            held, gone, freed = self._expire(name, report)
+            self._tried(report, "remove_orphan_files", lambda: self._orphans(name, report))
+            if self._dry_run:
+                after = expected_figures(before, rewrite, gone, freed)
+            else:
+                state = TableState.read(self._spark, name)
+                after = figures(self._spark, state, Files.read(self._spark, state, closed))
+        except Exception as error:  # whatever it is, it stops no other table; the summary and the exit code tell it
+            report.failed.append(_reason(error))
+            log.error("table not maintained", table=name, error=_reason(error))
+        return Result(name, before, after, tuple(report.done), held, tuple(report.left), tuple(report.failed), time.monotonic() - began)
+
+    def _tried(self, report: _Report, what: str, step: Callable[[], object]) -> bool:
+        """Do a step, again where another writer came between; tell whether it went. Whatever becomes of it, the next step follows."""
+        try:
+            until_accepted(step)
+            return True
+        except Exception as error:  # as above: the next step follows
+            if is_refused(error):
+                report.left.append(f"{what}: other writers came between")
+                log.warning("left for the next round", what=what, error=_reason(error))
+            else:
+                report.failed.append(f"{what}: {_reason(error)}")
+                log.error("failed", what=what, error=_reason(error))
+            return False
+
+    def _rewrite(self, state: TableState, closed: Closed, least: int, rewrite: Rewrite) -> None:
+        options = {
+            "target-file-size-bytes": str(TARGET_BYTES),
+            "min-file-size-bytes": str(SMALL_BYTES),
+            "max-file-size-bytes": str(LARGE_BYTES),
+            "min-input-files": str(least),
+            "delete-ratio-threshold": str(MOST_DELETED),
+            # The stream has the cores; and less has to fit the heap.
+            "max-concurrent-file-group-rewrites": "1",
+            "partial-progress.enabled": str(rewrite.bytes > PARTS_FROM_BYTES).lower(),
+        }
+        pairs = ", ".join(f"{quote(key)}, {quote(value)}" for key, value in options.items())
+        where = f", where => {quote(closed.where)}" if closed.where else ""
+        self._call("rewrite_data_files", state.name, f", strategy => 'binpack', options => map({pairs}){where}")
+
+    def _manifests(self, state: TableState, report: _Report) -> None:
+        if state.head is None:
+            return
+        found = self._spark.sql(f"SELECT count(*), sum(length) FROM {state.name}.manifests").collect()[0]
+        count, fewest = int(found[0]), -(-int(found[1] or 0) // MANIFEST_BYTES)
+        if count - fewest >= MANY_MANIFESTS:
+            self._call("rewrite_manifests", state.name)
+            report.done.append(f"{count} manifests into fewer")
+
+    def _expire(self, name: str, report: _Report) -> tuple[str, int, int]:
+        """Expire what nobody needs; tell what keeps the rest, how many went, and about how many bytes that frees."""
+        state = TableState.read(self._spark, name)
+        until = limit(self._now, self._settings.snapshot_hours, self._holds(state))
+        gone = [] if until.since <= NOTHING else expired_by(state, until.since)
+        oldest_day = (self._now - timedelta(days=self._settings.tag_days)).date()
+        tags = [tag for tag in state.refs if tag.startswith(PREFIX) and tag < tag_name(oldest_day)]
+        if not gone and not (tags and until.since > NOTHING):
+            return until.why, 0, 0
+        freed = freed_bytes(state, gone)
+        if gone:
+            report.done.append(f"{len(gone)} snapshots expired, about {_mib(freed)} with them")
+        if not self._dry_run:
+            self._note(state, set(gone))
+            moment = f"TIMESTAMP '{until.since.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00:00'"
+            self._tried(
+                report, "expire_snapshots", lambda: self._call("expire_snapshots", name, f", older_than => {moment}, retain_last => 1")
+            )
+        return until.why, len(gone), freed
+
+    def _holds(self, state: TableState) -> Iterable[Hold]:
+        if any(branch.startswith(REBUILD_BRANCH) for branch in state.branches):
+            yield Hold(NOTHING, "a rebuild works on a branch of it")
+        if (domain := self._by_bronze().get(state.name)) is not None:
+            if (table := self._rebuilt(domain)) is not None:
+                yield Hold(NOTHING, f"a rebuild of {table} reads it")
+            needs = self._needs_of(domain)
+            yield (
+                Hold(NOTHING, needs.position_says)
+                if needs.position_says
+                else reader_hold(state, needs.positions[state.name], domain.refine_query)
+            )
+            yield from backfill_hold(needs.planned)
+        if (domain := self._by_merged().get(state.name)) is not None:
+            yield from self._owed_holds(domain, state)
+            if any(one.silver.name == state.name and not isinstance(one.kind, ByTime) for one in domain.sources):
+                # What a backfill wrote here it finds again by its commits, to make derived tables of it.
+                yield from backfill_hold(self._needs_of(domain).planned)
+            yield from newest_hold(state, MARK_PROPERTY, "it says which offsets the table holds")
+        if state.name == MAINTENANCE.name:
+            yield from newest_hold(state, MAINTAINED_PROPERTY, "it says what maintenance knows")
+        if state.name == PROOFS:
+            last: dict[str, datetime] = {}
+            for one in state.ancestors():
+                if PROOF_PROPERTY in one.said:
+                    last.setdefault(LastProof.from_json(one.said[PROOF_PROPERTY]).domain, one.at)
+            yield from (Hold(at, f"the last proof of {domain_name}") for domain_name, at in last.items())
+
+    def _owed_holds(self, domain: Domain, state: TableState) -> Iterable[Hold]:
+        """Keep the commits of a table since the one that a derived table was last made of, where rows have changed since."""
+        for reader, snapshot in self._made_of(domain, state).items():
+            later = itertools.takewhile(lambda one, made=snapshot: one.id != made.id, state.ancestors())  # type: ignore[misc]  # bound now
+            if any(one.operation != REPLACE and DEFERRED_PROPERTY not in one.said for one in later):
+                yield Hold(snapshot.at, f"{reader} was made of it, and lacks what came after")
+
+    def _made_of(self, domain: Domain, state: TableState) -> dict[str, Snapshot]:
+        """Find the snapshot of a table that each derived table was last made of, by its name; without those that are gone."""
+        readers = [one.table.name for one in domain.derived if any(reads.table.name == state.name for reads in one.reads)]
+        if not readers or any(not self._exists(table.name) for table in domain.merged):
+            return {}
+        made = read_made_of(domain, {table.name: iceberg_table(self._spark, table.name) for table in domain.merged})
+        found = {reader: state.snapshots.get(made[reader].get(state.name, 0)) for reader in readers}
+        return {reader: snapshot for reader, snapshot in found.items() if snapshot is not None}
+
+    def _note(self, state: TableState, gone: set[int]) -> None:
+        """Write down in properties what is only known from snapshots that go."""
+        change = state.last_change()
+        if change is not None and change.id in gone:
+            self._set(state.name, CHANGED_PROPERTY, str(change.millis))
+        if (domain := self._by_merged().get(state.name)) is not None:
+            # No row changed after it, or the hold would have kept it: the table is as good as made of the current one.
+            for reader in (name for name, made in self._made_of(domain, state).items() if made.id in gone):
+                note = read_made_of(domain, {table.name: iceberg_table(self._spark, table.name) for table in domain.merged})[reader]
+                self._set(reader, MADE_OF_PROPERTY, json.dumps({reader: {**note, state.name: state.head or 0}}))
+        for domain in self._domains:
+            tables = [*(table.name for table in domain.merged), REJECTS.name]
+            if state.name not in tables or domain.name in self._noted:
+                continue
+            held, noted = applied(self._spark, domain), domain.sources[0].silver.name
+            if held and held != applied_of(TableState.read(self._spark, noted).properties):
+                self._set(noted, APPLIED_PROPERTY, applied_note(held))
+            self._noted.add(domain.name)
+
+    def _set(self, table: str, name: str, value: str) -> None:
+        until_accepted(lambda: self._spark.sql(f"ALTER TABLE {table} SET TBLPROPERTIES ({quote(name)} = {quote(value)})"))
+
+    def _orphans(self, name: str, report: _Report) -> None:
+        known = self._known.get(name)
+        if known is not None and self._now.timestamp() - known.orphans_ms / 1000 < ORPHANS_EVERY.total_seconds():
+            return
+        # By the machine's clock too: a file of now must not look old.
+        before = min(self._now, datetime.now(UTC)) - ORPHANS_AFTER
+        moment = f"TIMESTAMP '{before.astimezone(UTC):%Y-%m-%d %H:%M:%S}+00:00'"
+        more = f", older_than => {moment}, prefix_listing => true, dry_run => {str(self._dry_run).lower()}"
+        found = self._call("remove_orphan_files", name, more, even_dry=True)
+        self.searched.append(name)
+        if found:
+            report.done.append(f"{len(found)} orphan files removed")
+
+    def _retain(self, state: TableState, report: _Report) -> None:
+        """Drop days of bronze, and messages of its topic, that may go."""
+        domain = self._by_bronze()[state.name]
+        position, settings = self._needs_of(domain).positions[state.name], self._settings
+        if (settings.bronze_days or settings.topic_days) and self._rebuilt(domain) is not None:
+            report.left.append("retention: a rebuild reads bronze")
+            return
+        today = self._now.astimezone(UTC).date()
+        day = droppable_before(self._spark, state, position, today, settings.bronze_days)
+        if day is not None and self._has_before(state, day):
+            report.done.append(f"arrivals before {day} dropped")
+            if not self._dry_run:
+                drop_before(self._spark, state, day)
+        if settings.topic_days and settings.kafka_bootstrap and not self._dry_run:
+            topic = next(one.contract.topic for one in domain.sources if one.bronze.name == state.name)
+            trimmed = trim_topic(self._spark, settings, topic, state, position, self._now)
+            if trimmed:
+                report.done.append("topic trimmed to " + ", ".join(f"[{p}]@{offset}" for p, offset in sorted(trimmed.items())))
+
+    def _has_before(self, state: TableState, day: object) -> bool:
+        by_day = next(f.name for f in state.fields if f.transform == "day")
+        return bool(self._spark.sql(f"SELECT 1 FROM {state.name}.files WHERE partition.{by_day} < DATE '{day}' LIMIT 1").collect())
+
+    def _end_killed_rebuilds(self, names: Sequence[str]) -> None:
+        """Remove the branches of rebuilds that were killed, for which tables would keep all snapshots; told with the domain's silver."""
+        for domain in self._domains:
+            silver = domain.sources[0].silver.name
+            if self._dry_run or silver not in names or self._rebuilt(domain) is None or not has_leases(self._settings):
+                continue
+            report = self._reports.setdefault(silver, _Report())
+            with suppress(LeaseHeld), held_lease(self._settings, rebuild_lease(domain), lambda _: None):
+                if self._tried(report, "branches", functools.partial(end_what_was_killed, self._settings, domain, self._spark)):
+                    report.done.append("branches of a rebuild that was killed removed")
+                    del self._rebuilding[domain.name]
+
+    def _tag(self, names: Sequence[str]) -> None:
+        """Make the daily tags that are missing, for each domain whose tables are maintained; what came of it is told with its silver."""
+        if not self._settings.tag_days:
+            return
+        for domain in self._domains:
+            tables = [table.name for table in domain.merged if self._exists(table.name)]
+            if set(tables) & set(names):
+                report = self._reports.setdefault(domain.sources[0].silver.name, _Report())
+                self._tried(report, "tags", functools.partial(self._tag_domain, domain, tables, report))
+
+    def _tag_domain(self, domain: Domain, tables: Sequence[str], report: _Report) -> None:
+        # A look without a turn first: nearly always there is nothing to do.
+        missing = self._missing_tags(tables)
+        if missing and not self._dry_run:
+            with turn(self._settings, domain.name):
+                missing = self._missing_tags(tables)
+                make_tags(self._spark, missing)
+        if missing:
+            report.done.append(f"{len(missing)} daily tags of silver and gold made")
+
+    def _missing_tags(self, tables: Sequence[str]) -> list[Tag]:
+        return wanted_tags([TableState.read(self._spark, name) for name in tables], self._now, self._settings.tag_days)
+
+    def _closed(self, state: TableState) -> tuple[Closed, int]:
+        """Find a table's closed partitions, and from how many small files on they are joined."""
+        open_for, with_null = OPEN_FOR, False
+        if (domain := self._by_bronze().get(state.name)) is not None:
+            # By day of arrival; backfilled rows have none, and are all in one partition.
+            open_for, with_null = timedelta(0), self._needs_of(domain).planned is None
+        else:
+            for one in self._domains:
+                if state.name in one.kinds:
+                    # Every poll asks for some days again.
+                    watermark = max(source.watermark for source in one.sources)
+                    open_for = max(watermark, timedelta(days=self._settings.poll_past_days + 1))
+        closed = closed_partitions(state.fields, self._now, open_for, with_null)
+        return closed, LEAST_FILES_CLOSED if closed.field else LEAST_FILES_OPEN
+
+    def _needs_of(self, domain: Domain) -> Needs:
+        if domain.name not in self._needs:
+            folder = HadoopFolder(self._spark, self._settings.checkpoint(domain.refine_query))
+            tables, says = [source.bronze.name for source in domain.sources], ""
+            positions: list[Position | None] = [None] * len(tables)
+            try:
+                positions = committed_positions(folder.names("commits"), folder.text, len(tables))
+            except ValueError as error:
+                says = f"{folder.uri}: {error}"
+            self._needs[domain.name] = Needs(dict(zip(tables, positions, strict=True)), says, self._unfinished(domain))
+        return self._needs[domain.name]
+
+    def _unfinished(self, domain: Domain) -> datetime | None:
+        if not self._exists(BACKFILLS.name):
+            return None
+        planned = f"SELECT min(planned_ts) AS at FROM {BACKFILLS.name} WHERE domain = {quote(domain.name)} AND state = 'planned'"
+        found = self._spark.sql(planned).toArrow()["at"][0].as_py()
+        return found if found is None else found.astimezone(UTC)
+
+    def _rebuilt(self, domain: Domain) -> str | None:
+        """Name a table of the domain that a rebuild works on, which reads bronze as it was; None where there is none."""
+        if domain.name not in self._rebuilding:
+            tables = [table.name for table in domain.merged if self._exists(table.name)]
+            found = [n for n in tables if any(b.startswith(REBUILD_BRANCH) for b in TableState.read(self._spark, n).branches)]
+            self._rebuilding[domain.name] = found[0] if found else ""
+        return self._rebuilding[domain.name] or None
+
+    def _by_bronze(self) -> dict[str, Domain]:
+        return {source.bronze.name: domain for domain in self._domains for source in domain.sources}
+
+    def _by_merged(self) -> dict[str, Domain]:
+        return {table.name: domain for domain in self._domains for table in domain.merged}
+
+    def _exists(self, name: str) -> bool:
+        return bool(self._spark.catalog.tableExists(name))
+
+    def _call(self, procedure: str, table: str, more: str = "", even_dry: bool = False) -> list[Row]:
+        if self._dry_run and not even_dry:
+            return []
+        name = table.removeprefix(f"{NAME}.")
+        return self._spark.sql(f"CALL {NAME}.system.{procedure}(table => {quote(name)}{more})").collect()
+
+
+def all_tables(spark: SparkSession) -> list[str]:
+    """Name all tables of the catalog, with `lh.`, bronze first and `ops` last."""
+    spaces = [row[0] for row in spark.sql(f"SHOW NAMESPACES IN {NAME}").collect()]
+    layers = {"bronze": 0, "silver": 1, "gold": 2, "ops": 4}
+    ordered = sorted(spaces, key=lambda space: (layers.get(space, 3), space))
+    return [f"{NAME}.{space}.{row['tableName']}" for space in ordered for row in spark.sql(f"SHOW TABLES IN {NAME}.{space}").collect()]
+
+
+def chosen_tables(spark: SparkSession, names: Sequence[str]) -> list[str]:
+    """Find the tables that are named, or all.
+
+    Raises:
+        NoSuchTable: one is not there.
+    """
+    present = all_tables(spark)
+    wanted = [name if name.startswith(f"{NAME}.") else f"{NAME}.{name}" for name in names]
+    if unknown := [name for name, full in zip(names, wanted, strict=True) if full not in present]:
+        raise NoSuchTable(unknown, present)
+    return list(dict.fromkeys(wanted)) or present
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):,.1f} MiB"
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:300]}"

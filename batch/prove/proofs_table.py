@@ -1,0 +1,130 @@
+"""What did the proofs say? The table `lh.ops.proofs`, and the shape of one result."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from pyspark.sql import SparkSession
+
+from batch.compare import Comparison
+from lakehouse.days import Days
+from lakehouse.tables.create import append_rows, create_missing, relation
+from lakehouse.tables.notes import applied_note
+from lakehouse.tables.schema import Column, Table
+from monitoring.last_proofs import PROOF_PROPERTY, LastProof
+
+Way = Literal["batch", "independent"]
+
+PROOFS = Table(
+    name="lh.ops.proofs",
+    grain="one row per proof, gold table and way in which it was computed again",
+    key=(),
+    columns=(
+        Column("proof_id", "STRING", "one proof of one domain; its rows were made from the same snapshots"),
+        Column("domain", "STRING", "the domain"),
+        Column("table_name", "STRING", "the gold table that was proved"),
+        Column("against", "STRING", "batch: one pass by weir's own transforms; independent: DuckDB's SQL, which shares nothing with them"),
+        Column("since", "DATE", "first UTC day that was compared; null for all"),
+        Column("until", "DATE", "last UTC day that was compared; null for all"),
+        Column("rows_found", "BIGINT", "rows that the table had"),
+        Column("rows_expected", "BIGINT", "rows that it should have"),
+        Column("missing", "BIGINT", "keys that it lacked"),
+        Column("extra", "BIGINT", "keys that it should not have"),
+        Column("doubled", "BIGINT", "rows beyond the first of their key"),
+        Column("different", "BIGINT", "keys with other values"),
+        Column("columns_different", "STRING", "JSON: column -> keys in which it differs"),
+        Column("is_equal", "BOOLEAN", "whether there was no difference at all"),
+        Column("snapshot_id", "BIGINT", "the table's snapshot"),
+        Column("bronze_snapshot_id", "BIGINT", "bronze's snapshot, of which the table was computed again"),
+        Column("applied", "STRING", "JSON: topic -> partition -> last offset that silver and gold held"),
+        Column("edition", "STRING", "JSON: what gold was computed by"),
+        Column("seconds", "DOUBLE", "time that the whole proof took [s]"),
+        Column("proved_ts", "TIMESTAMP", "when its snapshots were taken"),
+        Column("code_version", "STRING", "version of weir"),
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What came of proving one domain.
+
+    Attributes:
+        domain: its name.
+        proved_ts: when the snapshots were taken.
+        days: the UTC days that were compared, both included; None for all.
+        compared: a comparison per gold table and way.
+        applied: by topic and partition the last offset that silver and gold held.
+        snapshots: id of the snapshot of each table.
+        edition: what gold was computed by, and is proved by.
+        asked: what the settings would compute it by.
+        seconds: time by part: `read`, `independent`, `batch`, `compare`.
+        advice: what to do about rows that older reference data made; empty where there are none.
+        is_kept: whether `lh.ops.proofs` has it; it cannot where the tables are on a read-only mount.
+    """
+
+    domain: str
+    proved_ts: datetime
+    days: Days
+    compared: tuple[tuple[Way, Comparison], ...]
+    applied: dict[tuple[str, int], int]
+    snapshots: dict[str, int]
+    edition: dict[str, str]
+    asked: dict[str, str]
+    seconds: dict[str, float]
+    is_kept: bool = True
+    advice: str = ""
+
+    @property
+    def is_equal(self) -> bool:
+        """Whether streamed gold is what it should be."""
+        return not any(comparison.differences for _, comparison in self.compared)
+
+    @property
+    def would_change(self) -> dict[str, tuple[str, str]]:
+        """What the settings would change of the edition: by part, as it is and as they say."""
+        return {what: (found, self.asked[what]) for what, found in self.edition.items() if self.asked[what] != found}
+
+    def applied_json(self) -> str:
+        """Write `applied` as the table and --json have it."""
+        return applied_note(self.applied)
+
+
+def keep(spark: SparkSession, proof: Proof, bronze: str, code_version: str) -> None:
+    """Append a proof to `lh.ops.proofs`."""
+    create_missing(spark, [PROOFS])
+    differences: dict[str, dict[str, int]] = {}
+    for way, one in proof.compared:
+        differences.setdefault(one.table, {})[way] = one.differences
+    said = LastProof(proof.domain, proof.proved_ts, differences).to_json()
+    append_rows(relation(spark, PROOFS, list(_rows(proof, bronze, code_version))), PROOFS, {PROOF_PROPERTY: said})
+
+
+def _rows(proof: Proof, bronze: str, code_version: str) -> Iterable[tuple[Any, ...]]:
+    since, until = proof.days or (None, None)
+    for way, one in proof.compared:
+        yield (
+            f"{proof.domain}-{proof.proved_ts:%Y%m%dT%H%M%S.%fZ}",
+            proof.domain,
+            one.table,
+            way,
+            since,
+            until,
+            one.rows,
+            one.expected,
+            one.missing,
+            one.extra,
+            one.doubled,
+            one.different,
+            json.dumps(dict(one.columns)),
+            not one.differences,
+            proof.snapshots[one.table],
+            proof.snapshots[bronze],
+            proof.applied_json(),
+            json.dumps(proof.edition),
+            round(sum(proof.seconds.values()), 3),
+            proof.proved_ts,
+            code_version,
+        )

@@ -1,0 +1,172 @@
+"""Is streamed gold what it should be? Computed again in two ways from the rows that arrived, and compared key by key.
+
+One way is a single batch pass by weir's own transforms, the other the domain's SQL in DuckDB, which shares nothing with them
+(`oracle/`). Both start from bronze as far as silver and gold hold it, so a stream may run meanwhile: what it has not applied yet is no
+difference. Nothing else has to run: the tables are all there is to it.
+"""
+
+import tempfile
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+from pyspark.sql import DataFrame, SparkSession
+
+from batch.bronze_since import whole_from
+from batch.compare import Comparison, compare
+from batch.consistent_snapshots import Heads
+from batch.prove.oracle.avro_json import as_json
+from batch.prove.oracle.recompute import BRONZE_COLUMNS, recompute
+from batch.prove.proofs_table import Proof, Way, keep
+from lakehouse.codecs.avro_codec import known_versions, schema
+from lakehouse.codecs.parse import retyped
+from lakehouse.days import Days
+from lakehouse.derive import to_gold, to_silver
+from lakehouse.domain import Domain, Source
+from lakehouse.phases import Phases
+from lakehouse.settings import Settings
+from lakehouse.spans import Times
+from lakehouse.storage.paths import local_path, location_of
+from lakehouse.tables.catalog import cannot_be_written
+from lakehouse.tables.create import in_arrow
+from lakehouse.tables.references import look_at_references
+from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
+
+
+def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = None) -> Proof:
+    """Prove a domain's gold by the edition that it was made by, and keep the result in `lh.ops.proofs`.
+
+    A result cannot be kept where the tables are on a read-only mount.
+
+    Args:
+        settings: name the catalog.
+        domain: whose gold.
+        spark: for the batch pass.
+        days: compare only rows that touch these UTC days, both included; all is computed again either way, since what an episode
+            or a mean is made of reaches out of them.
+
+    Raises:
+        NoTables, NoGold: nothing has been written yet.
+        NotWhole: bronze no longer holds what these days are made of.
+        OtherEdition: gold is of an edition that this version cannot compute any more, and must be rebuilt.
+    """
+    phases = Phases()
+    with Heads.look(settings, domain) as looked:
+        heads, proved_ts, asked = looked.by_own_edition(), datetime.now(UTC), dict(domain.edition)
+        domain = heads.domain
+        names = [source.bronze.name for source in domain.sources]
+        since = [first for name in names if (first := whole_from(name, heads.tables[name].properties, days)) is not None]
+        provable = max(since) if since else None
+        if provable is not None:
+            days = days or (provable, max(provable, proved_ts.date()))
+        with phases.timed("read"):
+            found = {one.table.name: heads.rows(one.table.name) for one in domain.derived}
+        with phases.timed("independent"):
+            independent = _independent(heads)
+        with phases.timed("batch"):
+            by_batch = _batch_pass(heads, spark, settings.warehouse_uri)
+        compared: list[tuple[Way, Comparison]] = []
+        with phases.timed("compare"):
+            for derived in domain.derived:
+                name, times = derived.table.name, derived.times
+                ways: list[tuple[Way, pa.Table]] = [("batch", by_batch[name])]
+                if independent is not None:
+                    ways.append(("independent", independent[_bare(name)]))
+                for way, made in ways:
+                    rows, wanted = (_begun(one, times, provable) for one in (found[name], made))
+                    compared.append((way, compare(derived.table, rows, wanted, days, times)))
+        snapshots = {name: heads.snapshot_id(name) for name in (*names, *found)}
+        held, edition, kept = dict(heads.applied), dict(domain.edition), not cannot_be_written(settings)
+        proof = Proof(domain.name, proved_ts, days, tuple(compared), held, snapshots, edition, asked, phases.seconds, kept)
+    if not proof.is_equal:
+        proof = replace(proof, advice=look_at_references(settings, domain).advice)
+    if proof.is_kept:
+        keep(spark, proof, domain.sources[0].bronze.name, version("weir"))
+    return proof
+
+
+def _independent(heads: Heads) -> dict[str, pa.Table] | None:
+    """Compute the derived tables by the domain's SQL; None where it has none."""
+    domain = heads.domain
+    if not domain.oracle:
+        return None
+    bronze = {source.name: arrived(heads, source) for source in domain.sources}
+    return recompute(domain.oracle, bronze, dimensions_of(domain), domain.edition)
+
+
+def arrived(heads: Heads, source: Source) -> Any:  # noqa: ANN401 - all that DuckDB can register
+    """Give the rows of a source's bronze that are in silver, as the independent SQL reads them."""
+    rows = heads.bronze_files(source, BRONZE_COLUMNS)
+    if source.contract.codec != "avro":
+        return rows
+    schemas = {version: schema(fields) for version, fields in known_versions(source.contract).items()}
+    return as_json(rows if isinstance(rows, pa.Table) else rows.to_table(), schemas)
+
+
+def _begun(rows: pa.Table, times: Times | None, provable: date | None) -> pa.Table:
+    """Leave out what began before bronze is whole: an episode that reaches over that day has lost its beginning."""
+    if provable is None or times is None:
+        return rows
+    return rows.filter(pc.greater_equal(rows[times.starts].cast(pa.date32()), pa.scalar(provable)))
+
+
+def dimensions_of(domain: Domain) -> dict[str, pa.Table]:
+    """Give the rows of a domain's dimensions as the configuration has them, by name without layer."""
+    return {_bare(table.name): in_arrow(table, rows) for table, rows in domain.dimensions}
+
+
+def _batch_pass(heads: Heads, spark: SparkSession, warehouse_uri: str) -> Mapping[str, pa.Table]:
+    """Compute gold in one pass, each table once: the next is made of the files of the one before."""
+    domain = heads.domain
+    arrived = sum(heads.row_count(source.bronze.name) for source in domain.sources)
+    conf = {**conf_for_many(arrived), "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS"}
+    with session_conf(spark, conf), _scratch(spark, warehouse_uri) as folder:
+
+        def keep(name: str, rows: DataFrame) -> DataFrame:
+            rows.write.parquet(f"{folder}/{name}")
+            # Spark reads a path as a pattern: a folder called [2026] would not be found.
+            return spark.read.option("__globPaths__", "false").parquet(f"{folder}/{name}")
+
+        silver = {}
+        for source in domain.sources:
+            snapshot = heads.snapshot_id(source.bronze.name)
+            at = f" VERSION AS OF {snapshot}" if snapshot else ""
+            bronze = spark.sql(f"SELECT * FROM {source.bronze.name}{at} WHERE {heads.is_applied()}")
+            # From the bytes, as the other way: a field that the contract has got since counts in old messages too.
+            silver[source.silver.name] = to_silver(retyped(bronze, source.contract), source)
+        made = to_gold(domain, silver, keep)
+        return {name: ds.dataset(_as_arrow(f"{folder}/{name}"), format="parquet").to_table() for name in made}
+
+
+@contextmanager
+def _scratch(spark: SparkSession, warehouse_uri: str) -> Iterator[str]:
+    """Give a folder that every task of Spark can write to: on one machine a temporary one, else one in the warehouse."""
+    if local_path(warehouse_uri) is not None:
+        with tempfile.TemporaryDirectory(prefix="weir-prove-") as folder:
+            yield location_of(Path(folder))
+        return
+    uri = f"{warehouse_uri.rstrip('/')}/_prove-{uuid.uuid4()}"
+    try:
+        yield uri
+    finally:
+        jvm: Any = spark._jvm
+        path = jvm.org.apache.hadoop.fs.Path(uri)
+        path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()).delete(path, True)
+
+
+def _as_arrow(location: str) -> str:
+    """Give a location as Arrow takes it: a local file by its path, since Arrow reads `file://` with escapes."""
+    path = local_path(location)
+    return location if path is None else str(path)
+
+
+def _bare(name: str) -> str:
+    return name.rpartition(".")[2]

@@ -1,0 +1,81 @@
+"""When are the tables maintained? Every `maintain_hours` beside the stream, by a process of its own that ends when it is done.
+
+It runs with a small heap, and gives way to the stream as every batch program does. What it may lack is done by the next one; what it logs
+stands in `logs/maintain.log`.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from deploy.local.agent.processes import ProcessKey
+from deploy.local.agent.run_files import PartName, PartState, log_file, remove_state, run_folder, write_state
+from deploy.local.agent.stack_parts import last_line, launch
+from lakehouse.settings import Settings
+from lakehouse.storage.files import replace_file
+
+PART: PartName = "maintain"
+# After a start of the stack the stream comes first, however late a round is.
+LEAST_SECONDS = 300.0
+SMALL = {"WEIR_SPARK_DRIVER_MEMORY": "1g", "WEIR_SPARK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1"}
+
+log = structlog.get_logger("weir.agent")
+
+
+class Rounds:
+    """Starts `weir maintain` when it is time, and minds it.
+
+    Args:
+        settings: of the home.
+        environment: of the process.
+        now: gives the time, in seconds since 1970.
+    """
+
+    def __init__(self, settings: Settings, environment: Mapping[str, str], now: Callable[[], float] = time.time) -> None:
+        self._settings, self._environment, self._now = settings, environment, now
+        self._every = settings.maintain_hours * 3600
+        self._file = settings.home / "state" / "maintain.json"
+        self._process: subprocess.Popen[bytes] | None = None
+        began = self._now()
+        # Whoever stops and starts the stack often must not put it off for ever; the first one waits for its hour.
+        self.due = max(self._last(began) + self._every, began + min(LEAST_SECONDS, self._every))
+
+    def tend(self, is_stream_up: bool) -> None:
+        """Look once: whether a round has ended, or the next one is to begin."""
+        if self._process is not None:
+            code = self._process.poll()
+            if code is None:
+                return
+            self._process = None
+            remove_state(run_folder(self._settings), PART)
+            if code:
+                says = last_line(log_file(self._settings, PART))
+                log.warning("maintenance did not do all it should; the next round will", exit_code=code, says=says)
+            self._wait()
+        elif self._every and is_stream_up and self._now() >= self.due:
+            self._start()
+
+    def _start(self) -> None:
+        self._wait()
+        own = {name: value for name, value in SMALL.items() if name not in self._environment}
+        written = log_file(self._settings, PART)
+        self._process = launch(("-m", "weir", PART), written, {**self._environment, **own})
+        key = ProcessKey.of(self._process.pid)
+        write_state(run_folder(self._settings), PartState(PART, "up", key.pid, key.created, log=str(written)))
+        log.info("started", part=PART, pid=key.pid)
+
+    def _wait(self) -> None:
+        self.due = self._now() + self._every
+        replace_file(self._file, json.dumps({"last": self._now()}))
+
+    def _last(self, began: float) -> float:
+        """Read when a round last began or ended; a home without one counts from now, and that is noted."""
+        try:
+            return float(json.loads(self._file.read_text())["last"])
+        except (OSError, ValueError, KeyError, TypeError):
+            if self._every:
+                replace_file(self._file, json.dumps({"last": began}))
+            return began

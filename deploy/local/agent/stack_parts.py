@@ -1,0 +1,114 @@
+"""Of what does the stack consist, how is each part started, and in which order do they stop?
+
+    part       what                                started after        stopped     by SIGTERM, killed after
+    kafka      broker and controller, one JVM      -                    third       30 s
+    metrics    the page, a thread of the agent     -                    with the agent
+    stream     `weir stream DOMAIN…` of all        kafka answers        second      60 s
+    producer   `weir produce SOURCE`, one each     kafka answers        first       20 s
+    maintain   `weir maintain`, ends by itself     the stream is up     before all  10 s
+
+Maintenance may be cut off anywhere. The producer stops first, so that the stream has the last word; Kafka last, because both talk to
+it while they end.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from deploy.local.agent.processes import ProcessKey, kill_group, stop_process, wait_gone
+from deploy.local.agent.run_files import PRODUCERS, PartName, read_state, remove_state, run_folder, strays
+from lakehouse.domain_names import DOMAINS
+from lakehouse.settings import Settings
+
+STOP_ORDER: tuple[tuple[PartName, float], ...] = (
+    ("maintain", 10.0),
+    *((part, 20.0) for part in PRODUCERS),
+    ("stream", 60.0),
+    ("kafka", 30.0),
+)
+COMMANDS: dict[PartName, tuple[str, ...]] = {
+    "stream": ("stream", *DOMAINS),
+    **{part: ("produce", source) for part, source in PRODUCERS.items()},
+}
+# A log that grew beyond this is set aside at the next start of its part; two older ones are kept.
+LOG_BYTES = 10 * 2**20
+# -P keeps the working folder off the import path: a file kafka.py in it would hide the client.
+PYTHON = (sys.executable, "-P")
+
+
+def launch(arguments: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own, which no terminal's signals reach, with its output appended to a log."""
+    rotate(log)
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*PYTHON, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=dict(environment),
+            start_new_session=True,
+        )
+
+
+def rotate(log: Path) -> None:
+    """Set a log aside that has grown large, and make its folder."""
+    log.parent.mkdir(parents=True, exist_ok=True)
+    if log.exists() and log.stat().st_size > LOG_BYTES:
+        for older, newer in ((2, 1), (1, 0)):
+            source = log.with_name(f"{log.name}.{newer}") if newer else log
+            if source.exists():
+                source.replace(log.with_name(f"{log.name}.{older}"))
+
+
+def last_line(log: Path) -> str:
+    """Give the last line of a log that says something, at most 300 characters."""
+    try:
+        with log.open("rb") as content:
+            content.seek(max(0, log.stat().st_size - 8192))
+            lines = [line.strip() for line in content.read().decode(errors="replace").splitlines() if line.strip()]
+    except OSError:
+        return "its log cannot be read"
+    return lines[-1][:300] if lines else "its log is empty"
+
+
+def stop_parts(settings: Settings, say: Callable[[PartName, int, bool], None]) -> int:
+    """Stop every part of this home in order, then whatever else carries its mark. Safe to repeat.
+
+    Args:
+        settings: which home.
+        say: told for each part that ran: its name, process id and whether it ended by itself.
+
+    Returns:
+        How many processes without a state file were killed.
+    """
+    run = run_folder(settings)
+    for part, grace_seconds in STOP_ORDER:
+        state = read_state(run, part)
+        if state is not None and state.process is not None:
+            ran = state.alive
+            ended = stop_process(state.process, grace_seconds)
+            if ran:
+                say(part, state.process.pid, ended)
+        remove_state(run, part)
+    return _kill_strays(settings)
+
+
+def _kill_strays(settings: Settings) -> int:
+    found = [process for process in strays(settings) if not _is_agent(settings, process)]
+    for process in found:
+        kill_group(process)
+        with contextlib.suppress(ProcessLookupError):
+            if process.alive():
+                os.kill(process.pid, signal.SIGKILL)
+    for process in found:
+        wait_gone(process, 10)
+    return len(found)
+
+
+def _is_agent(settings: Settings, process: ProcessKey) -> bool:
+    agent = read_state(run_folder(settings), "agent")
+    return agent is not None and agent.pid == process.pid

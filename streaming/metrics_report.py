@@ -1,0 +1,61 @@
+"""Who is told of a micro-batch, or of how a query is? The log and the metrics; neither can fail it."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+import structlog
+
+from monitoring import metrics
+from streaming.batch_report import BatchReport, log_batch
+from streaming.supervisor import QueryState
+
+
+def report_batch(batch: BatchReport) -> None:
+    """Log one line and move the metrics."""
+    log_batch(batch)
+    with _never_failing():
+        metrics.QUERY_INPUT_ROWS.labels(batch.query).inc(batch.rows_in)
+        metrics.QUERY_ROWS_OUT.labels(batch.query).inc(batch.rows_out)
+        metrics.QUERY_BATCH_SECONDS.labels(batch.query).observe(batch.seconds)
+        metrics.LATE_ROWS.labels(batch.query).inc(batch.late)
+        metrics.TOMBSTONES.labels(batch.query).inc(batch.tombstones)
+        if batch.rows_in:
+            metrics.QUERY_LAST_COMMIT.labels(batch.query).set_to_current_time()
+        for phase, seconds in batch.phases.seconds.items():
+            metrics.QUERY_PHASE_SECONDS.labels(batch.query, phase).observe(seconds)
+        for rule, rows in batch.rejected.items():
+            metrics.REJECTS.labels(batch.query, rule).inc(rows)
+        for rule, rows in batch.warned.items():
+            metrics.WARNINGS.labels(batch.query, rule).inc(rows)
+        for name, rows in batch.unknown.items():
+            metrics.UNKNOWN_FIELDS.labels(batch.query, name).inc(rows)
+
+
+def report_progress(query: str, seconds: Mapping[str, float]) -> None:
+    """Move the metrics of a micro-batch's phases that Spark alone knows."""
+    with _never_failing():
+        for phase, spent in seconds.items():
+            metrics.QUERY_PHASE_SECONDS.labels(query, phase).observe(spent)
+
+
+def report_states(states: Iterable[QueryState], gone: Iterable[str] = ()) -> None:
+    """Say which queries run; those that are gone do not."""
+    with _never_failing():
+        for one in states:
+            metrics.QUERY_UP.labels(one.query).set(int(one.state == "running"))
+        for name in gone:
+            metrics.QUERY_UP.labels(name).set(0)
+
+
+def report_restart(query: str) -> None:
+    """Count one more start of a query in its driver."""
+    with _never_failing():
+        metrics.QUERY_RESTARTS.labels(query).inc()
+
+
+@contextmanager
+def _never_failing() -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        structlog.get_logger("weir.stream").warning("metrics not written", error=str(error))
