@@ -14,13 +14,14 @@ from pyiceberg.expressions import AlwaysTrue, BooleanExpression
 from pyiceberg.io.pyarrow import PyArrowFileIO, schema_to_pyarrow
 from pyiceberg.table import Table as Stored
 
-from lakehouse.apply import OFFSETS_PROPERTY
+from lakehouse.broker.offset_types import PartitionOffsets
 from lakehouse.domain import Domain, Source
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.locks.table_locks import turn
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import ancestors, open_catalog
-from lakehouse.tables.notes import Applied, add_applied, applied_of
+from lakehouse.tables.notes import add_applied, applied_of
+from lakehouse.tables.properties import OFFSET_RANGE_PROPERTY
 from lakehouse.tables.schema import REJECTS, quote
 from lakehouse.write.publishing import check_edition, edition_of
 
@@ -45,7 +46,7 @@ class Heads:
 
     domain: Domain
     tables: Mapping[str, Stored]
-    applied: Applied
+    applied: PartitionOffsets
     _held: ExitStack
 
     @classmethod
@@ -153,7 +154,7 @@ def _applied(domain: Domain, tables: Iterable[Stored]) -> dict[tuple[str, int], 
         for place, last in applied_of(table.properties).items():
             found[place] = max(found.get(place, -1), last)
         for snapshot in ancestors(table):
-            said = snapshot.summary.additional_properties.get(OFFSETS_PROPERTY) if snapshot.summary else None
+            said = snapshot.summary.additional_properties.get(OFFSET_RANGE_PROPERTY) if snapshot.summary else None
             for topic in domain.topics:
                 add_applied(found, said, topic)
     return found

@@ -6,15 +6,16 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from batch.table_state import TableState
-from lakehouse.apply import OFFSETS_PROPERTY
+from lakehouse.broker.offset_types import PartitionOffsets
 from lakehouse.changes import Changes
 from lakehouse.domain import Domain, Source
 from lakehouse.errors import LakehouseError, Retryable
 from lakehouse.made_of import changes_since
 from lakehouse.spark import iceberg_table
-from lakehouse.tables.notes import Applied, add_applied, applied_of
+from lakehouse.tables.notes import add_applied, applied_of
+from lakehouse.tables.properties import MARK_PROPERTY, OFFSET_RANGE_PROPERTY
 from lakehouse.tables.schema import quote
-from lakehouse.write.fenced_append import MARK_PROPERTY, Mark
+from lakehouse.write.fenced_append import Mark
 
 
 class SnapshotGone(LakehouseError, Retryable):
@@ -27,7 +28,7 @@ class SnapshotGone(LakehouseError, Retryable):
         )
 
 
-def applied(spark: SparkSession, domain: Domain) -> Applied:
+def applied(spark: SparkSession, domain: Domain) -> PartitionOffsets:
     """Find the last offset of each partition that silver, gold or rejects were made of."""
     found: dict[tuple[str, int], int] = {}
     for table in (*domain.merged, domain.rejects):
@@ -38,7 +39,7 @@ def applied(spark: SparkSession, domain: Domain) -> Applied:
             found[place] = max(found.get(place, -1), last)
         for one in state.ancestors():
             for topic in domain.topics:
-                add_applied(found, one.said.get(OFFSETS_PROPERTY), topic)
+                add_applied(found, one.said.get(OFFSET_RANGE_PROPERTY), topic)
     return found
 
 
@@ -65,7 +66,7 @@ def applied_through(spark: SparkSession, domain: Domain, source: Source) -> int 
     return bronze.head
 
 
-def first_waiting(spark: SparkSession, source: Source, held: Applied) -> dict[tuple[str, int], int]:
+def first_waiting(spark: SparkSession, source: Source, held: PartitionOffsets) -> dict[tuple[str, int], int]:
     """Find the first message of each partition that bronze holds and silver and gold do not; partitions without one are left out.
 
     By its rows: bronze's marks pass over offsets without a message, of which no `apply` ever tells.

@@ -24,20 +24,23 @@ from lakehouse.codecs.unknown_fields import MOST_NAMES, UNKNOWN, unknown_names
 from lakehouse.derive import Work, is_asked, owed_parts, plan_work, refresh
 from lakehouse.domain import ByTime, Domain, Source
 from lakehouse.locks.conflicts import until_accepted
-from lakehouse.made_of import DEFERRED_PROPERTY
 from lakehouse.parts import WHOLE, Keys, Part
 from lakehouse.phases import Phases
 from lakehouse.rules import IS_REJECTED, REASON, RULE, TOMBSTONE, WARNINGS, with_reason, with_verdict
 from lakehouse.spans import Spans
+from lakehouse.tables.properties import (
+    DEFERRED_PROPERTY,
+    OFFSET_RANGE_PROPERTY,
+    REJECTED_PROPERTY,
+    ROWS_ACCEPTED_PROPERTY,
+    ROWS_IN_PROPERTY,
+)
 from lakehouse.write.merge import merge_rows
 from lakehouse.write.small_batches.data_files import NotFromMemory
 from lakehouse.write.small_batches.session_tuning import COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, conf_for_many, session_conf
 from lakehouse.write.stores import Memory, MergeStore, Rows, Store, as_properties, aware
 
 log = structlog.get_logger("weir.stream")
-
-# The first and last offset of what a commit was made of, by topic and partition.
-OFFSETS_PROPERTY = "weir.offset-range"
 
 
 @dataclass(frozen=True, slots=True)
@@ -344,10 +347,10 @@ def _said(call: _Call, met: Applied) -> dict[str, str]:
     return {
         **call.properties,
         **({DEFERRED_PROPERTY: call.deferred} if call.deferred else {}),
-        "weir.rows-in": str(met.rows_in),
-        "weir.rows-accepted": str(met.accepted),
-        "weir.rejected": json.dumps(met.rejected),
-        OFFSETS_PROPERTY: json.dumps(met.offsets),
+        ROWS_IN_PROPERTY: str(met.rows_in),
+        ROWS_ACCEPTED_PROPERTY: str(met.accepted),
+        REJECTED_PROPERTY: json.dumps(met.rejected),
+        OFFSET_RANGE_PROPERTY: json.dumps(met.offsets),
     }
 
 

@@ -19,12 +19,10 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse.changes import ChangedFrame, ChangedSpans, Changes, NoChanges, WholeChanged
 from lakehouse.domain import ByTime, Domain
 from lakehouse.spans import Spans
+from lakehouse.tables.properties import DEFERRED_PROPERTY, MADE_OF_PROPERTY
 from lakehouse.tables.schema import Table
 from lakehouse.write.small_batches.data_files import listed
 
-MADE_OF_PROPERTY = "weir.made-of"
-# A commit of silver whose derived tables its writer makes later by itself; the value names the writer's work.
-DEFERRED_PROPERTY = "weir.deferred"
 # Iceberg's word for a commit that changes no row, such as joining small files.
 REPLACE = "replace"
 

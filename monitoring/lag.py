@@ -1,6 +1,7 @@
 """How far is each query behind its source, in messages and in seconds? The one address for the rule of lag.
 
 Spark commits no offsets to Kafka, so tools that ask the broker for a group's lag see nothing. What a query has done is read
+from lakehouse.tables.properties import MARK_PROPERTY
 from what it has committed, not from what its driver says: so lag goes on being true when the query is held up, or dead.
 
     bronze   the broker's offsets against the next offset of each partition, which a bronze table's newest append carries as a property
@@ -33,9 +34,8 @@ from lakehouse.errors import Retryable, WeirError
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import Folder, open_folder
 from lakehouse.tables.catalog import NoTables, ancestors, open_catalog
+from lakehouse.tables.properties import MARK_PROPERTY
 from lakehouse.tables.stream_positions import Position, committed_positions
-
-MARK_PROPERTY = "weir.offsets"
 
 
 class LagUnknown(WeirError, Retryable):

@@ -10,10 +10,10 @@ from pyiceberg.exceptions import NoSuchTableError
 
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import NoTables, ancestors, open_catalog
+from lakehouse.tables.properties import PROOF_PROPERTY
 
 TABLE = "ops.proofs"
 # What a proof writes into its snapshot: {"domain", "proved_ts", "differences": {table: {against: number}}}.
-PROOF_PROPERTY = "weir.proof"
 
 
 @dataclass(frozen=True, slots=True)

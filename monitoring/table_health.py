@@ -12,10 +12,9 @@ from pyiceberg.table import Table
 
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import NoTables, ancestors, open_catalog
+from lakehouse.tables.properties import MAINTAINED_PROPERTY
 
 TABLE = "ops.maintenance"
-# What a round writes into its snapshot, of all tables that were ever maintained: {table: Maintained}.
-MAINTAINED_PROPERTY = "weir.maintained"
 
 
 @dataclass(frozen=True, slots=True)

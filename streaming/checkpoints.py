@@ -17,7 +17,6 @@ from streaming.errors import BadCheckpoint
 IDENTITY = "weir-query.json"
 # Spark removes files older than the last hundred, in no order: a kill within that leaves gaps, but none among these.
 RECENT = 50
-Offsets = Mapping[str, Mapping[int, int]]
 # Where Iceberg's source keeps the offset that a query began with, and `StreamingOffset.START_OFFSET` as it writes it.
 FIRST_SNAPSHOT = "sources/{number}/offsets/0"
 OLDEST = '{"version":1,"snapshot_id":-1,"position":-1,"scan_all_files":false}'

@@ -26,7 +26,7 @@ from lakehouse.apply import Applied, apply, refresh_derived
 from lakehouse.changes import ChangedSpans, Changes, WholeChanged, distinct
 from lakehouse.domain import ByTime, Domain, Source
 from lakehouse.errors import Fatal, LakehouseError, ProducerError
-from lakehouse.made_of import DEFERRED_PROPERTY, changes_since, commits
+from lakehouse.made_of import changes_since, commits
 from lakehouse.parts import Keys
 from lakehouse.parts import Part as PartOfTable
 from lakehouse.query.reader import Reader
@@ -34,6 +34,7 @@ from lakehouse.settings import Settings
 from lakehouse.spans import Spans
 from lakehouse.spark import iceberg_table, session_beside
 from lakehouse.tables.create import batch_properties, ensure_tables, write_dimensions
+from lakehouse.tables.properties import CHUNK_PROPERTY, DEFERRED_PROPERTY
 from lakehouse.write.append_chunk import append_chunk, chunk_rows, typed
 from lakehouse.write.small_batches.data_files import NotFromMemory
 from lakehouse.write.small_batches.recent_rows import MOST_ROWS, RecentRows, TableRows
@@ -48,7 +49,6 @@ GOLD_ROWS = MOST_ROWS // 2
 # A note in the ledger is a commit, which costs half of what a small chunk does: chunks that stand in bronze wait for each other so long.
 # Cut off meanwhile, they are found there, and applied again.
 NOTE_SECONDS = 5.0
-CHUNK_PROPERTY = "weir.chunk"
 
 log = structlog.get_logger("weir.backfill")
 

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pyspark.sql import SparkSession
 
 from batch.table_state import Snapshot, TableState
+from lakehouse.tables.properties import BATCH_ID_PROPERTY, QUERY_PROPERTY
 
 PREFIX = "day-"
 
@@ -76,4 +77,4 @@ def _between_applies(commits: Sequence[Snapshot], midnight: datetime) -> int:
 
 
 def _apply(said: Mapping[str, str]) -> tuple[str, str] | None:
-    return (said["weir.query"], said.get("weir.batch-id", "")) if "weir.query" in said else None
+    return (said[QUERY_PROPERTY], said.get(BATCH_ID_PROPERTY, "")) if QUERY_PROPERTY in said else None

@@ -45,18 +45,26 @@ from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.locks.conflicts import is_refused, until_accepted
 from lakehouse.locks.lease import LeaseHeld, has_leases, held_lease
 from lakehouse.locks.table_locks import turn
-from lakehouse.made_of import DEFERRED_PROPERTY, MADE_OF_PROPERTY, REPLACE, read_made_of
+from lakehouse.made_of import REPLACE, read_made_of
 from lakehouse.settings import Settings
 from lakehouse.spark import iceberg_table
 from lakehouse.storage.folders import HadoopFolder
 from lakehouse.tables.catalog import NAME
-from lakehouse.tables.notes import APPLIED_PROPERTY, CHANGED_PROPERTY, applied_note, applied_of
+from lakehouse.tables.notes import applied_note, applied_of
+from lakehouse.tables.properties import (
+    APPLIED_PROPERTY,
+    CHANGED_PROPERTY,
+    DEFERRED_PROPERTY,
+    MADE_OF_PROPERTY,
+    MAINTAINED_PROPERTY,
+    MARK_PROPERTY,
+    PROOF_PROPERTY,
+)
 from lakehouse.tables.schema import REJECTS, quote
 from lakehouse.tables.stream_positions import Position, committed_positions
-from lakehouse.write.fenced_append import MARK_PROPERTY
 from lakehouse.write.publishing import REBUILD_BRANCH
-from monitoring.last_proofs import PROOF_PROPERTY, LastProof
-from monitoring.table_health import MAINTAINED_PROPERTY, Maintained
+from monitoring.last_proofs import LastProof
+from monitoring.table_health import Maintained
 
 PROOFS = "lh.ops.proofs"
 # What is being written now is younger; Iceberg's own default. Looking for them lists the whole folder: once a day.

@@ -11,8 +11,9 @@ from pyspark.sql import SparkSession
 from batch.maintain.table_health import Figures
 from batch.table_state import TableState
 from lakehouse.tables.create import append_rows, create_missing, relation
+from lakehouse.tables.properties import MAINTAINED_PROPERTY
 from lakehouse.tables.schema import Column, Table
-from monitoring.table_health import MAINTAINED_PROPERTY, Maintained, maintained_json, maintained_of
+from monitoring.table_health import Maintained, maintained_json, maintained_of
 
 _ABOUT = {
     "files": "data files",

@@ -11,10 +11,10 @@ from batch.table_state import Snapshot, TableState
 from lakehouse.broker.topics import delete_before, offsets_at
 from lakehouse.settings import Settings
 from lakehouse.spark import iceberg_table
-from lakehouse.tables.notes import SINCE_PROPERTY
+from lakehouse.tables.properties import MARK_PROPERTY, RETENTION_PROPERTY, SINCE_PROPERTY
 from lakehouse.tables.schema import quote
 from lakehouse.tables.stream_positions import Position
-from lakehouse.write.fenced_append import MARK_PROPERTY, Mark
+from lakehouse.write.fenced_append import Mark
 
 ARRIVAL = "kafka_ts"
 
@@ -65,7 +65,7 @@ def drop_before(spark: SparkSession, bronze: TableState, day: date) -> None:
     handle.updateProperties().set(SINCE_PROPERTY, day.isoformat()).commit()
     handle.refresh()
     dropping = jvm.org.apache.iceberg.expressions.Expressions.lessThan(ARRIVAL, f"{day.isoformat()}T00:00:00+00:00")
-    handle.newDelete().deleteFromRowFilter(dropping).set("weir.retention", day.isoformat()).commit()
+    handle.newDelete().deleteFromRowFilter(dropping).set(RETENTION_PROPERTY, day.isoformat()).commit()
 
 
 def droppable_offsets(

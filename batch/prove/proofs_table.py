@@ -12,8 +12,9 @@ from batch.compare import Comparison
 from lakehouse.days import Days
 from lakehouse.tables.create import append_rows, create_missing, relation
 from lakehouse.tables.notes import applied_note
+from lakehouse.tables.properties import PROOF_PROPERTY
 from lakehouse.tables.schema import Column, Table
-from monitoring.last_proofs import PROOF_PROPERTY, LastProof
+from monitoring.last_proofs import LastProof
 
 Way = Literal["batch", "independent"]
 

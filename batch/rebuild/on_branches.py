@@ -22,7 +22,7 @@ from batch.consistent_snapshots import NoGold
 from batch.rebuild.compare_frames import compare_frames
 from batch.rebuild.silver_part import changes_of, rejected, silver_anew, sources_in_time, spans_of
 from batch.table_changes import added_rows, applied_ranges, applied_through, changed_silver
-from lakehouse.apply import OFFSETS_PROPERTY, apply, refresh_derived
+from lakehouse.apply import apply, refresh_derived
 from lakehouse.changes import Changes
 from lakehouse.codecs.parse import retyped
 from lakehouse.days import Days
@@ -36,6 +36,7 @@ from lakehouse.settings import Settings
 from lakehouse.spans import Spans
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.create import batch_properties, overwrite_rows
+from lakehouse.tables.properties import OFFSET_RANGE_PROPERTY
 from lakehouse.tables.schema import REJECTS, Table
 from lakehouse.write.merge import replace_rows
 from lakehouse.write.publishing import (
@@ -239,7 +240,7 @@ class Rebuild:
         if self._is_silver:
             bronze = [(one, self._rows_of_bronze(one)) for one in beside.sources]
             for source, rows in bronze:
-                said = {**self._properties, OFFSETS_PROPERTY: _offsets(rows)}
+                said = {**self._properties, OFFSET_RANGE_PROPERTY: _offsets(rows)}
                 overwrite_rows(to_silver(rows, source), source.silver, said)
                 silver[source.silver.name] = spark.table(source.silver.name)
             replace_rows(rejected(bronze, beside), beside.rejects, spark.table(beside.rejects.name).where(F.col("domain") == beside.name))
@@ -288,7 +289,7 @@ class Rebuild:
         changes = self._changed_silver(self._beside)
         if self._is_silver:
             # The commits that said it on the main branch will not be among the ancestors any more.
-            said = {**self._properties, OFFSETS_PROPERTY: applied_ranges(spark, domain)}
+            said = {**self._properties, OFFSET_RANGE_PROPERTY: applied_ranges(spark, domain)}
             spans = {}
             for source, kind in sources_in_time(self._beside):
                 found = changes[source.silver.name].spans(kind.times)

@@ -15,6 +15,7 @@ from typing import Any
 
 import structlog
 
+from lakehouse.broker.offset_types import OffsetRanges
 from lakehouse.contract import Contract
 from lakehouse.storage.files import replace_file
 from lakehouse.tables.schema import quote
@@ -22,7 +23,6 @@ from lakehouse.tables.schema import quote
 UNKNOWN = "_unknown"
 # Names come from messages: so many are told apart, and the rest as one.
 MOST_NAMES, OTHER, LONGEST_NAME = 20, "other", 64
-Offsets = Mapping[str, Mapping[str, tuple[int, int]]]
 
 log = structlog.get_logger("weir.stream")
 
@@ -72,7 +72,7 @@ class UnknownFields:
                 del self._held.fields[name]
             self._write()
 
-    def note(self, counts: Mapping[str, int], offsets: Offsets) -> dict[str, int]:
+    def note(self, counts: Mapping[str, int], offsets: OffsetRanges) -> dict[str, int]:
         """Add the unknown fields of a micro-batch; give what was counted, by at most twenty names and `other`.
 
         Args:
@@ -98,7 +98,7 @@ class UnknownFields:
         self._write()
         return dict(told)
 
-    def _is_new(self, offsets: Offsets) -> bool:
+    def _is_new(self, offsets: OffsetRanges) -> bool:
         counted = self._held.counted
         return not offsets or any(
             last > counted.get(topic, {}).get(partition, -1)

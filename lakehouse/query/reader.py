@@ -23,6 +23,17 @@ from pyiceberg.table.snapshots import Snapshot
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import NAME, NoTables, ancestors, open_catalog
+from lakehouse.tables.properties import (
+    BATCH_ID_PROPERTY,
+    CODE_VERSION_PROPERTY,
+    GRAIN_PROPERTY,
+    MARK_PROPERTY,
+    OFFSET_RANGE_PROPERTY,
+    QUERY_PROPERTY,
+    REJECTED_PROPERTY,
+    ROWS_ACCEPTED_PROPERTY,
+    ROWS_IN_PROPERTY,
+)
 from lakehouse.tables.schema import quote_name
 
 BATCHES = ("ops", "batches")
@@ -168,7 +179,7 @@ class Reader:
             table = self._load(identifier)
             snapshot = table.current_snapshot()
             columns = tuple(ColumnInfo(f.name, str(f.field_type), f.doc or "") for f in table.schema().fields)
-            grain = table.properties.get("weir.grain") or table.properties.get("comment") or ""
+            grain = table.properties.get(GRAIN_PROPERTY) or table.properties.get("comment") or ""
             commit = None if snapshot is None else _instant(snapshot.timestamp_ms)
             yield TableInfo(".".join((NAME, *path)), path[0], grain, table.scan().count(), commit, columns)
         if BATCHES not in self._stored:
@@ -349,7 +360,7 @@ def _to_batches(tables: Iterable[tuple[tuple[str, ...], Table]]) -> pa.Table:
 def _to_batch(table_name: str, snapshot: Snapshot) -> dict[str, Any] | None:
     """Turn a snapshot into a row; None for one that no batch wrote, such as a compaction's."""
     said = {} if snapshot.summary is None else snapshot.summary.additional_properties
-    if "weir.query" not in said:
+    if QUERY_PROPERTY not in said:
         return None
 
     def number(name: str) -> int | None:
@@ -357,20 +368,20 @@ def _to_batch(table_name: str, snapshot: Snapshot) -> dict[str, Any] | None:
 
     return {
         "table_name": table_name,
-        "query": said["weir.query"],
-        "batch_id": number("weir.batch-id"),
-        "offsets": said.get("weir.offsets", said.get("weir.offset-range")),
+        "query": said[QUERY_PROPERTY],
+        "batch_id": number(BATCH_ID_PROPERTY),
+        "offsets": said.get(MARK_PROPERTY, said.get(OFFSET_RANGE_PROPERTY)),
         # An append takes in what it adds: nothing where it only says that offsets without a message were passed.
-        "rows_in": number("weir.rows-in") if "weir.rows-in" in said else number("added-records") or 0,
-        "rows_accepted": number("weir.rows-accepted"),
-        "rejected": said.get("weir.rejected"),
+        "rows_in": number(ROWS_IN_PROPERTY) if ROWS_IN_PROPERTY in said else number("added-records") or 0,
+        "rows_accepted": number(ROWS_ACCEPTED_PROPERTY),
+        "rejected": said.get(REJECTED_PROPERTY),
         "added_records": number("added-records") or 0,
         # A file rewritten without the row, or a delete file that names it.
         "deleted_records": (number("deleted-records") or 0) + (number("added-position-deletes") or 0),
         "operation": snapshot.summary.operation.value if snapshot.summary else None,
         "snapshot_id": snapshot.snapshot_id,
         "committed_ts": _instant(snapshot.timestamp_ms),
-        "code_version": said.get("weir.code-version"),
+        "code_version": said.get(CODE_VERSION_PROPERTY),
     }
 
 

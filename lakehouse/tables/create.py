@@ -15,15 +15,8 @@ from pyspark.sql.types import StructType
 
 from lakehouse.domain import Domain
 from lakehouse.spark import iceberg_table
-from lakehouse.tables.evolution import (
-    CONTRACT_PROPERTY,
-    NarrowedSchema,
-    Present,
-    Refusal,
-    compare_contract,
-    compare_table,
-    contract_property,
-)
+from lakehouse.tables.evolution import NarrowedSchema, Present, Refusal, compare_contract, compare_table, contract_property
+from lakehouse.tables.properties import BATCH_ID_PROPERTY, CODE_VERSION_PROPERTY, CONTRACT_PROPERTY, QUERY_PROPERTY, edition_property
 from lakehouse.tables.schema import REJECTS, Column, Table
 from lakehouse.write.merge import merge_rows
 from lakehouse.write.publishing import check_edition, edition_properties
@@ -41,7 +34,7 @@ def ensure_tables(spark: SparkSession, domain: Domain) -> None:
     derived = [_with_properties(one.table, edition_properties(domain)) for one in domain.derived]
     if derived and not spark.catalog.tableExists(derived[0].name):
         # A table that is made now agrees with the reference data in force (`references.py`).
-        derived[0] = _with_properties(derived[0], {f"weir.{name}": release for name, release in domain.references.items()})
+        derived[0] = _with_properties(derived[0], {edition_property(name): release for name, release in domain.references.items()})
     bronze = [_with_properties(one.bronze, {CONTRACT_PROPERTY: contract_property(one.contract)}) for one in domain.sources]
     tables = [
         *bronze,
@@ -128,8 +121,8 @@ def write_dimensions(spark: SparkSession, domain: Domain) -> None:
 
 def batch_properties(query: str, batch_id: int | None) -> dict[str, str]:
     """Give what every snapshot of a micro-batch, or of a chunk, says of it; `lh.ops.batches` reads it back. None: of no batch."""
-    of_batch = {} if batch_id is None else {"weir.batch-id": str(batch_id)}
-    return {"weir.query": query, **of_batch, "weir.code-version": version("weir")}
+    of_batch = {} if batch_id is None else {BATCH_ID_PROPERTY: str(batch_id)}
+    return {QUERY_PROPERTY: query, **of_batch, CODE_VERSION_PROPERTY: version("weir")}
 
 
 def append_rows(rows: DataFrame, table: Table, said: Mapping[str, str]) -> None:

@@ -17,9 +17,9 @@ from typing import Any
 from lakehouse.codecs.field_types import field_type
 from lakehouse.contract import Contract
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.tables.schema import COLUMNS_PROPERTY, Column, Table, quote
+from lakehouse.tables.properties import COLUMNS_PROPERTY, KEY_PROPERTY
+from lakehouse.tables.schema import Column, Table, quote
 
-CONTRACT_PROPERTY = "weir.contract"
 # Iceberg reads old files of these as the wider type (specification, schema evolution); a decimal may gain digits as well.
 WIDER = {("int", "bigint"), ("float", "double")}
 _DECIMAL = re.compile(r"decimal\((\d+),(\d+)\)")
@@ -153,7 +153,7 @@ def _refusals(present: Present, table: Table) -> list[Refusal]:
     made = {c.name for c in present.columns} if ours is None else set(ours.split(","))
     specified = {c.name: c for c in table.columns}
     found = []
-    key = present.properties.get("weir.key")
+    key = present.properties.get(KEY_PROPERTY)
     if key is not None and key != ",".join(table.key):
         found.append(Refusal(table.name, "key", key or "none", ",".join(table.key) or "none"))
     for column in present.columns:

@@ -7,14 +7,8 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 
-# Silver: the last offset of each partition that any snapshot of silver, gold or rejects was made of, {topic: {partition: offset}}.
-APPLIED_PROPERTY = "weir.applied"
-# Any table: when its rows were last changed, in milliseconds since 1970; joining small files changes none.
-CHANGED_PROPERTY = "weir.changed-ms"
-# Bronze: the UTC day of arrival from which on it holds everything; what arrived before was dropped by `bronze_days`.
-SINCE_PROPERTY = "weir.bronze-since"
-
-Applied = Mapping[tuple[str, int], int]
+from lakehouse.broker.offset_types import PartitionOffsets
+from lakehouse.tables.properties import APPLIED_PROPERTY, CHANGED_PROPERTY, SINCE_PROPERTY
 
 
 def applied_of(properties: Mapping[str, str]) -> dict[tuple[str, int], int]:
@@ -23,7 +17,7 @@ def applied_of(properties: Mapping[str, str]) -> dict[tuple[str, int], int]:
     return {(topic, int(partition)): int(last) for topic, partitions in held.items() for partition, last in partitions.items()}
 
 
-def applied_note(applied: Applied) -> str:
+def applied_note(applied: PartitionOffsets) -> str:
     """Write offsets as silver's note, and a proof, have them."""
     topics = sorted({topic for topic, _ in applied})
     return json.dumps({t: {str(p): last for (of, p), last in sorted(applied.items()) if of == t} for t in topics})

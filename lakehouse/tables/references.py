@@ -21,6 +21,7 @@ from lakehouse.domain import Domain
 from lakehouse.settings import Settings
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.catalog import UnsupportedCatalog, open_catalog
+from lakehouse.tables.properties import edition_property
 from lakehouse.tables.schema import quote
 
 log = structlog.get_logger("weir.tables")
@@ -122,7 +123,7 @@ def settle_references(spark: SparkSession, settings: Settings, domain: Domain) -
 
 def _as_noted(domain: Domain, properties: Mapping[str, str]) -> References:
     """Read what the first gold table notes, without a look at its rows."""
-    return References(domain.name, domain.references, {name: properties.get(f"weir.{name}") for name in domain.references})
+    return References(domain.name, domain.references, {name: properties.get(edition_property(name)) for name in domain.references})
 
 
 def _look_apart(settings: Settings, domain: str) -> References | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from lakehouse.contract import Contract
+from lakehouse.tables.properties import COLUMNS_PROPERTY, GRAIN_PROPERTY, KEY_PROPERTY
 
 # Merge-on-read keeps a MERGE of a few rows from rewriting whole files; metadata of old commits is bounded, snapshots themselves
 # are expired only by `weir maintain`.
@@ -16,9 +17,6 @@ TABLE_PROPERTIES = {
     "write.metadata.delete-after-commit.enabled": "true",
     "write.metadata.previous-versions-max": "50",
 }
-
-# Which columns weir made, separated by commas; see `evolution.py`.
-COLUMNS_PROPERTY = "weir.columns"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +71,8 @@ class Table:
         """The properties that the table has: everybody's, what weir notes of it, and its own, of which the last wins."""
         noted = {
             "format-version": self.format_version,
-            "weir.grain": self.grain,
-            "weir.key": ",".join(self.key),
+            GRAIN_PROPERTY: self.grain,
+            KEY_PROPERTY: ",".join(self.key),
             COLUMNS_PROPERTY: ",".join(self.names),
         }
         return TABLE_PROPERTIES | noted | self.properties

@@ -27,21 +27,20 @@ import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from lakehouse.broker.offset_types import PartitionOffsets
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.spark import iceberg_table
 from lakehouse.storage.folders import Folder
 from lakehouse.tables.create import append_rows
+from lakehouse.tables.properties import MARK_PROPERTY
 from lakehouse.tables.schema import Table, quote
 from lakehouse.write.owed_offsets import FILE as OWED_FILE
 from lakehouse.write.owed_offsets import read_owed, write_owed
 from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory
 from lakehouse.write.small_batches.session_tuning import SMALL_ROWS, conf_for_few, conf_for_many, session_conf
 
-MARK_PROPERTY = "weir.offsets"
 # At most one append without a row within so many seconds.
 EMPTY_SECONDS = 60.0
-
-Offsets = Mapping[tuple[str, int], int]  # by topic and partition
 
 log = structlog.get_logger("weir.stream")
 
@@ -62,7 +61,7 @@ class Mark:
     """The next offset of every partition that the table holds, and the ids of the topics they belong to."""
 
     topic_ids: Mapping[str, str] = field(default_factory=dict)
-    next_offsets: Offsets = field(default_factory=dict)
+    next_offsets: PartitionOffsets = field(default_factory=dict)
 
     def to_json(self) -> str:
         """Write the mark as a snapshot property: {topic: {"id": …, "next": {partition: offset}}}."""
@@ -86,7 +85,7 @@ class Mark:
             {(topic, int(p)): int(n) for topic, entry in held.items() for p, n in entry["next"].items()},
         )
 
-    def missing(self, ends: Offsets) -> int:
+    def missing(self, ends: PartitionOffsets) -> int:
         """Count the offsets before some ends that the table does not hold."""
         return sum(max(0, end - self.next_offsets.get(place, 0)) for place, end in ends.items())
 
@@ -164,7 +163,7 @@ class FencedAppend:
         self._said: Mapping[str, str] = {}
         self._lock = threading.Lock()
 
-    def append(self, rows: DataFrame, properties: Mapping[str, str], ends: Offsets | None = None) -> int:
+    def append(self, rows: DataFrame, properties: Mapping[str, str], ends: PartitionOffsets | None = None) -> int:
         """Append.
 
         Args:
@@ -188,7 +187,7 @@ class FencedAppend:
                 self._handle = None  # nobody knows how far it went
                 raise
 
-    def is_behind(self, spark: SparkSession, ends: Offsets) -> bool:
+    def is_behind(self, spark: SparkSession, ends: PartitionOffsets) -> bool:
         """Say whether the table lacks offsets before some ends."""
         with self._lock:
             return self._look(spark).missing(ends) > 0
@@ -227,7 +226,7 @@ class FencedAppend:
         finally:
             self._lock.release()
 
-    def _append(self, rows: DataFrame, properties: Mapping[str, str], ends: Offsets | None) -> int:
+    def _append(self, rows: DataFrame, properties: Mapping[str, str], ends: PartitionOffsets | None) -> int:
         spark = rows.sparkSession
         mark = self._look(spark)
         mark.check_topics(self._topic_ids, self._table.name)
@@ -244,7 +243,7 @@ class FencedAppend:
                 ends = {(row[0], row[1]): row[2] for row in counted}
             if not mark.missing(ends):
                 return 0
-            # Offsets may be of no message: many at once, where a long transaction was aborted.
+            # PartitionOffsets may be of no message: many at once, where a long transaction was aborted.
             if self._was_empty_just_now() and many.isEmpty():
                 self._owe(mark, ends)
                 return 0
@@ -256,7 +255,9 @@ class FencedAppend:
             self._empty_at = self._clock()
         return added
 
-    def _append_few(self, spark: SparkSession, fresh: pa.Table, mark: Mark, properties: Mapping[str, str], ends: Offsets | None) -> int:
+    def _append_few(
+        self, spark: SparkSession, fresh: pa.Table, mark: Mark, properties: Mapping[str, str], ends: PartitionOffsets | None
+    ) -> int:
         if not fresh.num_rows:
             if ends is not None and mark.missing(ends):
                 self._pass_over(mark, ends, properties)
@@ -273,19 +274,19 @@ class FencedAppend:
         self._owed = {}
         return int(fresh.num_rows)
 
-    def _pass_over(self, mark: Mark, ends: Offsets, properties: Mapping[str, str]) -> None:
+    def _pass_over(self, mark: Mark, ends: PartitionOffsets, properties: Mapping[str, str]) -> None:
         """Say, or owe, that offsets hold no message."""
         if self._was_empty_just_now():
             self._owe(mark, ends)
         else:
             self._commit_nothing(mark, ends, properties)
 
-    def _owe(self, mark: Mark, ends: Offsets) -> None:
+    def _owe(self, mark: Mark, ends: PartitionOffsets) -> None:
         self._owed, self._owed_after = self._following(mark, ends), self._marked_id()
         if self._checkpoint is not None:
             write_owed(self._checkpoint, self._owed_after, self._owed, self._owed_file)
 
-    def _commit_nothing(self, mark: Mark, ends: Offsets, properties: Mapping[str, str]) -> None:
+    def _commit_nothing(self, mark: Mark, ends: PartitionOffsets, properties: Mapping[str, str]) -> None:
         assert self._writer is not None  # `_look` has been here
         self._writer.append(pa.table({}), {**properties, **self._marked(mark, ends)})
         self._owed, self._empty_at = {}, self._clock()
@@ -311,12 +312,12 @@ class FencedAppend:
         newest = _newest_marked(self._handle)
         return 0 if newest is None else int(newest.snapshotId())
 
-    def _marked(self, mark: Mark, ends: Offsets) -> dict[str, str]:
+    def _marked(self, mark: Mark, ends: PartitionOffsets) -> dict[str, str]:
         """Give the property that says how far the table has got; what was owed is said with it."""
         following = self._following(mark, ends)
         return {MARK_PROPERTY: Mark({**mark.topic_ids, **self._topic_ids}, {**mark.next_offsets, **following}).to_json()}
 
-    def _following(self, mark: Mark, ends: Offsets) -> dict[tuple[str, int], int]:
+    def _following(self, mark: Mark, ends: PartitionOffsets) -> dict[tuple[str, int], int]:
         owed, held = self._owed or {}, mark.next_offsets
         return {place: max(ends.get(place, 0), owed.get(place, 0), held.get(place, 0)) for place in {**owed, **ends}}
 

@@ -6,13 +6,11 @@ was set back since, the note means nothing.
 """
 
 import json
-from collections.abc import Mapping
 
+from lakehouse.broker.offset_types import PartitionOffsets
 from lakehouse.storage.folders import Folder
 
 FILE = "weir-owed.json"
-
-Offsets = Mapping[tuple[str, int], int]
 
 
 def read_owed(folder: Folder, snapshot_id: int, file: str = FILE) -> dict[tuple[str, int], int]:
@@ -32,7 +30,7 @@ def read_owed(folder: Folder, snapshot_id: int, file: str = FILE) -> dict[tuple[
         return {}
 
 
-def write_owed(folder: Folder, snapshot_id: int, owed: Offsets, file: str = FILE) -> None:
+def write_owed(folder: Folder, snapshot_id: int, owed: PartitionOffsets, file: str = FILE) -> None:
     """Note it."""
     following: dict[str, dict[str, int]] = {}
     for (topic, partition), end in sorted(owed.items()):

@@ -22,8 +22,8 @@ from lakehouse.domain import Domain
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.locks.conflicts import until_accepted
 from lakehouse.spark import iceberg_table
+from lakehouse.tables.properties import PUBLISHING_PROPERTY, edition_property
 
-NOTE_PROPERTY = "weir.publishing"
 # Iceberg's name of the branch that everybody reads.
 MAIN = "main"
 # A rebuild's branches begin with it; the domain's name follows.
@@ -87,7 +87,7 @@ def note_table(domain: Domain) -> str:
 
 def edition_properties(domain: Domain) -> dict[str, str]:
     """Give what a gold table's properties say of the edition of its rules."""
-    return {f"weir.{what}": value for what, value in domain.edition.items()}
+    return {edition_property(what): value for what, value in domain.edition.items()}
 
 
 def check_edition(domain: Domain, properties_of: PropertiesOf) -> None:
@@ -105,7 +105,7 @@ def check_edition(domain: Domain, properties_of: PropertiesOf) -> None:
 
 def edition_of(domain: Domain, properties: Any) -> dict[str, str]:  # noqa: ANN401 - Python's or Java's map
     """Read by which edition a gold table was made; empty for one that was not made yet."""
-    said = {what: found for what in domain.edition if (found := properties.get(f"weir.{what}")) is not None}
+    said = {what: found for what in domain.edition if (found := properties.get(edition_property(what))) is not None}
     return {**domain.edition_before, **said} if said else {}
 
 
@@ -125,7 +125,7 @@ def look_before_writing(spark: SparkSession, domain: Domain, properties_of: Prop
     """
     look = properties_of or (lambda name: iceberg_table(spark, name).properties())
     anchor = note_table(domain)
-    said = look(anchor).get(NOTE_PROPERTY)
+    said = look(anchor).get(PUBLISHING_PROPERTY)
     if said is None:
         check_edition(domain, look)
         return False
@@ -148,7 +148,7 @@ def publish(spark: SparkSession, anchor: str, note: Note) -> bool:
     """
     if any(branch_head(spark, name) != before for name, before in note.before.items()):
         return False
-    noted = {NOTE_PROPERTY: json.dumps(asdict(note))}
+    noted = {PUBLISHING_PROPERTY: json.dumps(asdict(note))}
     if not until_accepted(lambda: _commit(spark, anchor, lambda new: new.setProperties(noted), note.before[anchor])):
         return False
     failpoints.reach("publishing.noted")
@@ -188,7 +188,7 @@ def _carry_out(spark: SparkSession, anchor: str, note: Note) -> bool:
 
 def _without_note(spark: SparkSession) -> Callable[[Any], Any]:
     names = spark._jvm.java.util.HashSet()  # type: ignore[union-attr]  # a session that runs has one
-    names.add(NOTE_PROPERTY)
+    names.add(PUBLISHING_PROPERTY)
     return lambda new: new.removeProperties(names)
 
 

@@ -21,8 +21,9 @@ from batch.consistent_snapshots import Heads
 from batch.lineage import messages_of, trace
 from lakehouse import failpoints
 from lakehouse.apply import refresh_derived
-from lakehouse.made_of import DEFERRED_PROPERTY, changes_since
+from lakehouse.made_of import changes_since
 from lakehouse.spark import iceberg_table
+from lakehouse.tables.properties import DEFERRED_PROPERTY
 from lakehouse.write.stores import Memory
 from tests.toy.home import NOON, ToyHome, item, maker, some_batch
 from tests.toy.tables import TOY

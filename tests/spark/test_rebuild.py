@@ -21,7 +21,8 @@ from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.create import ensure_tables
-from lakehouse.write.publishing import NOTE_PROPERTY, OtherEdition
+from lakehouse.tables.properties import PUBLISHING_PROPERTY
+from lakehouse.write.publishing import OtherEdition
 from tests.support.backfills import MadeHistory, fill
 from tests.support.pipeline import Pipeline, write_locations
 
@@ -237,9 +238,9 @@ def test_whoever_writes_next_ends_a_publishing_that_was_cut_off(
         patched.setattr(failpoints, "reach", reach)
         with pytest.raises(_Cut):
             building.publish()
-    assert NOTE_PROPERTY in iceberg_table(session, SILVER).properties()
+    assert PUBLISHING_PROPERTY in iceberg_table(session, SILVER).properties()
     fill(session, filled, MadeHistory(PLACES[:2], version=3), override=True, since=date(2024, 3, 8))
-    assert NOTE_PROPERTY not in iceberg_table(session, SILVER).properties()
+    assert PUBLISHING_PROPERTY not in iceberg_table(session, SILVER).properties()
     for name in (SILVER, HOURLY, DAILY):
         assert places(session, name) == {"a", "b"}
     assert_right(session, filled)

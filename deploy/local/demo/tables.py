@@ -16,8 +16,9 @@ from lakehouse.query.reader import Reader
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import ancestors, open_catalog
+from lakehouse.tables.properties import MARK_PROPERTY
 from monitoring.freshness import table_facts
-from monitoring.lag import MARK_PROPERTY, silver_lag
+from monitoring.lag import silver_lag
 
 # The demo shows this domain.
 DOMAIN = "air_quality"

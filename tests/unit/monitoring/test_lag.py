@@ -18,7 +18,8 @@ from lakehouse.broker.offsets import Broker, TopicOffsets
 from lakehouse.broker.topics import NoKafkaError
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from monitoring.lag import MARK_PROPERTY, Lag, LagUnknown, bronze_lag, bronze_mark, silver_lag, topic_lag
+from lakehouse.tables.properties import MARK_PROPERTY
+from monitoring.lag import Lag, LagUnknown, bronze_lag, bronze_mark, silver_lag, topic_lag
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 

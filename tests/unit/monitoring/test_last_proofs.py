@@ -7,7 +7,8 @@ import pyarrow as pa
 from pyiceberg.catalog.sql import SqlCatalog
 
 from lakehouse.settings import Settings
-from monitoring.last_proofs import PROOF_PROPERTY, TABLE, LastProof, last_proofs
+from lakehouse.tables.properties import PROOF_PROPERTY
+from monitoring.last_proofs import TABLE, LastProof, last_proofs
 
 
 def proof(domain: str, hour: int, number: int) -> LastProof:

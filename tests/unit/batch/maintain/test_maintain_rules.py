@@ -12,8 +12,9 @@ from batch.maintain.maintenance_table import Result, renewed
 from batch.maintain.retention import droppable_offsets, wholly_read
 from batch.maintain.table_health import DataFile, Figures, Files, Rewrite, expected_figures, expected_rewrite, freed_bytes, small_files
 from batch.table_state import PartitionField, Snapshot, TableState
+from lakehouse.tables.properties import MARK_PROPERTY
 from lakehouse.tables.stream_positions import Position, committed_positions
-from lakehouse.write.fenced_append import MARK_PROPERTY, Mark
+from lakehouse.write.fenced_append import Mark
 from monitoring.table_health import Maintained, maintained_json, maintained_of
 
 NOW = datetime(2026, 3, 2, 5, 30, tzinfo=UTC)

@@ -7,7 +7,8 @@ import pytest
 
 from lakehouse.contract import Contract, Field
 from lakehouse.tables.evolution import NarrowedSchema, Present, compare_contract, compare_table, contract_property
-from lakehouse.tables.schema import COLUMNS_PROPERTY, Column, Table
+from lakehouse.tables.properties import COLUMNS_PROPERTY
+from lakehouse.tables.schema import Column, Table
 
 TABLE = Table(
     "lh.silver.x", "one row per a", ("a",), (Column("a", "STRING", "key"), Column("b", "DOUBLE", "air"), Column("c", "BIGINT", "rows"))
