@@ -17,7 +17,7 @@ from pyspark.sql import SparkSession
 from batch.backfill.chunks import Backfill
 from batch.backfill.ledger import Ledger
 from batch.backfill.periods import Part
-from lakehouse.apply import apply, refresh_derived
+from lakehouse.apply import ApplyOptions, apply, refresh_derived
 from lakehouse.changes import ChangedSpans
 from lakehouse.domain import ByTime, Domain
 from lakehouse.registry import build_domain
@@ -48,7 +48,7 @@ def bronze(spark: SparkSession, domain: Domain, settings: Settings, run: str, si
 def silver(spark: SparkSession, domain: Domain, settings: Settings, run: str, since: date, until: date) -> None:
     """Job two: from bronze into silver."""
     source = domain.sources[0]
-    apply(chunk_rows(spark, source.bronze, run), source, domain, {}, deferred=run)
+    apply(chunk_rows(spark, source.bronze, run), source, domain, ApplyOptions(deferred=run))
 
 
 def gold(spark: SparkSession, domain: Domain, settings: Settings, run: str, since: date, until: date) -> None:
@@ -60,7 +60,7 @@ def gold(spark: SparkSession, domain: Domain, settings: Settings, run: str, sinc
         source = domain.sources[0]
         assert isinstance(source.kind, ByTime)
         changed = ChangedSpans(Spans.of((place, first, last) for place in history.entities), source.kind.times)
-        refresh_derived(spark, domain, {source.silver.name: changed}, {})
+        refresh_derived(spark, domain, {source.silver.name: changed}, ApplyOptions())
 
 
 def whole(spark: SparkSession, domain: Domain, settings: Settings, run: str, since: date, until: date) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.apply import refresh_derived
+from lakehouse.apply import ApplyOptions, refresh_derived
 from lakehouse.broker.topics import ensure_topic
 from lakehouse.changes import ChangedSpans
 from lakehouse.codecs.parse import to_bronze
@@ -102,7 +102,7 @@ def gold(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping[str
     source = domain.sources[0]
     assert isinstance(source.kind, ByTime)
     span = Spans.of((e, datetime.fromtimestamp(a, UTC), datetime.fromtimestamp(b, UTC)) for e, a, b in touched)
-    refresh_derived(spark, domain, {source.silver.name: ChangedSpans(span, source.kind.times)}, {})
+    refresh_derived(spark, domain, {source.silver.name: ChangedSpans(span, source.kind.times)}, ApplyOptions())
     _say(len(touched))
 
 

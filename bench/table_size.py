@@ -19,7 +19,7 @@ from bench.load import FIRST_HOUR, RETRIEVED, place_key, recorded_hours
 from bench.measure import MIB, Usage, median, spread
 from bench.report import goal, show
 from bench.stage import Home, stage
-from lakehouse.apply import apply
+from lakehouse.apply import ApplyOptions, apply
 from lakehouse.contract import to_millis
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.contract import HOURLY
@@ -28,8 +28,8 @@ from lakehouse.settings import Settings
 from lakehouse.spark import open_spark
 from lakehouse.tables.catalog import spark_catalog_conf
 from lakehouse.tables.create import ensure_tables
+from lakehouse.write.small_batches.memory_store import Memory
 from lakehouse.write.small_batches.session_tuning import COMPILED, session_conf
-from lakehouse.write.stores import Memory
 
 KINDS = ("new", "revised")
 LIMIT_SECONDS = 3_600.0
@@ -94,7 +94,7 @@ def run(plan: Plan, settings: Settings) -> None:
                 for hours, session in sessions.items():
                     rows = _micro_batch(session, domain, plan, hours, kind, n)
                     began = time.monotonic()
-                    met = apply(rows, domain.sources[0], domain, {"weir.query": "bench"}, memory=memories[hours])
+                    met = apply(rows, domain.sources[0], domain, ApplyOptions(properties={"weir.query": "bench"}, memory=memories[hours]))
                     seconds = time.monotonic() - began
                     if met.accepted != plan.places:
                         raise RuntimeError(f"{met.accepted} of {plan.places} readings were accepted: {met.rejected}")

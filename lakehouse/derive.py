@@ -22,7 +22,7 @@ from lakehouse.phases import Phases
 from lakehouse.rules import RULE, with_verdict
 from lakehouse.spans import Spans
 from lakehouse.write.merge import latest_per_key
-from lakehouse.write.stores import Store, Touching
+from lakehouse.write.store import Store, Touching
 
 Rows = TypeVar("Rows")
 NOTHING = Spans(())

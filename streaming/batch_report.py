@@ -13,7 +13,7 @@ from py4j.protocol import Py4JError
 from pyspark.java_gateway import ensure_callback_server_started
 from pyspark.sql import SparkSession
 
-from lakehouse.apply import Applied
+from lakehouse.counts import Applied
 from lakehouse.phases import Phases
 
 log = structlog.get_logger("weir.stream")

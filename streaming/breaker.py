@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from lakehouse.apply import Applied
+from lakehouse.counts import Applied
 from lakehouse.storage.folders import Folder
 from lakehouse.write.fenced_append import Mark
 from streaming.errors import RejectRateExceeded

@@ -7,14 +7,15 @@ from functools import reduce
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
-from lakehouse.apply import Applied, apply, touched_part
+from lakehouse.apply import ApplyOptions, apply
+from lakehouse.counts import Applied, touched_part
 from lakehouse.domain import Domain, Source
 from lakehouse.parts import Part
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import HadoopFolder
 from lakehouse.tables.create import batch_properties, write_dimensions
 from lakehouse.write.compaction import Compactor
-from lakehouse.write.stores import Memory
+from lakehouse.write.small_batches.memory_store import Memory
 from streaming.batch_report import BatchReport, timed
 from streaming.bronze import Body, named
 from streaming.checkpoints import forget_start
@@ -102,7 +103,8 @@ def refine_body(
                     batch.unknown = {**batch.unknown, **note(source, met)}
                     judge(source, batch_id, met)
 
-                met = apply(of_source, source, domain, properties, look, memory, batch.phases)
+                options = ApplyOptions(properties=properties, judge=look, memory=memory, phases=batch.phases)
+                met = apply(of_source, source, domain, options)
                 touched[source.silver.name] = touched_part(source, met)
                 batch.add(met)
             with batch.phases.timed("compact"):

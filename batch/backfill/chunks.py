@@ -22,8 +22,9 @@ from batch.backfill.ledger import Chunk, Ledger
 from batch.backfill.periods import Part, Period, cut
 from batch.low_priority import ShortTurns
 from lakehouse import failpoints
-from lakehouse.apply import Applied, apply, refresh_derived
+from lakehouse.apply import ApplyOptions, apply, refresh_derived
 from lakehouse.changes import ChangedSpans, Changes, WholeChanged, distinct
+from lakehouse.counts import Applied
 from lakehouse.domain import ByTime, Domain, Source
 from lakehouse.errors import Fatal, LakehouseError, ProducerError
 from lakehouse.made_of import changes_since, commits
@@ -37,9 +38,9 @@ from lakehouse.tables.create import batch_properties, ensure_tables, write_dimen
 from lakehouse.tables.properties import CHUNK_PROPERTY, DEFERRED_PROPERTY
 from lakehouse.write.append_chunk import append_chunk, chunk_rows, typed
 from lakehouse.write.small_batches.data_files import NotFromMemory
+from lakehouse.write.small_batches.memory_store import Memory
 from lakehouse.write.small_batches.recent_rows import MOST_ROWS, RecentRows, TableRows
 from lakehouse.write.small_batches.session_tuning import COMPILED, session_conf
-from lakehouse.write.stores import Memory
 from producers.history import Asked, History, Lacking, SourceSpent
 
 # What silver is compared with, chunk by chunk, is kept in memory.
@@ -291,7 +292,8 @@ class Backfill:
             with self._turns.next() as most:
                 part = rows.slice(at, most)
                 frame = self._spark.createDataFrame(part)
-                applied = apply(frame, self._source, self._domain, properties, memory=self._memory, deferred=self._ledger.name)
+                options = ApplyOptions(properties=properties, memory=self._memory, deferred=self._ledger.name)
+                applied = apply(frame, self._source, self._domain, options)
                 met.append(applied)
             at += part.num_rows
         return met
@@ -376,7 +378,7 @@ class Backfill:
                     ids = {one.id for one in mine}
                     found = changes_since(self._spark, self._domain, silver, handle, int(before or 0), lambda one: one.id in ids)
                     changed: Changes = WholeChanged() if found is None else found
-                    refresh_derived(self._spark, self._domain, {silver.name: changed}, properties, memory)
+                    refresh_derived(self._spark, self._domain, {silver.name: changed}, ApplyOptions(properties=properties, memory=memory))
             return
         # Chunk by chunk, not place by place: a part lies in few months of the tables, and so of their files.
         spans = [(entity, chunk.since, chunk.until) for chunk in self._ledger.chunks if chunk.rows_in for entity in chunk.entities]
@@ -392,7 +394,7 @@ class Backfill:
                 # All parts have the same plans, as they are made from memory.
                 with session_conf(self._spark, COMPILED):
                     changes = {silver.name: ChangedSpans(Spans.of(part), kind.times)}
-                    refresh_derived(self._spark, self._domain, changes, properties, memory)
+                    refresh_derived(self._spark, self._domain, changes, ApplyOptions(properties=properties, memory=memory))
 
     def _appended(self) -> dict[str, Mapping[str, object]]:
         """Find the chunks of this backfill that stand in bronze, by their names, with what their snapshots say of them."""

@@ -11,7 +11,7 @@ from batch.bronze_since import check_whole
 from batch.compare import Comparison
 from batch.rebuild.compare_frames import compare_frames
 from batch.rebuild.silver_part import changes_of, silver_anew, sources_in_time, spans_of
-from lakehouse.apply import refresh_derived
+from lakehouse.apply import ApplyOptions, refresh_derived
 from lakehouse.domain import Domain
 from lakehouse.locks.table_locks import turn
 from lakehouse.settings import Settings
@@ -54,7 +54,7 @@ def rebuild_in_place(
             if is_silver:
                 silver_anew(spark, vanishing, spans, properties)
             elif changes := changes_of(vanishing, spans):
-                refresh_derived(spark, vanishing, changes, properties)
+                refresh_derived(spark, vanishing, changes, ApplyOptions(properties=properties))
         told(until)
 
 

@@ -22,7 +22,7 @@ from batch.consistent_snapshots import NoGold
 from batch.rebuild.compare_frames import compare_frames
 from batch.rebuild.silver_part import changes_of, rejected, silver_anew, sources_in_time, spans_of
 from batch.table_changes import added_rows, applied_ranges, applied_through, changed_silver
-from lakehouse.apply import apply, refresh_derived
+from lakehouse.apply import ApplyOptions, apply, refresh_derived
 from lakehouse.changes import Changes
 from lakehouse.codecs.parse import retyped
 from lakehouse.days import Days
@@ -94,6 +94,8 @@ class Rebuild:
             self._check_same_edition()
         self._beside = _on_branch(domain, self._branch, is_silver, _with_inputs(domain, self._derived))
         self._properties = batch_properties(f"rebuild {domain.name}", 0)
+        # Of what is written to the branches, which nobody reads yet.
+        self._options = ApplyOptions(properties=self._properties, is_beside=True)
         # The snapshots that the branches are made of so far, by the name of the table.
         self._bronze: dict[str, int | None] = {}
         self._silver: dict[str, int] = {}
@@ -135,7 +137,7 @@ class Rebuild:
                 silver_anew(spark, beside, spans_of(spark, beside, self._days), self._properties, self._bronze, is_beside=True)
             else:
                 changes = changes_of(beside, spans_of(spark, beside, self._days))
-                refresh_derived(spark, beside, changes, self._properties, is_beside=True)
+                refresh_derived(spark, beside, changes, self._options)
         log.info("built beside", domain=self._domain.name, seconds=round(time.monotonic() - began, 1))
 
     def compare(self) -> list[Comparison]:
@@ -185,7 +187,7 @@ class Rebuild:
                 now = {one.silver.name: branch_head(spark, one.silver.name) for one in domain.sources}
                 if is_done and not self._is_silver and now != before:
                     # Only where there are no turns between machines: gold of these rows may have gone into what was replaced.
-                    refresh_derived(spark, domain, self._changed_silver(domain), self._properties)
+                    refresh_derived(spark, domain, self._changed_silver(domain), ApplyOptions(properties=self._properties))
             if is_done:
                 log.info("published", domain=domain.name, stream_waited=round(time.monotonic() - began, 2))
                 return
@@ -280,7 +282,7 @@ class Rebuild:
                     continue
                 rows = spark.table(name) if before is None else added_rows(spark, name, before, head)
                 if rows is not None:
-                    apply(rows, on_branch, self._beside, self._properties, is_beside=True)
+                    apply(rows, on_branch, self._beside, self._options)
                     self._bronze[name] = head
             return
         heads = {one.silver.name: branch_head(spark, one.silver.name) or 0 for one in domain.sources}
@@ -300,7 +302,7 @@ class Rebuild:
             if any(spans.values()):
                 silver_anew(spark, self._beside, spans, said, through, is_beside=True)
         else:
-            refresh_derived(spark, self._beside, changes, self._properties, is_beside=True)
+            refresh_derived(spark, self._beside, changes, self._options)
         self._silver = heads
 
     def _publish_rejects(self) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from lakehouse.apply import refresh_derived, to_rejects
+from lakehouse.apply import ApplyOptions, refresh_derived, to_rejects
 from lakehouse.changes import ChangedSpans, Changes
 from lakehouse.codecs.parse import retyped
 from lakehouse.derive import to_silver
@@ -16,7 +16,7 @@ from lakehouse.rules import with_verdict
 from lakehouse.spans import Spans
 from lakehouse.write.merge import only_in, replace_part, replace_rows
 from lakehouse.write.small_batches.session_tuning import session_conf
-from lakehouse.write.stores import as_properties
+from lakehouse.write.store import as_properties
 
 
 def sources_in_time(domain: Domain) -> list[tuple[Source, ByTime]]:
@@ -67,7 +67,7 @@ def silver_anew(
                 snapshot = (bronze or {}).get(source.bronze.name)
                 _one_anew(spark, domain, source, kind, span, f" VERSION AS OF {snapshot}" if snapshot else "")
     if changes := changes_of(domain, spans):
-        refresh_derived(spark, domain, changes, properties, is_beside=is_beside)
+        refresh_derived(spark, domain, changes, ApplyOptions(properties=properties, is_beside=is_beside))
 
 
 def _one_anew(spark: SparkSession, domain: Domain, source: Source, kind: ByTime, span: Spans, version: str) -> None:

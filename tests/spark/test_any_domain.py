@@ -20,11 +20,11 @@ from pyspark.sql import SparkSession
 from batch.consistent_snapshots import Heads
 from batch.lineage import messages_of, trace
 from lakehouse import failpoints
-from lakehouse.apply import refresh_derived
+from lakehouse.apply import ApplyOptions, refresh_derived
 from lakehouse.made_of import changes_since
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.properties import DEFERRED_PROPERTY
-from lakehouse.write.stores import Memory
+from lakehouse.write.small_batches.memory_store import Memory
 from tests.toy.home import NOON, ToyHome, item, maker, some_batch
 from tests.toy.tables import TOY
 
@@ -211,7 +211,7 @@ def test_what_a_backfill_owes_is_left_to_it_and_found_at_its_end(make: Make) -> 
         home.session, TOY, TOY.sources[1].silver, silver, before, lambda one: one.said.get(DEFERRED_PROPERTY) == "a backfill"
     )
     assert changed is not None
-    refresh_derived(home.session, TOY, {"lh.silver.toy_items": changed}, {}, home.memory)
+    refresh_derived(home.session, TOY, {"lh.silver.toy_items": changed}, ApplyOptions(memory=home.memory))
     assert home.rows("gold.toy_maker_days", "maker_id", "items") == [(1, 1), (2, 1), (2, 2)]
     home.assert_right()
 

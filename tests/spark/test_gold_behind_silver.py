@@ -10,14 +10,15 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse.apply import Applied, apply, refresh_derived
+from lakehouse.apply import ApplyOptions, apply, refresh_derived
 from lakehouse.changes import ChangedSpans
+from lakehouse.counts import Applied
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.spans import Spans, Times
 from lakehouse.write.append_chunk import append_chunk, typed
-from lakehouse.write.stores import Memory
+from lakehouse.write.small_batches.memory_store import Memory
 from tests.support.pipeline import START, Pipeline, reading, write_locations
 
 PLACE = "a"
@@ -50,7 +51,7 @@ class Writers:
         for number in range(parts):
             if part := self._owed[number::parts]:
                 changed = ChangedSpans(Spans.of(part), TIMES)
-                refresh_derived(self.session, self.domain, {self.domain.sources[0].silver.name: changed}, {}, held)
+                refresh_derived(self.session, self.domain, {self.domain.sources[0].silver.name: changed}, ApplyOptions(memory=held))
         self._owed.clear()
 
     def episodes(self) -> list[tuple[int, int]]:
@@ -69,7 +70,8 @@ class Writers:
         rows = typed(self.session, [HOURLY.encode(one) for one in readings], HOURLY, f"part {self._written}")
         append_chunk(self.session, self.domain.sources[0].bronze, rows, {})
         deferred = "" if with_gold else "a backfill"
-        return apply(self.session.createDataFrame(rows), self.domain.sources[0], self.domain, {}, memory=memory, deferred=deferred)
+        options = ApplyOptions(memory=memory, deferred=deferred)
+        return apply(self.session.createDataFrame(rows), self.domain.sources[0], self.domain, options)
 
 
 def _hour(instant: datetime) -> int:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
-import lakehouse.write.stores
-from lakehouse.apply import apply
+import lakehouse.write.store
+from lakehouse.apply import ApplyOptions, apply
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.registry import build_domain
@@ -16,7 +16,7 @@ from lakehouse.spark import iceberg_table
 from lakehouse.storage.folders import LocalFolder
 from lakehouse.tables.create import ensure_tables, write_dimensions
 from lakehouse.write.append_chunk import append_chunk, typed
-from lakehouse.write.stores import Memory
+from lakehouse.write.small_batches.memory_store import Memory
 from streaming.checkpoints import IDENTITY, claim, other_inputs
 from tests.support.pipeline import Pipeline, reading, write_locations
 
@@ -38,7 +38,7 @@ def bring(session: SparkSession, domain: Domain, name: str, hours: range, memory
     rows = typed(session, values, HOURLY, name).select(list(domain.sources[0].bronze.names))
     append_chunk(session, domain.sources[0].bronze, rows, {})
     arrived = session.table(domain.sources[0].bronze.name).where(f"source_run = '{name}'")
-    apply(arrived, domain.sources[0], domain, {}, memory=memory)
+    apply(arrived, domain.sources[0], domain, ApplyOptions(memory=memory))
 
 
 @pytest.mark.parametrize("from_memory", [True, False], ids=["from memory", "by MERGE"])
@@ -50,7 +50,7 @@ def test_a_home_goes_on_and_nothing_is_made_again_that_was_right(
     domain = build_domain("air_quality", settings)
     older = as_before(domain)
     with monkeypatch.context() as before:
-        before.setattr(lakehouse.write.stores, "to_property", lambda _: {})
+        before.setattr(lakehouse.write.store, "to_property", lambda _: {})
         ensure_tables(session, older)
         write_dimensions(session, older)
         bring(session, older, "first", range(0, 60))

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from batch.check import check
 from batch.prove.prove import prove
 from batch.rebuild.on_branches import Rebuild
-from lakehouse.apply import apply
+from lakehouse.apply import ApplyOptions, apply
 from lakehouse.codecs.parse import to_bronze
 from lakehouse.days import days_of
 from lakehouse.domain import Domain
@@ -111,7 +111,7 @@ def test_place_whose_zone_is_unknown_stops_no_other(session: SparkSession, tmp_p
     )
     breaker = Breaker(LocalFolder(tmp_path), "breaker.json", domain.name, Limit())
     bronze = to_bronze(session.createDataFrame(messages), domain.sources[0].contract)
-    met = apply(bronze, domain.sources[0], domain, {}, judge=lambda found: breaker.judge(0, found))
+    met = apply(bronze, domain.sources[0], domain, ApplyOptions(judge=lambda found: breaker.judge(0, found)))
     assert (met.accepted, dict(met.rejected)) == (60, {"place_left_out": 60})
     assert {row[0] for row in session.sql(f"SELECT DISTINCT location_key FROM {FACTS}").collect()} == {"danang"}
     assert {row[0] for row in session.sql("SELECT DISTINCT reason FROM lh.ops.rejects").collect()} == {

@@ -7,9 +7,9 @@ import pytest
 from pyspark.sql import SparkSession
 
 import lakehouse.apply
-from lakehouse.apply import Applied
 from lakehouse.codecs.parse import to_bronze
 from lakehouse.codecs.unknown_fields import LONGEST_NAME, MOST_NAMES
+from lakehouse.counts import Applied
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
@@ -53,7 +53,7 @@ def test_names_at_the_top_of_a_message_are_counted_once_a_message(
 
     with pytest.raises(Seen):
         domain = build_domain("air_quality", Settings(home=tmp_path))
-        lakehouse.apply.apply(to_bronze(messages, HOURLY), domain.sources[0], domain, {}, look)
+        lakehouse.apply.apply(to_bronze(messages, HOURLY), domain.sources[0], domain, lakehouse.apply.ApplyOptions(judge=look))
     (found,) = met
     assert found.rows_in == len(MESSAGES) and found.accepted == 3
     few = {f"m{n}": 1 for n in range(MOST_NAMES)}

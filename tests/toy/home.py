@@ -10,14 +10,15 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from batch.prove.prove import prove
-from lakehouse.apply import Applied, apply
+from lakehouse.apply import ApplyOptions, apply
 from lakehouse.codecs.parse import to_bronze
 from lakehouse.contract import Value
+from lakehouse.counts import Applied
 from lakehouse.domain import Domain, Source
 from lakehouse.settings import Settings
 from lakehouse.tables.create import append_rows, ensure_tables
 from lakehouse.write.append_chunk import MESSAGES
-from lakehouse.write.stores import Memory
+from lakehouse.write.small_batches.memory_store import Memory
 from tests.toy.tables import TOY
 
 NOON = datetime(2025, 3, 1, 12, tzinfo=UTC)
@@ -81,7 +82,8 @@ class ToyHome:
 
     def take(self, rows: DataFrame, source: Source, deferred: str = "") -> Applied:
         """Apply rows of bronze."""
-        return apply(rows, source, self.domain, {"weir.query": "test"}, memory=self.memory, deferred=deferred)
+        options = ApplyOptions(properties={"weir.query": "test"}, memory=self.memory, deferred=deferred)
+        return apply(rows, source, self.domain, options)
 
     def makers(self, *records: Record | bytes | None) -> Applied:
         """Let makers arrive, and apply them."""

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.apply import Applied
+from lakehouse.counts import Applied
 from lakehouse.storage.folders import LocalFolder
 from lakehouse.write.fenced_append import Mark
 from streaming.breaker import Breaker, Counted, Limit, over_window

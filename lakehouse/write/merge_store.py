@@ -1,0 +1,164 @@
+"""How are any number of rows written? The store that reads the tables by Spark and MERGEs into them."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from lakehouse.changes import ChangedFrame, ChangedSpans, Changes, NoChanges, WholeChanged, distinct
+from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
+from lakehouse.made_of import head_of, read_made_of
+from lakehouse.parts import MOST_KEYS, Keys, Part
+from lakehouse.spans import Spans, Times
+from lakehouse.spark import iceberg_table
+from lakehouse.tables.schema import Table
+from lakehouse.write.merge import bounds_of, is_newer, latest_per_key, literal, merge_newer, merge_part, only_in
+from lakehouse.write.publishing import look_before_writing
+from lakehouse.write.small_batches.session_tuning import session_conf
+from lakehouse.write.store import Store, Touching, as_properties, aware
+
+
+class MergeStore(Store[DataFrame]):
+    """Reads the tables and MERGEs into them.
+
+    Args:
+        spark: the session.
+        domain: whose tables.
+        said: properties of every snapshot.
+        one_task: whether few rows are expected, so that a second task would cost more than it works.
+        is_beside: whether the tables are branches, which nobody reads yet: then nothing is noted of what they are made of.
+
+    Raises:
+        OtherEdition: a derived table was made by other rules.
+    """
+
+    def __init__(
+        self, spark: SparkSession, domain: Domain, said: Mapping[str, str], one_task: bool = False, is_beside: bool = False
+    ) -> None:
+        super().__init__(spark, domain, said)
+        look_before_writing(spark, domain)
+        self._one_task, self._is_beside = one_task, is_beside
+        self._held: list[DataFrame] = []
+        self._handles: dict[str, Any] = {}
+        if not is_beside:
+            self.made = read_made_of(domain, {table.name: self.handle(table.name) for table in domain.merged})
+
+    def handle(self, table: str) -> Any:  # noqa: ANN401 - the JVM's object
+        """Load it once."""
+        if table not in self._handles:
+            self._handles[table] = iceberg_table(self.spark, table)
+        return self._handles[table]
+
+    def head(self, table: str) -> int:
+        """Look."""
+        return head_of(self.handle(table))
+
+    def merge_silver(self, source: Source, accepted: DataFrame, touched: Part, needed: Part, asked: bool) -> Changes:
+        """MERGE the newest of each key."""
+        silver = source.silver
+        newest = latest_per_key(source.to_silver(self._sized(accepted)), silver, source.contract.version)
+        if isinstance(source.kind, ByTime) and isinstance(touched, Spans) and not asked:
+            # Rows cannot leave their span. What else they held would cost a look before.
+            times = source.kind.times
+            self._write(silver, lambda: merge_newer(newest, source, bounds_of(touched, silver, times)))
+            return ChangedSpans(touched, times)
+        changed = self._changed(source, newest, touched)
+        bounds = self._key_bounds(source, changed)
+        if bounds is None:
+            return NoChanges()
+        self._write(silver, lambda: merge_newer(changed.select("new.*"), source, bounds))
+        before = changed.where("old IS NOT NULL").select("old.*")
+        return ChangedFrame(changed.select("new.*").unionByName(before))
+
+    def touching(self, derived: Derived, near: Spans) -> Touching:
+        """Collect them."""
+        return self.extents(derived, only_in(self.spark.table(derived.table.name), near, derived.times))
+
+    def rows(self, table: Table, part: Part, times: Times | None) -> DataFrame:
+        """Plan a scan of them."""
+        return self._sized(only_in(self._live(table), part, times))
+
+    def matching(self, matching: Matching, rows: DataFrame) -> Part:
+        """Ask Spark for the values."""
+        columns = list(matching.names)
+        found = rows.select(*columns).distinct().limit(MOST_KEYS + 1).toArrow()
+        return Keys.of(list(matching.names.values()), distinct(found, columns))
+
+    def make(self, derived: Derived, inputs: Sequence[DataFrame], part: Part) -> DataFrame:
+        """Plan it, kept once it was computed."""
+        made = only_in(derived.to_rows(*inputs), part, derived.times).persist()
+        self._held.append(made)
+        return made
+
+    def extents(self, derived: Derived, rows: DataFrame) -> Touching:
+        """Compute the rows, and collect them."""
+        assert derived.times is not None  # asked of tables that are kept by time
+        names = [derived.times.entity, derived.times.starts, derived.times.last]
+        return [(row[0], aware(row[1]), aware(row[2])) for row in rows.select(*names).collect()]
+
+    def replace(self, derived: Derived, made: DataFrame, part: Part, asked: bool, is_complete: bool) -> Changes:
+        """MERGE them."""
+        table, rows = derived.table, only_in(made, part, derived.times)
+        changes: Changes = WholeChanged()
+        if asked:
+            names = list(table.names)
+            before = only_in(self.spark.table(table.name), part, derived.times).select(*names)
+            after = rows.select(*names)
+            gone = (
+                before.exceptAll(after) if derived.is_replaced else before.join(after, on=list(table.key), how="left_semi").exceptAll(after)
+            )
+            differing = _apart(after.exceptAll(before).unionByName(gone.select(*names)))
+            if differing.isEmpty():
+                return NoChanges()
+            changes = ChangedFrame(differing)
+        complete = derived if is_complete else None
+        self._write(table, lambda: merge_part(rows, table, part, derived.times, derived.is_replaced), complete)
+        return changes
+
+    def close(self) -> None:
+        """Drop what `make` kept."""
+        for rows in self._held:
+            rows.unpersist()
+
+    def _write(self, table: Table, merge: Callable[[], None], complete: Derived | None = None) -> None:
+        with session_conf(self.spark, as_properties(self.said if self._is_beside else self._properties(complete))):
+            merge()
+        self._handles.pop(table.name, None)
+
+    def _live(self, table: Table) -> DataFrame:
+        rows, deleted = self.spark.table(table.name), self._deleted.get(table.name)
+        return rows.where(f"{deleted} IS NOT TRUE") if deleted else rows
+
+    def _changed(self, source: Source, newest: DataFrame, touched: Part) -> DataFrame:
+        """Give the rows that silver will get, each beside the one that it replaces, null where there is none."""
+        names = list(source.silver.names)
+        on = " AND ".join(f"s.{name} = t.{name}" for name in source.silver.key)
+        times = source.kind.times if isinstance(source.kind, ByTime) else None
+        present = only_in(self.spark.table(source.silver.name).select(*names), touched, times).alias("t")
+        joined = newest.select(*names).alias("s").join(present, on=F.expr(on), how="left")
+        is_new = f"t.{source.silver.key[0]} IS NULL"
+        old = f"CASE WHEN {is_new} THEN NULL ELSE struct({', '.join(f't.{name}' for name in names)}) END AS old"
+        changed = joined.where(f"{is_new} OR {is_newer(source, 's', 't')}").selectExpr(
+            f"struct({', '.join(f's.{name}' for name in names)}) AS new", old
+        )
+        return _apart(changed)
+
+    def _key_bounds(self, source: Source, changed: DataFrame) -> str | None:
+        """Bound a MERGE by the first column of the key; None where nothing changed."""
+        name = source.silver.key[0]
+        row = changed.agg(F.min(f"new.{name}").alias("least"), F.max(f"new.{name}").alias("most")).toArrow().to_pylist()[0]
+        if row["least"] is None:
+            return None
+        return f"t.{name} BETWEEN {literal(row['least'])} AND {literal(row['most'])}"
+
+    def _sized(self, rows: DataFrame) -> DataFrame:
+        return rows.coalesce(1) if self._one_task else rows
+
+
+def _apart(rows: DataFrame) -> DataFrame:
+    """Compute rows now, and keep them apart from the tables they were read from.
+
+    Not by `persist`: Spark computes kept rows again once a table they were read from is written.
+    """
+    return rows.localCheckpoint(eager=True)

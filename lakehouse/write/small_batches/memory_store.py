@@ -1,0 +1,234 @@
+"""How are a few rows written quickly? The store that keeps recent rows in memory and writes row deltas without a Spark job."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark.sql import DataFrame, SparkSession
+
+from lakehouse.changes import ChangedRows, Changes, NoChanges, distinct, extents
+from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
+from lakehouse.made_of import MadeOf, read_made_of
+from lakehouse.parts import Keys, Part
+from lakehouse.spans import Spans, Times
+from lakehouse.tables.schema import Table
+from lakehouse.write.merge import latest_per_key, only_in
+from lakehouse.write.publishing import look_before_writing
+from lakehouse.write.small_batches.data_files import NotFromMemory
+from lakehouse.write.small_batches.recent_rows import RecentRows, TableRows, fetch, rows_in
+from lakehouse.write.store import Store, Touching
+
+
+class Memory:
+    """What a stream remembers of its domain's tables from one micro-batch to the next; one micro-batch at a time uses it.
+
+    Args:
+        domain: whose tables.
+        looks_ahead: whether the next calls will reach a little further than the last: more is read at once then.
+    """
+
+    def __init__(self, domain: Domain, looks_ahead: bool = True) -> None:
+        # Commits one after the other, while the next table is computed: most of a commit is waiting for files and the catalog.
+        self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weir-commit")
+        self._calls = 0
+        self.tables: dict[str, TableRows] = {}
+        for table in domain.merged:
+            kind = domain.kinds[table.name]
+            self.tables[table.name] = RecentRows(table, kind.times, looks_ahead) if isinstance(kind, ByTime) else TableRows(table)
+        self._made: MadeOf | None = None
+        self._heads: dict[str, int | None] = {}
+
+    @property
+    def calls(self) -> int:
+        """How many micro-batches were written from here."""
+        return self._calls
+
+    @contextmanager
+    def store(self, spark: SparkSession, domain: Domain, said: Mapping[str, str]) -> Iterator["MemoryStore"]:
+        """Give a store for one call of `apply`, which looks at every table as it is now.
+
+        Derived tables before silver: who writes both beside the stream writes silver first, so a derived table made of an older silver
+        than the one seen here is refused at its commit. After an error nobody knows how far it went, and nothing is remembered.
+
+        Args:
+            spark: the session.
+            domain: whose tables, as it is now.
+            said: properties of every snapshot.
+
+        Raises:
+            NotFromMemory: one of the tables, or so many rows, must be written by MERGE; also raised out of the block.
+            OtherEdition: a derived table was made by other rules.
+        """
+        try:
+            self._begin(spark)
+            if look_before_writing(spark, domain, lambda name: self.tables[name].handle.properties()):
+                self._begin(spark)
+            if self._made is None or self._heads != self._seen():
+                self._made = read_made_of(domain, {name: rows.handle for name, rows in self.tables.items()})
+            store = MemoryStore(spark, domain, self.tables, said, self._committer, self._made)
+            try:
+                yield store
+            finally:
+                store.close()
+            self._heads = self._seen()
+            self._calls += 1
+        except BaseException:
+            self._made = None
+            for rows in self.tables.values():
+                rows.forget()
+            raise
+
+    def _begin(self, spark: SparkSession) -> None:
+        for rows in reversed(self.tables.values()):
+            rows.begin(spark)
+
+    def _seen(self) -> dict[str, int | None]:
+        return {name: rows.snapshot for name, rows in self.tables.items()}
+
+
+class MemoryStore(Store[pa.Table]):
+    """Computes from the rows in memory, and writes those that differ by row deltas.
+
+    Args:
+        spark: the session.
+        domain: whose tables.
+        tables: the rows at hand by table.
+        said: properties of every snapshot.
+        committer: its one thread commits.
+        made: of which snapshots each derived table is made; kept up to date.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        domain: Domain,
+        tables: Mapping[str, TableRows],
+        said: Mapping[str, str],
+        committer: Executor,
+        made: MadeOf,
+    ) -> None:
+        super().__init__(spark, domain, said)
+        self._tables, self._committer, self.made = tables, committer, made
+        self._waiting: list[Future[None]] = []
+        self._failed = False
+
+    def handle(self, table: str) -> Any:  # noqa: ANN401 - the JVM's object
+        """Give the one at hand."""
+        return self._tables[table].handle
+
+    def head(self, table: str) -> int:
+        """Give what is known; after a commit of another writer in between nothing is, so that all since then is owed."""
+        return self._tables[table].snapshot or 0
+
+    def merge_silver(self, source: Source, accepted: DataFrame, touched: Part, needed: Part, asked: bool) -> Changes:
+        """Compute the newest of each key from the rows at hand too, and write those that differ."""
+        silver = self._tables[source.silver.name]
+        if isinstance(touched, Spans) and isinstance(needed, Spans):
+            silver.have(self.spark, needed.joined(touched.rows))  # one read for what is merged into and for what gold is made of
+        at_hand = silver.read(self.spark, touched)
+        present = self._frame(at_hand.select(list(source.silver.names)))
+        both = source.to_silver(accepted).unionByName(present).coalesce(1)
+        newest = fetch(latest_per_key(both, source.silver, source.contract.version))
+        come, gone = silver.replace(self.spark, newest, touched, self._properties, self.then, present=at_hand)
+        return ChangedRows(gone, come)
+
+    def touching(self, derived: Derived, near: Spans) -> Touching:
+        """Look them up."""
+        return self.extents(derived, self._read(derived.table, near, derived.times))
+
+    def rows(self, table: Table, part: Part, times: Times | None) -> pa.Table:
+        """Look them up."""
+        found, deleted = self._read(table, part, times), self._deleted.get(table.name)
+        return found.filter(pc.invert(pc.fill_null(found[deleted], False))) if deleted else found
+
+    def matching(self, matching: Matching, rows: pa.Table) -> Part:
+        """Look at the rows."""
+        return Keys.of(list(matching.names.values()), distinct(rows, list(matching.names)))
+
+    def make(self, derived: Derived, inputs: Sequence[pa.Table], part: Part) -> pa.Table:
+        """Compute it at once."""
+        frames = [self._frame(rows.select(list(reads.table.names))) for reads, rows in zip(derived.reads, inputs, strict=True)]
+        made = derived.to_rows(*frames)
+        if isinstance(part, Spans):
+            return self._within(derived, fetch(made), part)
+        return fetch(only_in(made, part))
+
+    def extents(self, derived: Derived, rows: pa.Table) -> Touching:
+        """Look at the rows."""
+        assert derived.times is not None  # asked of tables that are kept by time
+        return list(extents(rows, derived.times))
+
+    def replace(self, derived: Derived, made: pa.Table, part: Part, asked: bool, is_complete: bool) -> Changes:
+        """Have those that differ written while the next table is computed, unless somebody asks what changed."""
+        table = self._tables[derived.table.name]
+        rows = self._within(derived, made, part) if isinstance(part, Spans) else made
+        complete = derived if is_complete else None
+
+        def said() -> dict[str, str]:
+            return self._properties(complete)  # asked in the committer's thread, when its inputs are committed
+
+        if asked:
+            self._settle_if_waiting(derived.table)
+            come, gone = table.replace(self.spark, rows, part, said, self.then, vanishing=derived.is_replaced)
+            return ChangedRows(gone, come)
+        table.have(self.spark, part)  # a job of Spark's, if any, is the micro-batch's own thread's
+        present = None if isinstance(part, Spans) else self._read(derived.table, part, None)
+
+        def write() -> None:
+            table.replace(self.spark, rows, part, said, lambda commit: commit(), vanishing=derived.is_replaced, present=present)
+
+        self.then(write)
+        return NoChanges()
+
+    def note_made(self, derived: Derived) -> None:
+        """Note it once the commits before it are done: until then the snapshots of its inputs are not known."""
+        self.then(lambda: Store.note_made(self, derived))
+
+    def then(self, work: Callable[[], None]) -> None:
+        """Have it done after what waits already, unless that fails."""
+        self._waiting.append(self._committer.submit(self._do, work))
+
+    def settle(self) -> None:
+        """Wait for all; raises what one of them raised."""
+        for one in self._waiting:
+            one.result()
+        for rows in self._tables.values():
+            rows.settled()
+
+    def close(self) -> None:
+        """Wait for a running commit; cancel queued ones."""
+        self._failed = True
+        wait(self._waiting)
+
+    def _read(self, table: Table, part: Part, times: Times | None) -> pa.Table:
+        rows = self._tables[table.name]
+        try:
+            return rows.read(self.spark, part, times)
+        except NotFromMemory:
+            if not rows.waits:
+                raise
+        self.settle()
+        return rows.read(self.spark, part, times)
+
+    def _settle_if_waiting(self, table: Table) -> None:
+        if self._tables[table.name].waits:
+            self.settle()
+
+    def _do(self, work: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            work()
+        except BaseException:
+            self._failed = True
+            raise
+
+    def _within(self, derived: Derived, rows: pa.Table, part: Spans) -> pa.Table:
+        assert derived.times is not None  # only such tables have parts in time
+        return rows_in(rows, part, derived.times)
+
+    def _frame(self, rows: pa.Table) -> DataFrame:
+        return self.spark.createDataFrame(rows).coalesce(1)
