@@ -131,6 +131,11 @@ class Supervised:
         return QueryState(self.name, self._state, self._reason, self._restarts, self._since, self.note)  # type: ignore[arg-type]
 
     @property
+    def is_draining(self) -> bool:
+        """Whether the query ends by itself when it has read all there is."""
+        return self._draining
+
+    @property
     def is_over(self) -> bool:
         """Whether it will not run again by itself."""
         return self._state in ("stopped", "done")

@@ -1,0 +1,106 @@
+"""How does the refine query run? It reads the bronze tables as streams, under the table lock of its domain and behind the breaker.
+
+What a micro-batch does is in `refine.py`.
+"""
+
+from collections.abc import Callable
+
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+from lakehouse.codecs.unknown_fields import UnknownFields, unknown_fields_file
+from lakehouse.domain import Domain
+from lakehouse.locks.table_locks import turn
+from lakehouse.settings import Settings
+from lakehouse.storage.folders import Folder, HadoopFolder
+from lakehouse.write.fenced_append import newest_mark
+from streaming import refine
+from streaming.batch_report import BatchReport
+from streaming.breaker import Breaker, Limit
+from streaming.checkpoints import examine
+from streaming.query import begin_new_checkpoint_for_other_inputs, in_pool, move_aside, take_checkpoint
+from streaming.supervisor import Supervised
+
+
+class RefineQuery:
+    """The refine query of one domain, which writes silver and the derived tables; see `DomainQuery`.
+
+    Args:
+        spark: the session.
+        domain: whose tables, as they are at the start.
+        build: puts the domain together again for each micro-batch.
+        settings: all of them.
+        state: where the breaker keeps what it counted.
+        report: gets a report of each micro-batch.
+        check_lease: raises where another driver has taken over the tables.
+    """
+
+    def __init__(
+        self,
+        spark: SparkSession,
+        domain: Domain,
+        build: Callable[[], Domain],
+        settings: Settings,
+        state: Folder,
+        report: Callable[[BatchReport], None],
+        check_lease: Callable[[], None],
+    ) -> None:
+        self._spark, self._domain, self._build, self._settings = spark, domain, build, settings
+        self._report, self._check_lease = report, check_lease
+        is_alone = len(domain.sources) == 1
+        self._unknown = {
+            one.name: UnknownFields(unknown_fields_file(settings.home, domain.name, "" if is_alone else one.name), one.contract)
+            for one in domain.sources
+        }
+        limit = Limit(settings.reject_limit_percent, settings.reject_window_rows, settings.reject_least_rows)
+        self._breakers = {}
+        for one in domain.sources:
+            file, shown = (domain.name, domain.name) if is_alone else (f"{domain.name}.{one.name}", f"{domain.name}, {one.name}")
+            self._breakers[one.name] = Breaker(state, f"{file}.breaker.json", domain.name, limit, shown)
+
+    @property
+    def name(self) -> str:
+        """See `DomainQuery`."""
+        return self._domain.refine_query
+
+    def start(self, me: Supervised) -> StreamingQuery:
+        """Start where the checkpoint stands.
+
+        Raises:
+            BadCheckpoint: it is another query's, or not whole.
+        """
+        tables, checkpoint = [one.bronze.name for one in self._domain.sources], self._checkpoint()
+        me.note = begin_new_checkpoint_for_other_inputs(checkpoint, self.name, tables)
+        examine(checkpoint, self.name, self._domain.name, is_kafka=False, inputs=len(tables))
+        take_checkpoint(checkpoint, self.name, {}, tables)
+        body = refine.refine_body(
+            self._build,
+            self._report,
+            lambda source, batch_id, met: self._breakers[source.name].judge(batch_id, met),
+            self._settings.compact_after,
+            lambda source, met: self._unknown[source.name].note(met.unknown, met.offsets),
+            lambda: turn(self._settings, self._domain.name),
+        )
+        rows = refine.read_bronze(self._spark, self._domain, self._settings)
+        return in_pool(
+            self._spark, self.name, lambda: refine.start_refine(rows, self._domain, self._settings, me.guard(body), me.is_draining)
+        )
+
+    def before_batch(self) -> None:
+        """Raise where another driver writes the tables."""
+        self._check_lease()
+
+    def explain(self) -> None:
+        """Do nothing: bronze loses no rows that this query has not read."""
+
+    def move_checkpoint_aside(self) -> None:
+        """Read bronze from its beginning at the next start, which changes nothing."""
+        move_aside(self._checkpoint(), self.name)
+
+    def accept_rows(self) -> None:
+        """Let the rows that are in bronze now pass the breaker, whatever share of them is rejected."""
+        for source in self._domain.sources:
+            self._breakers[source.name].accept(newest_mark(self._spark, source.bronze))
+
+    def _checkpoint(self) -> HadoopFolder:
+        return HadoopFolder(self._spark, self._settings.checkpoint(self.name))
