@@ -20,10 +20,10 @@ from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.locks.table_locks import turn
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import ancestors, open_catalog
+from lakehouse.tables.editions import check_edition, edition_of
 from lakehouse.tables.notes import add_applied, applied_of
 from lakehouse.tables.properties import OFFSET_RANGE_PROPERTY
 from lakehouse.tables.schema import REJECTS, quote
-from lakehouse.write.publishing import check_edition, edition_of
 
 
 class NoGold(LakehouseError, Fatal):

@@ -19,9 +19,9 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse.changes import ChangedFrame, ChangedSpans, Changes, NoChanges, WholeChanged
 from lakehouse.domain import ByTime, Domain
 from lakehouse.spans import Spans
+from lakehouse.spark import java_list
 from lakehouse.tables.properties import DEFERRED_PROPERTY, MADE_OF_PROPERTY
 from lakehouse.tables.schema import Table
-from lakehouse.write.small_batches.data_files import listed
 
 # Iceberg's word for a commit that changes no row, such as joining small files.
 REPLACE = "replace"
@@ -157,7 +157,7 @@ def changes_since(
 
 def _added(spark: SparkSession, table: Table, handle: Any, changed: Iterable[Commit]) -> DataFrame | None:  # noqa: ANN401 - the JVM's object
     """Read the rows of the files that commits added, replaced since or not; None where they added none."""
-    files = [str(one.location()) for commit in changed for one in listed(handle.snapshot(commit.id).addedDataFiles(handle.io()))]
+    files = [str(one.location()) for commit in changed for one in java_list(handle.snapshot(commit.id).addedDataFiles(handle.io()))]
     if not files:
         return None
     # By the table's own schema: an older file lacks a column that was added since.

@@ -15,10 +15,10 @@ from lakehouse.codecs.parse import to_bronze
 from lakehouse.domain import Domain
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import Folder
-from lakehouse.tables.create import batch_properties
 from lakehouse.tables.schema import quote
 from lakehouse.write.fenced_append import FencedAppend
 from lakehouse.write.owed_offsets import FILE as OWED_FILE
+from lakehouse.write.plain_rows import batch_properties
 from streaming.batch_report import BatchReport, timed
 from streaming.checkpoints import planned_ends
 

@@ -18,8 +18,8 @@ from lakehouse.domain import Domain
 from lakehouse.errors import WeirError
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import HadoopFolder
-from lakehouse.tables.create import batch_properties
 from lakehouse.write.fenced_append import FencedAppend, Mark, newest_mark
+from lakehouse.write.plain_rows import batch_properties
 from streaming import bronze
 from streaming.batch_report import BatchReport
 from streaming.checkpoints import Position, check_topics, examine

@@ -23,8 +23,9 @@ from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.spark import jvm_pid, open_spark
 from lakehouse.storage.folders import Folder, open_folder
-from lakehouse.tables.create import create_missing, ensure_tables, write_dimensions
+from lakehouse.tables.create import create_missing, ensure_tables
 from lakehouse.tables.references import settle_references
+from lakehouse.write.plain_rows import write_dimensions
 from streaming import resume
 from streaming.batch_report import BatchReport, progress_told
 from streaming.bronze_query import BronzeQuery, make_topics

@@ -9,7 +9,7 @@ from pyspark.errors import AnalysisException
 
 from lakehouse.errors import Fatal, Retryable, WeirError
 from lakehouse.locks.lease import LeaseLost
-from lakehouse.write.publishing import OtherEdition
+from lakehouse.tables.editions import OtherEdition
 
 # retry: it will pass. stop: somebody has to act. loss: Kafka no longer has the offsets. driver: this process cannot go on.
 # unknown: tried again a few times, then stopped.

@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pyspark.sql import SparkSession
 
 from lakehouse.broker.offsets import TopicOffsets
-from lakehouse.tables.create import relation
 from lakehouse.tables.schema import Column, Table, quote
 from lakehouse.write.fenced_append import Mark
 from lakehouse.write.merge import merge_rows
+from lakehouse.write.plain_rows import relation
 from streaming.checkpoints import Position, kafka_offsets
 from streaming.errors import AheadOfTransaction, BrokerLostItsEnd, LostRange
 

@@ -13,8 +13,8 @@ from lakehouse.domain import Domain, Source
 from lakehouse.parts import Part
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import HadoopFolder
-from lakehouse.tables.create import batch_properties, write_dimensions
 from lakehouse.write.compaction import Compactor
+from lakehouse.write.plain_rows import batch_properties, write_dimensions
 from lakehouse.write.small_batches.memory_store import Memory
 from streaming.batch_report import BatchReport, timed
 from streaming.bronze import Body, named

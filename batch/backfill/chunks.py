@@ -34,9 +34,10 @@ from lakehouse.query.reader import Reader
 from lakehouse.settings import Settings
 from lakehouse.spans import Spans
 from lakehouse.spark import iceberg_table, session_beside
-from lakehouse.tables.create import batch_properties, ensure_tables, write_dimensions
+from lakehouse.tables.create import ensure_tables
 from lakehouse.tables.properties import CHUNK_PROPERTY, DEFERRED_PROPERTY
 from lakehouse.write.append_chunk import append_chunk, chunk_rows, typed
+from lakehouse.write.plain_rows import batch_properties, write_dimensions
 from lakehouse.write.small_batches.data_files import NotFromMemory
 from lakehouse.write.small_batches.memory_store import Memory
 from lakehouse.write.small_batches.recent_rows import MOST_ROWS, RecentRows, TableRows

@@ -10,9 +10,10 @@ from pyspark.sql import SparkSession
 
 from batch.maintain.table_health import Figures
 from batch.table_state import TableState
-from lakehouse.tables.create import append_rows, create_missing, relation
+from lakehouse.tables.create import create_missing
 from lakehouse.tables.properties import MAINTAINED_PROPERTY
 from lakehouse.tables.schema import Column, Table
+from lakehouse.write.plain_rows import append_rows, relation
 from monitoring.table_health import Maintained, maintained_json, maintained_of
 
 _ABOUT = {

@@ -10,10 +10,11 @@ from pyspark.sql import SparkSession
 
 from batch.compare import Comparison
 from lakehouse.days import Days
-from lakehouse.tables.create import append_rows, create_missing, relation
+from lakehouse.tables.create import create_missing
 from lakehouse.tables.notes import applied_note
 from lakehouse.tables.properties import PROOF_PROPERTY
 from lakehouse.tables.schema import Column, Table
+from lakehouse.write.plain_rows import append_rows, relation
 from monitoring.last_proofs import LastProof
 
 Way = Literal["batch", "independent"]

@@ -36,8 +36,8 @@ from lakehouse.settings import Settings
 from lakehouse.spans import Times
 from lakehouse.storage.paths import local_path, location_of
 from lakehouse.tables.catalog import cannot_be_written
-from lakehouse.tables.create import in_arrow
 from lakehouse.tables.references import look_at_references
+from lakehouse.write.plain_rows import in_arrow
 from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
 
 

@@ -22,8 +22,9 @@ from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.spark import jvm_pid, open_spark
 from lakehouse.tables.catalog import NAME
-from lakehouse.tables.create import ensure_tables, write_dimensions
+from lakehouse.tables.create import ensure_tables
 from lakehouse.tables.references import settle_references
+from lakehouse.write.plain_rows import write_dimensions
 
 LAYERS = ("silver", "gold")
 ALL, FACTS, DIMENSIONS = "all", "facts", "dims"

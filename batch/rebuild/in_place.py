@@ -15,7 +15,7 @@ from lakehouse.apply import ApplyOptions, refresh_derived
 from lakehouse.domain import Domain
 from lakehouse.locks.table_locks import turn
 from lakehouse.settings import Settings
-from lakehouse.tables.create import batch_properties, overwrite_rows, relation
+from lakehouse.write.plain_rows import batch_properties, overwrite_rows, relation
 from lakehouse.write.publishing import look_before_writing
 from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
 

@@ -35,20 +35,12 @@ from lakehouse.parts import Part
 from lakehouse.settings import Settings
 from lakehouse.spans import Spans
 from lakehouse.spark import iceberg_table
-from lakehouse.tables.create import batch_properties, overwrite_rows
+from lakehouse.tables.editions import check_edition, edition_properties
 from lakehouse.tables.properties import OFFSET_RANGE_PROPERTY
 from lakehouse.tables.schema import REJECTS, Table
 from lakehouse.write.merge import replace_rows
-from lakehouse.write.publishing import (
-    REBUILD_BRANCH,
-    Note,
-    branch_head,
-    check_edition,
-    edition_properties,
-    look_before_writing,
-    note_table,
-    publish,
-)
+from lakehouse.write.plain_rows import batch_properties, overwrite_rows
+from lakehouse.write.publishing import REBUILD_BRANCH, Note, branch_head, look_before_writing, note_table, publish
 from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
 
 # How often publishing is begun anew where another machine writes in between, on catalogs without turns between machines.

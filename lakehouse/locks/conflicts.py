@@ -9,14 +9,18 @@ from typing import TypeVar
 import stamina
 import structlog
 
-from lakehouse.write.small_batches.data_files import REFUSED, TableMoved
-
+# Nothing was committed when one of these is raised; after any other error it may have been.
+REFUSED = ("org.apache.iceberg.exceptions.ValidationException", "org.apache.iceberg.exceptions.CommitFailedException")
 ATTEMPTS = 6
 WAIT_FIRST_SECONDS, WAIT_MOST_SECONDS = 0.2, 4.0
 
 log = structlog.get_logger("weir.tables")
 
 _T = TypeVar("_T")
+
+
+class TableMoved(Exception):
+    """The rows were read from a newer snapshot than the one that is written on, as another writer came between; nothing was committed."""
 
 
 def is_refused(error: Exception) -> bool:

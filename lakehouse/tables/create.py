@@ -3,23 +3,18 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from importlib.metadata import version
 from typing import Any
 
-import pyarrow as pa
 import structlog
-from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
-from pyspark.sql.readwriter import DataFrameWriterV2
+from pyspark.sql import SparkSession
 from pyspark.sql.types import StructType
 
 from lakehouse.domain import Domain
 from lakehouse.spark import iceberg_table
+from lakehouse.tables.editions import check_edition, edition_properties
 from lakehouse.tables.evolution import NarrowedSchema, Present, Refusal, compare_contract, compare_table, contract_property
-from lakehouse.tables.properties import BATCH_ID_PROPERTY, CODE_VERSION_PROPERTY, CONTRACT_PROPERTY, QUERY_PROPERTY, edition_property
+from lakehouse.tables.properties import CONTRACT_PROPERTY, edition_property
 from lakehouse.tables.schema import REJECTS, Column, Table
-from lakehouse.write.merge import merge_rows
-from lakehouse.write.publishing import check_edition, edition_properties
 
 log = structlog.get_logger("weir.tables")
 
@@ -104,50 +99,3 @@ def _bring(spark: SparkSession, tables: Sequence[Table], present: Mapping[str, P
 
 def _with_properties(table: Table, properties: Mapping[str, str]) -> Table:
     return replace(table, properties={**table.properties, **properties})
-
-
-def write_dimensions(spark: SparkSession, domain: Domain) -> None:
-    """Bring the static tables to the rows of the configuration; repeating it changes nothing and commits nothing."""
-    for table, rows in domain.dimensions:
-        held = spark.table(table.name).select(*table.names).toArrow()
-        present = set(zip(*(column.to_pylist() for column in held.columns), strict=True))
-        if present == set(rows):
-            continue
-        if table.name in domain.exact and present - set(rows):
-            overwrite_rows(relation(spark, table, rows), table, batch_properties("dimensions", None))
-        else:
-            merge_rows(relation(spark, table, rows), table)
-
-
-def batch_properties(query: str, batch_id: int | None) -> dict[str, str]:
-    """Give what every snapshot of a micro-batch, or of a chunk, says of it; `lh.ops.batches` reads it back. None: of no batch."""
-    of_batch = {} if batch_id is None else {BATCH_ID_PROPERTY: str(batch_id)}
-    return {QUERY_PROPERTY: query, **of_batch, CODE_VERSION_PROPERTY: version("weir")}
-
-
-def append_rows(rows: DataFrame, table: Table, said: Mapping[str, str]) -> None:
-    """Append rows by Spark in one commit, whose snapshot says what is given."""
-    _writer(rows, table, said).append()
-
-
-def overwrite_rows(rows: DataFrame, table: Table, said: Mapping[str, str]) -> None:
-    """Bring a table, or its branch, to these rows alone, by Spark in one commit, whose snapshot says what is given."""
-    _writer(rows, table, said).overwrite(F.lit(True))
-
-
-def _writer(rows: DataFrame, table: Table, said: Mapping[str, str]) -> DataFrameWriterV2:
-    writer = rows.writeTo(table.name)
-    for name, value in said.items():
-        writer = writer.option(f"snapshot-property.{name}", value)
-    return writer
-
-
-def in_arrow(table: Table, rows: Iterable[tuple[object, ...]]) -> pa.Table:
-    """Make rows of a table, at least one, into an Arrow table."""
-    return pa.table([pa.array(values) for values in zip(*rows, strict=True)], names=list(table.names))
-
-
-def relation(spark: SparkSession, table: Table, rows: Iterable[tuple[object, ...]]) -> DataFrame:
-    """Make rows of a table, at least one, into a relation."""
-    # By Arrow: Python rows would start Python workers, which nothing else in a driver needs.
-    return spark.createDataFrame(in_arrow(table, rows), ", ".join(f"`{c.name}` {c.type}" for c in table.columns))

@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame, SparkSession
 from lakehouse.codecs.parse import to_bronze
 from lakehouse.contract import Contract
 from lakehouse.spark import iceberg_table
-from lakehouse.tables.create import append_rows
 from lakehouse.tables.schema import Table, quote
+from lakehouse.write.plain_rows import append_rows
 from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory
 from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
 

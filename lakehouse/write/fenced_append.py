@@ -31,11 +31,11 @@ from lakehouse.broker.offset_types import PartitionOffsets
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.spark import iceberg_table
 from lakehouse.storage.folders import Folder
-from lakehouse.tables.create import append_rows
 from lakehouse.tables.properties import MARK_PROPERTY
 from lakehouse.tables.schema import Table, quote
 from lakehouse.write.owed_offsets import FILE as OWED_FILE
 from lakehouse.write.owed_offsets import read_owed, write_owed
+from lakehouse.write.plain_rows import append_rows
 from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory
 from lakehouse.write.small_batches.session_tuning import SMALL_ROWS, conf_for_few, conf_for_many, session_conf
 

@@ -24,10 +24,11 @@ from lakehouse.rules import REASON, RULE, TOMBSTONE, contract_rules, with_reason
 from lakehouse.settings import Settings
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.catalog import open_catalog
-from lakehouse.tables.create import append_rows, create_missing
+from lakehouse.tables.create import create_missing
 from lakehouse.tables.schema import SOURCE_COLUMNS, Table, contract_columns, quote_name
 from lakehouse.write.append_chunk import typed
 from lakehouse.write.fenced_append import FencedAppend
+from lakehouse.write.plain_rows import append_rows
 from lakehouse.write.small_batches.data_files import DataFileWriter
 from streaming.bronze import read_topics
 

@@ -11,10 +11,11 @@ from structlog.testing import capture_logs
 from lakehouse.domains.dates.tables import DIM_DATE, date_rows
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from lakehouse.tables.create import create_missing, look, relation, write_dimensions
+from lakehouse.tables.create import create_missing, look
 from lakehouse.tables.evolution import NarrowedSchema
 from lakehouse.tables.schema import Column, Table
 from lakehouse.write.merge import merge_rows
+from lakehouse.write.plain_rows import relation, write_dimensions
 from lakehouse.write.small_batches.row_delta import DeltaWriter
 
 NOW = Table(

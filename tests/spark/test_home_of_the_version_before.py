@@ -14,8 +14,9 @@ from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.spark import iceberg_table
 from lakehouse.storage.folders import LocalFolder
-from lakehouse.tables.create import ensure_tables, write_dimensions
+from lakehouse.tables.create import ensure_tables
 from lakehouse.write.append_chunk import append_chunk, typed
+from lakehouse.write.plain_rows import write_dimensions
 from lakehouse.write.small_batches.memory_store import Memory
 from streaming.checkpoints import IDENTITY, claim, other_inputs
 from tests.support.pipeline import Pipeline, reading, write_locations

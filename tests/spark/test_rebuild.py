@@ -21,8 +21,8 @@ from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.create import ensure_tables
+from lakehouse.tables.editions import OtherEdition
 from lakehouse.tables.properties import PUBLISHING_PROPERTY
-from lakehouse.write.publishing import OtherEdition
 from tests.support.backfills import MadeHistory, fill
 from tests.support.pipeline import Pipeline, write_locations
 

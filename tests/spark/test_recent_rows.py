@@ -10,13 +10,13 @@ import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from lakehouse.locks.conflicts import is_refused
+from lakehouse.locks.conflicts import TableMoved, is_refused
 from lakehouse.settings import Settings
 from lakehouse.spans import Spans, Times
 from lakehouse.tables.catalog import open_catalog
 from lakehouse.tables.create import create_missing
 from lakehouse.tables.schema import Column, Table
-from lakehouse.write.small_batches.data_files import NotFromMemory, TableMoved
+from lakehouse.write.small_batches.data_files import NotFromMemory
 from lakehouse.write.small_batches.recent_rows import RecentRows
 from lakehouse.write.small_batches.row_delta import runs
 

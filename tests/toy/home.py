@@ -16,8 +16,9 @@ from lakehouse.contract import Value
 from lakehouse.counts import Applied
 from lakehouse.domain import Domain, Source
 from lakehouse.settings import Settings
-from lakehouse.tables.create import append_rows, ensure_tables
+from lakehouse.tables.create import ensure_tables
 from lakehouse.write.append_chunk import MESSAGES
+from lakehouse.write.plain_rows import append_rows
 from lakehouse.write.small_batches.memory_store import Memory
 from tests.toy.tables import TOY
 

@@ -16,18 +16,15 @@ import pyarrow.parquet as pq
 from py4j.protocol import Py4JError, Py4JJavaError
 from pyspark.sql import SparkSession
 
+from lakehouse.locks.conflicts import REFUSED
+from lakehouse.spark import java_list
+
 EPOCH_YEAR = 1970
-# Nothing was committed when one of these is raised; after any other error it may have been.
-REFUSED = ("org.apache.iceberg.exceptions.ValidationException", "org.apache.iceberg.exceptions.CommitFailedException")
 MICROS_PER_HOUR = 3_600_000_000
 
 
 class NotFromMemory(Exception):
     """The table, or the rows asked for, are not for writing from memory: Spark does it."""
-
-
-class TableMoved(Exception):
-    """The rows were read from a newer snapshot than the one that is written on, as another writer came between; nothing was committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +67,7 @@ class DataFileWriter:
         """Give the id of each column, in order."""
         schema = self._handle.schema()
         if schema.schemaId() != self._field_ids[0]:
-            self._field_ids = (schema.schemaId(), {column.name(): column.fieldId() for column in listed(schema.columns())})
+            self._field_ids = (schema.schemaId(), {column.name(): column.fieldId() for column in java_list(schema.columns())})
         return self._field_ids[1]
 
     def write(self, rows: pa.Table) -> Iterator[Written]:
@@ -140,14 +137,9 @@ class DataFileWriter:
         spec = self._handle.spec()
         if spec.specId() != self._partitioning[0]:
             schema = self._handle.schema()
-            fields = [(schema.findColumnName(field.sourceId()), str(field.transform())) for field in listed(spec.fields())]
+            fields = [(schema.findColumnName(field.sourceId()), str(field.transform())) for field in java_list(spec.fields())]
             self._partitioning = (spec.specId(), fields)
         return self._partitioning[1]
-
-
-def listed(held: Any) -> list[Any]:  # noqa: ANN401 - the JVM's objects
-    """Give the items of a Java list. By index: its iterator ends in an exception, which costs ten milliseconds to bring over."""
-    return [held.get(n) for n in range(held.size())]
 
 
 def _parquet(rows: pa.Table, ids: Mapping[str, int]) -> bytes:

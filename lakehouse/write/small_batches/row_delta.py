@@ -19,10 +19,11 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from lakehouse.locks.conflicts import TableMoved
 from lakehouse.spans import Times
-from lakehouse.spark import iceberg_table
+from lakehouse.spark import iceberg_table, java_list
 from lakehouse.tables.schema import Table
-from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory, TableMoved, listed
+from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory
 
 FILE, POSITION = "_file", "_pos"
 FORMAT = 3
@@ -112,10 +113,10 @@ class DeltaWriter:
         vectors = []
         if positions:
             result = self._write_vectors(positions, within)
-            vectors = listed(result.deleteFiles())
+            vectors = java_list(result.deleteFiles())
             for vector in vectors:
                 delta.addDeletes(vector)
-            for vector in listed(result.rewrittenDeleteFiles()):
+            for vector in java_list(result.rewrittenDeleteFiles()):
                 delta.removeDeletes(vector)
             delta.validateDataFilesExist(result.referencedDataFiles())
         if self._snapshot is not None:
@@ -190,7 +191,7 @@ class DeltaWriter:
             one = tasks.iterator()
             while one.hasNext():
                 task = one.next()
-                vectors = listed(task.deletes())
+                vectors = java_list(task.deletes())
                 if any(str(vector.format()) != "PUFFIN" for vector in vectors):
                     raise NotFromMemory(f"{self._table.name} has deletes that are no vectors")
                 file = task.file()

@@ -1,0 +1,61 @@
+"""How do rows get into a table in one plain commit: dimensions, results of proofs, a rebuild's branches? And what does each commit note?"""
+
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from pyspark.sql.readwriter import DataFrameWriterV2
+
+from lakehouse.domain import Domain
+from lakehouse.tables.properties import BATCH_ID_PROPERTY, CODE_VERSION_PROPERTY, QUERY_PROPERTY
+from lakehouse.tables.schema import Table
+from lakehouse.write.merge import merge_rows
+
+
+def write_dimensions(spark: SparkSession, domain: Domain) -> None:
+    """Bring the static tables to the rows of the configuration; repeating it changes nothing and commits nothing."""
+    for table, rows in domain.dimensions:
+        held = spark.table(table.name).select(*table.names).toArrow()
+        present = set(zip(*(column.to_pylist() for column in held.columns), strict=True))
+        if present == set(rows):
+            continue
+        if table.name in domain.exact and present - set(rows):
+            overwrite_rows(relation(spark, table, rows), table, batch_properties("dimensions", None))
+        else:
+            merge_rows(relation(spark, table, rows), table)
+
+
+def batch_properties(query: str, batch_id: int | None) -> dict[str, str]:
+    """Give what every snapshot of a micro-batch, or of a chunk, says of it; `lh.ops.batches` reads it back. None: of no batch."""
+    of_batch = {} if batch_id is None else {BATCH_ID_PROPERTY: str(batch_id)}
+    return {QUERY_PROPERTY: query, **of_batch, CODE_VERSION_PROPERTY: version("weir")}
+
+
+def append_rows(rows: DataFrame, table: Table, said: Mapping[str, str]) -> None:
+    """Append rows by Spark in one commit, whose snapshot says what is given."""
+    _writer(rows, table, said).append()
+
+
+def overwrite_rows(rows: DataFrame, table: Table, said: Mapping[str, str]) -> None:
+    """Bring a table, or its branch, to these rows alone, by Spark in one commit, whose snapshot says what is given."""
+    _writer(rows, table, said).overwrite(F.lit(True))
+
+
+def _writer(rows: DataFrame, table: Table, said: Mapping[str, str]) -> DataFrameWriterV2:
+    writer = rows.writeTo(table.name)
+    for name, value in said.items():
+        writer = writer.option(f"snapshot-property.{name}", value)
+    return writer
+
+
+def in_arrow(table: Table, rows: Iterable[tuple[object, ...]]) -> pa.Table:
+    """Make rows of a table, at least one, into an Arrow table."""
+    return pa.table([pa.array(values) for values in zip(*rows, strict=True)], names=list(table.names))
+
+
+def relation(spark: SparkSession, table: Table, rows: Iterable[tuple[object, ...]]) -> DataFrame:
+    """Make rows of a table, at least one, into a relation."""
+    # By Arrow: Python rows would start Python workers, which nothing else in a driver needs.
+    return spark.createDataFrame(in_arrow(table, rows), ", ".join(f"`{c.name}` {c.type}" for c in table.columns))
