@@ -270,6 +270,10 @@ def _no_checks(_: Days) -> Sequence[Check]:
     return ()
 
 
+def _no_files() -> str:
+    return ""
+
+
 @dataclass(frozen=True)
 class Domain:
     """A domain: its sources, and the tables derived from them in the order they are made.
@@ -291,6 +295,8 @@ class Domain:
         fresh: the tables that tell how fresh the domain is; `weir status` shows the last of them.
         entities: those that are expected in them.
         rejects: where rows go that a rule rejects; the table of all domains.
+        configuration: checks the files that the domain is configured by and describes them for `weir doctor`; raises a LakehouseError
+            that says what to correct. Empty where there are no such files.
     """
 
     name: str
@@ -308,6 +314,7 @@ class Domain:
     fresh: Sequence[Fresh] = ()
     entities: Sequence[str] = ()
     rejects: Table = REJECTS
+    configuration: Callable[[], str] = _no_files
 
     def __post_init__(self) -> None:
         known = {source.silver.name for source in self.sources}

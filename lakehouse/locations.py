@@ -46,6 +46,13 @@ class UnknownZone(ValueError):
         self.place = place
 
 
+class PlacesLeftOut(LakehouseError, Fatal):
+    """Places of the list have a zone that the zone database does not know: nothing polls them."""
+
+    def __init__(self, refused: list[str]) -> None:
+        super().__init__(f"{len(refused)} place(s) are left out, the others go on: {'; '.join(refused)}. Correct the list.")
+
+
 @dataclass(frozen=True, slots=True)
 class Location:
     """One place.
@@ -129,13 +136,17 @@ def read_places(path: Path | str) -> tuple[list[Location], dict[str, BadListErro
     return places, refused
 
 
-def refused_locations(path: Path | str) -> dict[str, BadListError]:
-    """Say why `read_locations` leaves places out, by their keys.
+def describe_places(path: Path) -> str:
+    """Say how many places are watched, and from which file.
 
     Raises:
+        PlacesLeftOut: the zone database does not know the zone of some.
         BadListError: as for `read_locations`.
     """
-    return _places(path)[1]
+    places, refused = _places(path)
+    if refused:
+        raise PlacesLeftOut([str(one) for one in refused.values()])
+    return f"{len(places)} places in {path}, local hours by tzdata {VERSION}"
 
 
 def _places(path: Path | str) -> tuple[list[Location], dict[str, BadListError]]:

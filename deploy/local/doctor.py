@@ -10,7 +10,7 @@ from typing import Any
 
 from deploy.local.agent.processes import port_is_free, port_owner
 from deploy.local.agent.run_files import PARTS, PartName, read_state, run_folder, running_kafka, seen
-from deploy.local.errors import DataFileDiffers, OutdatedGold, PlacesLeftOut, PortInUse, StaleProcessId
+from deploy.local.errors import DataFileDiffers, OutdatedGold, PortInUse, StaleProcessId
 from deploy.local.jars import jars_for
 from deploy.local.services.kafka_broker import answers, check_room
 from deploy.local.stack import check_kafka_folder
@@ -58,7 +58,7 @@ def examine(settings: Settings, *, files: bool = False) -> list[Finding]:
         ("kafka folder", lambda: _kafka_folder(settings)),
         ("kafka", lambda: _kafka(settings)),
         ("topic", lambda: _topic(settings)),
-        ("places", lambda: _places(settings)),
+        ("domains", lambda: _domains(settings)),
         ("tables", lambda: _tables(settings)),
         ("proxy", lambda: _proxy(settings)),
         ("clock", lambda: _clock(settings)),
@@ -206,25 +206,24 @@ def _topic(settings: Settings) -> str:
     return "; ".join(told)
 
 
-def _places(settings: Settings) -> str:
+def _domains(settings: Settings) -> str:
+    """Look at what each domain is configured by, and whether gold was computed by the reference data in force."""
     from lakehouse.domain_names import DOMAINS
-    from lakehouse.domains.dates.zones import VERSION
-    from lakehouse.locations import locations_file, read_locations, refused_locations
     from lakehouse.registry import build_domain
     from lakehouse.tables.catalog import NoTables, UnsupportedCatalog
     from lakehouse.tables.references import look_at_references
 
-    path = locations_file(settings.locations_path, settings.home)
-    if refused := refused_locations(path):
-        raise PlacesLeftOut([str(one) for one in refused.values()])
+    described = []
     for name in DOMAINS:
+        domain = build_domain(name, settings)
+        described.append(f"{name}: {domain.configuration() or 'no files of its own'}")
         try:
-            found = look_at_references(settings, build_domain(name, settings))
+            found = look_at_references(settings, domain)
         except (NoTables, UnsupportedCatalog):
             continue
         if found.outdated:
             raise OutdatedGold(found.advice)
-    return f"{len(read_locations(path))} in {path}, local hours by tzdata {VERSION}"
+    return "; ".join(described)
 
 
 def _tables(settings: Settings) -> str:

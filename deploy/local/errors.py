@@ -125,12 +125,5 @@ class DataFileDiffers(DeployError, Fatal):
         self.table, self.file = table, file
 
 
-class PlacesLeftOut(DeployError, Fatal):
-    """Places of the list have a zone that the zone database does not know: nothing polls them."""
-
-    def __init__(self, refused: list[str]) -> None:
-        super().__init__(f"{len(refused)} place(s) are left out, the others go on: {'; '.join(refused)}. Correct the list.")
-
-
 class OutdatedGold(DeployError, Fatal):
     """Rows of gold were computed by older reference data; the message is the advice."""

@@ -8,11 +8,12 @@ from lakehouse.locations import (
     SHIPPED,
     BadListError,
     Location,
+    PlacesLeftOut,
+    describe_places,
     locations_file,
     pollutants_file,
     read_locations,
     read_pollutants,
-    refused_locations,
 )
 
 HANOI = '{"location_key":"hanoi","location_name":"Hà Nội","latitude":21.0278,"longitude":105.8342,"timezone":"Asia/Ho_Chi_Minh"}'
@@ -80,8 +81,10 @@ def test_place_of_an_unknown_zone_is_left_out_and_the_others_go_on(tmp_path: Pat
         assert [place.location_key for place in read_locations(path)] == ["hanoi"]
         read_locations(path)
     assert [(one["event"], one["log_level"]) for one in logs] == [("place left out", "warning")], "said once"
-    assert list(refused_locations(path)) == ["elsewhere"]
-    assert str(refused_locations(path)["elsewhere"]).startswith(f"{path}, line 1: {zone!r} is no time zone of a place (tzdata 20")
+    with pytest.raises(PlacesLeftOut) as left_out:
+        describe_places(path)
+    reason = f"{path}, line 1: {zone!r} is no time zone of a place (tzdata 20"
+    assert str(left_out.value).startswith(f"1 place(s) are left out, the others go on: {reason}")
     path.write_text(bad)
     with pytest.raises(BadListError, match="is no time zone of a place"):
         read_locations(path)
