@@ -9,7 +9,7 @@ from pathlib import Path
 from confluent_kafka import KafkaError, Message
 
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.locations import SHIPPED, Location, read_locations
+from lakehouse.domains.air_quality.locations import SHIPPED, Location, read_locations
 from producers import publish
 from producers.clock import Clock
 from producers.cursor import Cursors

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
 
-from lakehouse.locations import locations_file, read_locations
+from lakehouse.domains.air_quality.locations import locations_file, read_locations
 from lakehouse.settings import Settings
 from producers.sources.open_meteo.recorded import RecordedAnswer, read_recorded
 from tests.support.pipeline import START, Pipeline, Record, reading, write_locations

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.domain_names import DOMAINS
-from lakehouse.locations import locations_file, read_locations
+from lakehouse.domains.air_quality.locations import locations_file, read_locations
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from producers.sources.registry import SOURCES

@@ -10,8 +10,8 @@ from pyiceberg.table import Table
 
 from deploy.local.demo.home import CATALOG, table_heads
 from lakehouse.domains.air_quality.contract import TOPIC
+from lakehouse.domains.air_quality.locations import local_path
 from lakehouse.errors import DeployError, Fatal, WeirError
-from lakehouse.locations import local_path
 from lakehouse.query.reader import Reader
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings

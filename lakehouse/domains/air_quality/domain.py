@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from lakehouse.domain import Domain
+from lakehouse.domains.air_quality.locations import describe_places, locations_file, pollutants_file, read_places, read_pollutants
 from lakehouse.domains.air_quality.tables import air_quality
 from lakehouse.domains.air_quality.transforms import GoldRules
-from lakehouse.locations import describe_places, locations_file, pollutants_file, read_places, read_pollutants
 from lakehouse.settings import Settings
 
 

@@ -8,10 +8,10 @@ from lakehouse.domains.air_quality import transforms as t
 from lakehouse.domains.air_quality.aqi import FORMULA
 from lakehouse.domains.air_quality.checks import OUTDATED_HOURS, quality_checks
 from lakehouse.domains.air_quality.contract import HOURLY, MEASURES, PROVIDER_INDICES
+from lakehouse.domains.air_quality.locations import Location, Pollutant
 from lakehouse.domains.air_quality.rules import reading_rules
 from lakehouse.domains.dates import zones
 from lakehouse.domains.dates.tables import DIM_DATE, DIM_TIME, date_rows, time_rows
-from lakehouse.locations import Location, Pollutant
 from lakehouse.tables.schema import SOURCE_COLUMNS, Column, Table, contract_columns
 
 ORACLE = (Path(__file__).parent / "oracle.sql").read_text(encoding="utf-8")

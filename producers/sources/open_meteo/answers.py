@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from lakehouse.contract import Value
 from lakehouse.domains.air_quality.contract import MEASURES, VARIABLES
-from lakehouse.locations import Location
+from lakehouse.domains.air_quality.locations import Location
 from producers.call_errors import BrokenAnswerError
 from producers.clock import midnight
 from producers.history import Records

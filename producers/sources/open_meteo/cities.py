@@ -6,9 +6,9 @@ import unicodedata
 from dataclasses import asdict
 from pathlib import Path
 
+from lakehouse.domains.air_quality.locations import KEY_PATTERN, SHIPPED, Location, UnknownZone, local_path, read_locations
 from lakehouse.domains.dates.zones import is_zone
 from lakehouse.errors import Fatal, ProducerError
-from lakehouse.locations import KEY_PATTERN, SHIPPED, Location, UnknownZone, local_path, read_locations
 from lakehouse.storage.files import replace_file
 
 # Letters that have no accent to lose: what people write for them in plain ASCII.

@@ -20,8 +20,8 @@ import requests
 import structlog
 
 from lakehouse.domains.air_quality.contract import VARIABLES
+from lakehouse.domains.air_quality.locations import Location
 from lakehouse.errors import ProducerError
-from lakehouse.locations import Location
 from lakehouse.machine.proxies import Proxy, proxies_argument, proxy_of
 from lakehouse.settings import Settings
 from producers import intercepted

@@ -6,7 +6,7 @@ from datetime import date, timedelta
 from types import TracebackType
 
 from lakehouse.domains.air_quality.contract import VARIABLES
-from lakehouse.locations import Location, locations_file, read_locations
+from lakehouse.domains.air_quality.locations import Location, locations_file, read_locations
 from lakehouse.settings import Settings
 from producers.call_errors import LimitError
 from producers.clock import Clock, utc_now

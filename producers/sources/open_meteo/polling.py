@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 
-from lakehouse.locations import Location
+from lakehouse.domains.air_quality.locations import Location
 from lakehouse.settings import Settings
 from producers.budget import Budget
 from producers.clock import Clock, midnight

@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import structlog
 
+from lakehouse.domains.air_quality.locations import Location
 from lakehouse.errors import Fatal, ProducerError
-from lakehouse.locations import Location
 from producers.call_errors import BrokenAnswerError
 from producers.history import Records
 from producers.sources.open_meteo.answers import PlaceHours, cell_of, decode, degrees_apart, elements_of, is_near, to_records

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager
 from datetime import date, timedelta
 
 from lakehouse.domains.air_quality.contract import HOURLY
-from lakehouse.locations import Location, locations_file, read_locations
+from lakehouse.domains.air_quality.locations import Location, locations_file, read_locations
 from lakehouse.settings import Settings
 from producers.budget import Budget
 from producers.clock import Clock

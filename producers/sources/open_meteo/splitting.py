@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 
 from lakehouse.domains.air_quality.contract import VARIABLES
-from lakehouse.locations import Location
+from lakehouse.domains.air_quality.locations import Location
 from producers.sources.open_meteo.limits import call_weight
 
 FIRST_DAY = date(2013, 1, 1)

@@ -17,7 +17,7 @@ from bench.load import coordinates, place_key, write_places
 from bench.proof_cost import proof_of
 from lakehouse.contract import to_millis
 from lakehouse.domains.air_quality.contract import HOURLY, VARIABLES
-from lakehouse.locations import Location, read_locations
+from lakehouse.domains.air_quality.locations import Location, read_locations
 from producers.sources.open_meteo.answers import check_hours, check_places, decode, elements_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

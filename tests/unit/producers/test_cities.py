@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lakehouse.locations import KEY_PATTERN, SHIPPED, read_locations
+from lakehouse.domains.air_quality.locations import KEY_PATTERN, SHIPPED, read_locations
 from producers.sources.open_meteo.cities import CityTakenError, add_to_list, to_city, to_key
 
 

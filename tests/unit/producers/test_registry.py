@@ -11,7 +11,7 @@ import pytest
 
 from deploy.local.agent.run_files import producer_parts
 from lakehouse.domain_names import DOMAINS
-from lakehouse.locations import SHIPPED, read_locations
+from lakehouse.domains.air_quality.locations import SHIPPED, read_locations
 from producers.source import RangeClient
 from producers.sources.registry import SOURCES, load_source
 

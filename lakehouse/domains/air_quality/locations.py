@@ -1,7 +1,7 @@
 """Which places are watched, and which pollutants are known?
 
-Both lists are files with one JSON object a line, shipped in `lakehouse/config/` and replaceable by settings. The producer, the stream and
-the command read them the same way.
+Both lists are files with one JSON object a line. The shipped ones are in `config/`; settings name others. The producer, the stream and the
+command read them the same way.
 """
 
 import difflib

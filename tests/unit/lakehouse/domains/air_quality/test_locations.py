@@ -4,7 +4,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from lakehouse.domains.air_quality.contract import MEASURES
-from lakehouse.locations import (
+from lakehouse.domains.air_quality.locations import (
     SHIPPED,
     BadListError,
     Location,
