@@ -29,7 +29,7 @@ def prove(
     Example: weir prove air_quality --since 2025-01-01 --until 2025-01-31
     """
     from batch.lineage import sources_of
-    from batch.low_priority import give_way
+    from batch.low_priority import lower_priority
     from batch.prove.prove import prove as prove_domain
     from batch.report import print_proofs
     from lakehouse.machine.logs import configure_logs
@@ -37,7 +37,7 @@ def prove(
 
     settings: Settings = ctx.obj
     configure_logs(settings.log_format, settings.log_level)
-    give_way()
+    lower_priority()
     days = days_of(since, until)
     chosen = _domains(settings, domain)
     spark = open_spark(settings, "weir prove")

@@ -17,7 +17,7 @@ from pyiceberg.table import Table as Stored
 from lakehouse.broker.offset_types import PartitionOffsets
 from lakehouse.domain import Domain, Source
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.locks.table_locks import turn
+from lakehouse.locks.table_locks import table_lock
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import ancestors, open_catalog
 from lakehouse.tables.editions import check_edition, edition_of
@@ -62,7 +62,7 @@ class Heads:
             held.callback(catalog.close)
             made = [table.name for table in domain.merged]
             names = [*made, *(table.name for table, _ in domain.dimensions)]
-            with turn(settings, domain.name):
+            with table_lock(settings, domain.name):
                 tables = {name: catalog.load_table(_path(name)) for name in names if catalog.table_exists(_path(name))}
                 rejects = [catalog.load_table(_path(REJECTS.name))] if catalog.table_exists(_path(REJECTS.name)) else []
             silver = [source.silver.name for source in domain.sources]

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lakehouse.locks.table_locks import turn
+from lakehouse.locks.table_locks import table_lock
 from lakehouse.settings import Settings
 from lakehouse.write.small_batches.session_tuning import SMALL_ROWS
 
@@ -18,12 +18,12 @@ COMPANY_SECONDS = 0.05
 MOST_SECONDS_AWAY = 10.0
 
 
-def give_way() -> None:
+def lower_priority() -> None:
     """Lower the priority of this process, and of what it starts from now on. Where nobody else wants the processors nothing is slower."""
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
-class ShortTurns:
+class ShortLocks:
     """Turns at a domain's tables for a program that needs many, beside a stream that wants them too.
 
     A turn is next as soon as it is asked for. So after one that had to be waited for, this program stays away as long as the other held it
@@ -45,7 +45,7 @@ class ShortTurns:
         away = self._ended + self._held_up - time.monotonic()
         if self._held_up >= COMPANY_SECONDS and away > 0:
             time.sleep(away)
-        with turn(self._settings, self._domain) as waited:
+        with table_lock(self._settings, self._domain) as waited:
             # A stream may be between two micro-batches at the moment: what it took before is forgotten by halves.
             self._held_up = min(max(waited, self._held_up / 2), MOST_SECONDS_AWAY)
             if waited >= COMPANY_SECONDS:

@@ -39,7 +39,7 @@ def applied(spark: SparkSession, domain: Domain) -> PartitionOffsets:
             found[place] = max(found.get(place, -1), last)
         for one in state.ancestors():
             for topic in domain.topics:
-                add_applied(found, one.said.get(OFFSET_RANGE_PROPERTY), topic)
+                add_applied(found, one.summary.get(OFFSET_RANGE_PROPERTY), topic)
     return found
 
 
@@ -60,7 +60,7 @@ def applied_through(spark: SparkSession, domain: Domain, source: Source) -> int 
     bronze = TableState.read(spark, source.bronze.name)
     waiting = first_waiting(spark, source, applied(spark, domain))
     for one in bronze.ancestors():
-        mark = one.said.get(MARK_PROPERTY)
+        mark = one.summary.get(MARK_PROPERTY)
         if mark and all(waiting.get(place, end) >= end for place, end in Mark.from_json(mark).next_offsets.items()):
             return one.id
     return bronze.head

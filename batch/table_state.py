@@ -15,13 +15,13 @@ from lakehouse.write.publishing import MAIN
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One snapshot; `said` is its summary without the operation."""
+    """One snapshot; `summary` is its summary without the operation."""
 
     id: int
     parent: int | None
     millis: int
     operation: str
-    said: Mapping[str, str]
+    summary: Mapping[str, str]
 
     @property
     def at(self) -> datetime:
@@ -35,7 +35,7 @@ class Snapshot:
 
     def number(self, name: str) -> int:
         """Give a number of the summary, 0 where it has none."""
-        return int(self.said.get(name, 0))
+        return int(self.summary.get(name, 0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +91,10 @@ class TableState:
     def _of(cls, name: str, held: Mapping[str, Any], metadata_bytes: int) -> "TableState":
         snapshots = {}
         for one in held.get("snapshots", ()):
-            said = dict(one.get("summary", {}))
-            operation = said.pop("operation", "")
+            summary = dict(one.get("summary", {}))
+            operation = summary.pop("operation", "")
             snapshots[one["snapshot-id"]] = Snapshot(
-                one["snapshot-id"], one.get("parent-snapshot-id"), one["timestamp-ms"], operation, said
+                one["snapshot-id"], one.get("parent-snapshot-id"), one["timestamp-ms"], operation, summary
             )
         head = held.get("current-snapshot-id")
         refs = {ref: one for ref, one in held.get("refs", {}).items() if ref != MAIN}
@@ -126,7 +126,7 @@ class TableState:
 
     def newest(self, property_: str) -> Snapshot | None:
         """Find the newest ancestor that says something under a name."""
-        return next((one for one in self.ancestors() if property_ in one.said), None)
+        return next((one for one in self.ancestors() if property_ in one.summary), None)
 
     def last_change(self) -> Snapshot | None:
         """Find the newest ancestor that changed rows; an append without a row says only how far a topic was read."""

@@ -161,7 +161,7 @@ def _write(judged: DataFrame, met: Applied, touched: Part, store: Store[Rows], c
     source, domain, phases = call.source, call.domain, call.options.phases
     silver = source.silver.name
     if met.rejected:
-        with phases.timed("rejects"), session_conf(judged.sparkSession, as_properties(store.said)):
+        with phases.timed("rejects"), session_conf(judged.sparkSession, as_properties(store.properties)):
             merge_rows(to_rejects(judged, source, domain), domain.rejects)
     work, plan = Work(), None
     with_derived = not call.options.deferred

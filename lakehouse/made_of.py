@@ -36,7 +36,7 @@ class Commit:
 
     id: int
     operation: str
-    said: Any
+    summary: Any
 
 
 def commits(handle: Any) -> Iterator[Commit]:  # noqa: ANN401 - the JVM's object
@@ -72,9 +72,9 @@ def read_made_of(domain: Domain, handles: Mapping[str, Any]) -> MadeOf:
         made[name] = {}
         for reads in derived.reads:
             source = reads.table.name
-            said = {note[name][source] for note in noted if source in note.get(name, {})}
-            if said:
-                made[name][source] = said.pop() if len(said) == 1 else _newest_of(handles[source], said)
+            snapshots = {note[name][source] for note in noted if source in note.get(name, {})}
+            if snapshots:
+                made[name][source] = snapshots.pop() if len(snapshots) == 1 else _newest_of(handles[source], snapshots)
             else:
                 made[name][source] = 0 if is_new else head_of(handles[source])
     return made
@@ -97,7 +97,7 @@ def owed_changes(spark: SparkSession, domain: Domain, table: Table, handle: Any,
     """
     if not since:
         return WholeChanged()
-    found = changes_since(spark, domain, table, handle, since, lambda one: not one.said.get(DEFERRED_PROPERTY))
+    found = changes_since(spark, domain, table, handle, since, lambda one: not one.summary.get(DEFERRED_PROPERTY))
     return WholeChanged() if found is None else found
 
 
@@ -167,8 +167,8 @@ def _added(spark: SparkSession, table: Table, handle: Any, changed: Iterable[Com
 
 def _notes(handle: Any) -> Iterator[MadeOf]:  # noqa: ANN401 - the JVM's object
     """Give what the newest commit with a note says, and the table's property: a rebuild notes there what it publishes."""
-    said = [next((note for one in commits(handle) if (note := one.said.get(MADE_OF_PROPERTY))), None)]
-    for text in (*said, handle.properties().get(MADE_OF_PROPERTY)):
+    texts = [next((note for one in commits(handle) if (note := one.summary.get(MADE_OF_PROPERTY))), None)]
+    for text in (*texts, handle.properties().get(MADE_OF_PROPERTY)):
         if text:
             yield json.loads(text)
 

@@ -69,7 +69,7 @@ def refine_body(
     judge: Callable[[Source, int, Applied], None] = lambda *_: None,
     compact_after: int = 0,
     note: Callable[[Source, Applied], Mapping[str, int]] = lambda *_: {},
-    turn: Callable[[], AbstractContextManager[object]] = nullcontext,
+    lock: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Body:
     """Give the body of the query.
 
@@ -79,7 +79,7 @@ def refine_body(
         judge: is told of each source the micro-batch's id and what its rows are before they are applied; raises when they must not be.
         compact_after: micro-batches into a table after which its small files are joined; 0 leaves them.
         note: is told the same before `judge`; gives the unknown fields that it counted.
-        turn: keeps other programs from the tables while a micro-batch is written.
+        lock: keeps other programs from the tables while a micro-batch is written.
     """
     last = build()
     compactor = Compactor(last, compact_after)
@@ -92,8 +92,8 @@ def refine_body(
             write_dimensions(rows.sparkSession, domain)
         last = domain
         with timed(domain.refine_query, batch_id, report) as batch, ExitStack() as held:
-            with batch.phases.timed("turn"):
-                held.enter_context(turn())
+            with batch.phases.timed("lock"):
+                held.enter_context(lock())
             properties = batch_properties(domain.refine_query, batch_id)
             touched: dict[str, Part] = {}
             for source, of_source in _by_source(rows, domain, held):

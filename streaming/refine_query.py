@@ -10,7 +10,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse.codecs.unknown_fields import UnknownFields, unknown_fields_file
 from lakehouse.domain import Domain
-from lakehouse.locks.table_locks import turn
+from lakehouse.locks.table_locks import table_lock
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import Folder, HadoopFolder
 from lakehouse.write.fenced_append import newest_mark
@@ -79,7 +79,7 @@ class RefineQuery:
             lambda source, batch_id, met: self._breakers[source.name].judge(batch_id, met),
             self._settings.compact_after,
             lambda source, met: self._unknown[source.name].note(met.unknown, met.offsets),
-            lambda: turn(self._settings, self._domain.name),
+            lambda: table_lock(self._settings, self._domain.name),
         )
         rows = refine.read_bronze(self._spark, self._domain, self._settings)
         return in_pool(

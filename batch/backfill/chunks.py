@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 
 from batch.backfill.ledger import Chunk, Ledger
 from batch.backfill.periods import Part, Period, cut
-from batch.low_priority import ShortTurns
+from batch.low_priority import ShortLocks
 from lakehouse import failpoints
 from lakehouse.apply import ApplyOptions, apply, refresh_derived
 from lakehouse.changes import ChangedSpans, Changes, WholeChanged, distinct
@@ -162,7 +162,7 @@ class Backfill:
         self._memory = Memory(domain)
         silver, kind = source.silver, source.kind
         self._silver = RecentRows(silver, kind.times) if isinstance(kind, ByTime) else TableRows(silver)
-        self._turns = ShortTurns(settings, domain.name)
+        self._locks = ShortLocks(settings, domain.name)
         self._unnoted: list[Chunk] = []
         self._noted_at = time.monotonic()
 
@@ -290,7 +290,7 @@ class Backfill:
         met: list[Applied] = []
         at = 0
         while at < rows.num_rows:
-            with self._turns.next() as most:
+            with self._locks.next() as most:
                 part = rows.slice(at, most)
                 frame = self._spark.createDataFrame(part)
                 options = ApplyOptions(properties=properties, memory=self._memory, deferred=self._ledger.name)
@@ -371,9 +371,9 @@ class Backfill:
         silver, kind = self._source.silver, self._source.kind
         memory = Memory(self._domain, looks_ahead=False)
         if not isinstance(kind, ByTime):
-            with self._turns.next():
+            with self._locks.next():
                 handle = iceberg_table(self._spark, silver.name)
-                mine = [one for one in commits(handle) if one.said.get(DEFERRED_PROPERTY) == self._ledger.name]
+                mine = [one for one in commits(handle) if one.summary.get(DEFERRED_PROPERTY) == self._ledger.name]
                 if mine:
                     before = handle.snapshot(mine[-1].id).parentId()
                     ids = {one.id for one in mine}
@@ -385,7 +385,7 @@ class Backfill:
         spans = [(entity, chunk.since, chunk.until) for chunk in self._ledger.chunks if chunk.rows_in for entity in chunk.entities]
         at = 0
         while at < len(spans):
-            with self._turns.next() as most:
+            with self._locks.next() as most:
                 part, rows = [], 0
                 while at < len(spans) and rows < min(most, GOLD_ROWS):
                     entity, since, until = spans[at]

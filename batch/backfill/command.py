@@ -9,7 +9,7 @@ import typer
 from batch.backfill.chunks import Backfill, Plan, latest_days, plan
 from batch.backfill.ledger import GOLD, Chunk, Ledger
 from batch.backfill.periods import PERIODS, Period
-from batch.low_priority import give_way
+from batch.low_priority import lower_priority
 from lakehouse import failpoints
 from lakehouse.days import day_of
 from lakehouse.domain import Domain
@@ -53,7 +53,7 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
         NothingToResume, LeaseHeld, and what else keeps it from beginning.
     """
     configure_logs(settings.log_format, settings.log_level)
-    give_way()
+    lower_priority()
     _check(wanted)
     domain = build_domain(wanted.domain, settings)
     with Stop() as stop, histories()[wanted.domain](settings, stop) as history:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from batch.low_priority import give_way
+from batch.low_priority import lower_priority
 from batch.maintain.maintain import Round, chosen_tables
 from batch.maintain.maintenance_table import Result, keep, known_of, renewed
 from lakehouse.domain_names import DOMAINS
@@ -38,7 +38,7 @@ def run_maintain(settings: Settings, wanted: Wanted) -> bool:
         LeaseHeld: maintenance runs already.
     """
     configure_logs(settings.log_format, settings.log_level)
-    give_way()
+    lower_priority()
     domains = [build_domain(name, settings) for name in DOMAINS]
     with Stop() as stop, held_lease(settings, "maintain", lambda _: stop.set()):
         spark = open_spark(settings, "weir maintain")

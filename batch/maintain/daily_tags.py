@@ -66,11 +66,11 @@ def make_tags(spark: SparkSession, tags: Iterable[Tag]) -> None:
 def _between_applies(commits: Sequence[Snapshot], midnight: datetime) -> int:
     """Give the moment, in milliseconds, before which whole `apply` lie: midnight, or the first commit of the one that went over it."""
     cut = int(midnight.timestamp() * 1000)
-    before = [one for one in commits if one.millis < cut and _apply(one.said)]
-    after = next((_apply(one.said) for one in commits if one.millis >= cut and _apply(one.said)), None)
+    before = [one for one in commits if one.millis < cut and _apply(one.summary)]
+    after = next((_apply(one.summary) for one in commits if one.millis >= cut and _apply(one.summary)), None)
     # Programs take turns: the commits of one `apply` lie together.
     for one in reversed(before):
-        if _apply(one.said) != after:
+        if _apply(one.summary) != after:
             break
         cut = one.millis
     return cut

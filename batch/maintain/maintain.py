@@ -44,7 +44,7 @@ from lakehouse.domain import ByTime, Domain
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.locks.conflicts import is_refused, until_accepted
 from lakehouse.locks.lease import LeaseHeld, has_leases, held_lease
-from lakehouse.locks.table_locks import turn
+from lakehouse.locks.table_locks import table_lock
 from lakehouse.made_of import REPLACE, read_made_of
 from lakehouse.settings import Settings
 from lakehouse.spark import iceberg_table
@@ -272,15 +272,15 @@ class Round:
         if state.name == PROOFS:
             last: dict[str, datetime] = {}
             for one in state.ancestors():
-                if PROOF_PROPERTY in one.said:
-                    last.setdefault(LastProof.from_json(one.said[PROOF_PROPERTY]).domain, one.at)
+                if PROOF_PROPERTY in one.summary:
+                    last.setdefault(LastProof.from_json(one.summary[PROOF_PROPERTY]).domain, one.at)
             yield from (Hold(at, f"the last proof of {domain_name}") for domain_name, at in last.items())
 
     def _owed_holds(self, domain: Domain, state: TableState) -> Iterable[Hold]:
         """Keep the commits of a table since the one that a derived table was last made of, where rows have changed since."""
         for reader, snapshot in self._made_of(domain, state).items():
             later = itertools.takewhile(lambda one, made=snapshot: one.id != made.id, state.ancestors())  # type: ignore[misc]  # bound now
-            if any(one.operation != REPLACE and DEFERRED_PROPERTY not in one.said for one in later):
+            if any(one.operation != REPLACE and DEFERRED_PROPERTY not in one.summary for one in later):
                 yield Hold(snapshot.at, f"{reader} was made of it, and lacks what came after")
 
     def _made_of(self, domain: Domain, state: TableState) -> dict[str, Snapshot]:
@@ -376,7 +376,7 @@ class Round:
         # A look without a turn first: nearly always there is nothing to do.
         missing = self._missing_tags(tables)
         if missing and not self._dry_run:
-            with turn(self._settings, domain.name):
+            with table_lock(self._settings, domain.name):
                 missing = self._missing_tags(tables)
                 make_tags(self._spark, missing)
         if missing:

@@ -76,7 +76,7 @@ def known_of(spark: SparkSession) -> dict[str, Maintained]:
     if not spark.catalog.tableExists(MAINTENANCE.name):
         return {}
     newest = TableState.read(spark, MAINTENANCE.name).newest(MAINTAINED_PROPERTY)
-    return maintained_of(newest.said[MAINTAINED_PROPERTY] if newest else None)
+    return maintained_of(newest.summary[MAINTAINED_PROPERTY] if newest else None)
 
 
 def renewed(known: Mapping[str, Maintained], results: Iterable[Result], looked: Iterable[str], now: datetime) -> dict[str, Maintained]:

@@ -84,10 +84,10 @@ def droppable_offsets(
     if read is None:
         return {}
     at_or_before = _from(bronze, read)
-    marked = next((one for one in at_or_before if MARK_PROPERTY in one.said), None)
+    marked = next((one for one in at_or_before if MARK_PROPERTY in one.summary), None)
     if marked is None:
         return {}
-    applied = Mark.from_json(marked.said[MARK_PROPERTY]).next_offsets
+    applied = Mark.from_json(marked.summary[MARK_PROPERTY]).next_offsets
     found = {p: min(young.get(p, first), applied.get((topic, p), 0)) for p, (first, _) in ends.items()}
     return {p: offset for p, offset in found.items() if offset > ends[p][0]}
 

@@ -9,7 +9,7 @@ import typer
 from pyspark.sql import SparkSession
 
 from batch.compare import Comparison
-from batch.low_priority import give_way
+from batch.low_priority import lower_priority
 from batch.rebuild.in_place import rebuild_dimensions, rebuild_in_place
 from batch.rebuild.on_branches import NotPublished, Rebuild, rebuild_lease
 from batch.report import comparison_json, print_rebuilt
@@ -61,7 +61,7 @@ def run_rebuild(settings: Settings, wanted: Wanted) -> None:
         LeaseHeld: the domain is being rebuilt already.
     """
     configure_logs(settings.log_format, settings.log_level)
-    give_way()
+    lower_priority()
     domain = build_domain(wanted.domain, settings)
     # Dimensions have no days, and are not made of silver.
     chosen = choose(domain, wanted.tables or (FACTS if wanted.days or wanted.layer == "silver" else ALL))

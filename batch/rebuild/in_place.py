@@ -10,10 +10,10 @@ from pyspark.sql import functions as F
 from batch.bronze_since import check_whole
 from batch.compare import Comparison
 from batch.rebuild.compare_frames import compare_frames
-from batch.rebuild.silver_part import changes_of, silver_anew, sources_in_time, spans_of
+from batch.rebuild.silver_part import changes_of, rebuild_silver_part, sources_in_time, spans_of
 from lakehouse.apply import ApplyOptions, refresh_derived
 from lakehouse.domain import Domain
-from lakehouse.locks.table_locks import turn
+from lakehouse.locks.table_locks import table_lock
 from lakehouse.settings import Settings
 from lakehouse.write.plain_rows import batch_properties, overwrite_rows, relation
 from lakehouse.write.publishing import look_before_writing
@@ -48,11 +48,11 @@ def rebuild_in_place(
         check_whole(spark, domain, days)
     pieces, rows = _pieces(spark, domain, days)
     for since, until in pieces:
-        with turn(settings, domain.name), session_conf(spark, conf_for_many(rows // len(pieces))):
+        with table_lock(settings, domain.name), session_conf(spark, conf_for_many(rows // len(pieces))):
             look_before_writing(spark, domain)
             spans = spans_of(spark, domain, (since, until))
             if is_silver:
-                silver_anew(spark, vanishing, spans, properties)
+                rebuild_silver_part(spark, vanishing, spans, properties)
             elif changes := changes_of(vanishing, spans):
                 refresh_derived(spark, vanishing, changes, ApplyOptions(properties=properties))
         told(until)
@@ -72,7 +72,7 @@ def rebuild_dimensions(settings: Settings, domain: Domain, spark: SparkSession, 
     for table, rows in domain.dimensions:
         if table.name in names:
             wanted = relation(spark, table, rows)
-            with turn(settings, domain.name):
+            with table_lock(settings, domain.name):
                 compared.append(compare_frames(table, spark.table(table.name), wanted))
                 if writing and compared[-1].differences:
                     overwrite_rows(wanted, table, {})

@@ -20,7 +20,7 @@ from batch.bronze_since import check_whole
 from batch.compare import Comparison
 from batch.consistent_snapshots import NoGold
 from batch.rebuild.compare_frames import compare_frames
-from batch.rebuild.silver_part import changes_of, rejected, silver_anew, sources_in_time, spans_of
+from batch.rebuild.silver_part import changes_of, rebuild_silver_part, rejected, sources_in_time, spans_of
 from batch.table_changes import added_rows, applied_ranges, applied_through, changed_silver
 from lakehouse.apply import ApplyOptions, apply, refresh_derived
 from lakehouse.changes import Changes
@@ -29,7 +29,7 @@ from lakehouse.days import Days
 from lakehouse.derive import to_gold, to_silver
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Reads, Source
 from lakehouse.errors import Fatal, LakehouseError
-from lakehouse.locks.table_locks import turn
+from lakehouse.locks.table_locks import table_lock
 from lakehouse.made_of import MadeOf, to_property
 from lakehouse.parts import Part
 from lakehouse.settings import Settings
@@ -97,7 +97,7 @@ class Rebuild:
     def __enter__(self) -> "Rebuild":
         """Make the branches, as copies of the tables between two `apply`."""
         spark, domain = self._spark, self._domain
-        with turn(self._settings, domain.name):
+        with table_lock(self._settings, domain.name):
             look_before_writing(spark, replace(domain, edition={}))
             self._silver = {one.silver.name: branch_head(spark, one.silver.name) or 0 for one in domain.sources}
             self._bronze = {one.bronze.name: applied_through(spark, domain, one) for one in domain.sources}
@@ -126,7 +126,7 @@ class Rebuild:
             if self._days is None:
                 self._build_all()
             elif self._is_silver:
-                silver_anew(spark, beside, spans_of(spark, beside, self._days), self._properties, self._bronze, is_beside=True)
+                rebuild_silver_part(spark, beside, spans_of(spark, beside, self._days), self._properties, self._bronze, is_beside=True)
             else:
                 changes = changes_of(beside, spans_of(spark, beside, self._days))
                 refresh_derived(spark, beside, changes, self._options)
@@ -136,7 +136,7 @@ class Rebuild:
         """Compare the tables as they are with what was built, both as far as the stream has come."""
         spark, domain = self._spark, self._domain
         self._catch_up_before_a_turn()
-        with turn(self._settings, domain.name):
+        with table_lock(self._settings, domain.name):
             self._catch_up()
             heads = {table.name: (branch_head(spark, table.name), branch_head(spark, table.name, self._branch)) for table in self._branched}
         compared = []
@@ -163,7 +163,7 @@ class Rebuild:
         for _ in range(ATTEMPTS):
             self._catch_up_before_a_turn()
             began = time.monotonic()
-            with turn(self._settings, domain.name):
+            with table_lock(self._settings, domain.name):
                 check()
                 # Before what is caught up with is looked at: what it was made of is in bronze by then.
                 before = {one.silver.name: branch_head(spark, one.silver.name) for one in domain.sources}
@@ -292,7 +292,7 @@ class Rebuild:
             # No further than the stream: what it has not applied yet it will.
             through = {one.bronze.name: applied_through(spark, domain, one) for one in domain.sources}
             if any(spans.values()):
-                silver_anew(spark, self._beside, spans, said, through, is_beside=True)
+                rebuild_silver_part(spark, self._beside, spans, said, through, is_beside=True)
         else:
             refresh_derived(spark, self._beside, changes, self._options)
         self._silver = heads
@@ -314,7 +314,7 @@ def rebuild_lease(domain: Domain) -> str:
 
 def end_what_was_killed(settings: Settings, domain: Domain, spark: SparkSession) -> None:
     """Publish what a killed rebuild was about to publish, and remove its branches; for whoever has `rebuild_lease`."""
-    with turn(settings, domain.name):
+    with table_lock(settings, domain.name):
         look_before_writing(spark, replace(domain, edition={}))
         _drop_branches(spark, domain)
 

@@ -43,7 +43,7 @@ def changes_of(domain: Domain, spans: Mapping[str, Spans]) -> dict[str, Changes]
     return {name: ChangedSpans(span, kinds[name].times) for name, span in spans.items() if span}
 
 
-def silver_anew(
+def rebuild_silver_part(
     spark: SparkSession,
     domain: Domain,
     spans: Mapping[str, Spans],

@@ -25,7 +25,7 @@ ASK_SECONDS = (0.05, 0.2)
 
 
 @contextmanager
-def turn(settings: Settings, domain: str) -> Iterator[float]:
+def table_lock(settings: Settings, domain: str) -> Iterator[float]:
     """Have a turn at a domain's tables while the block runs; waits for it, and gives the seconds that this took.
 
     Args:

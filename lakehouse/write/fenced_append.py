@@ -160,7 +160,7 @@ class FencedAppend:
         self._owed_after = 0
         # When an append came without a row, seconds since 1970; None while it is not known.
         self._empty_at: float | None = None
-        self._said: Mapping[str, str] = {}
+        self._last_properties: Mapping[str, str] = {}
         self._lock = threading.Lock()
 
     def append(self, rows: DataFrame, properties: Mapping[str, str], ends: PartitionOffsets | None = None) -> int:
@@ -181,7 +181,7 @@ class FencedAppend:
         """
         with self._lock:
             try:
-                self._said = dict(properties)
+                self._last_properties = dict(properties)
                 return self._append(rows, properties, ends)
             except BaseException:
                 self._handle = None  # nobody knows how far it went
@@ -218,7 +218,7 @@ class FencedAppend:
                 return False
             if not at_once and self._was_empty_just_now():
                 return False
-            self._commit_nothing(mark, owed, {**(properties or {}), **self._said})
+            self._commit_nothing(mark, owed, {**(properties or {}), **self._last_properties})
             return True
         except BaseException:
             self._handle = None
@@ -264,13 +264,13 @@ class FencedAppend:
             return 0
         lasts = fresh.group_by(["topic", "partition"]).aggregate([("kafka_offset", "max")]).to_pylist()
         reached = {(row["topic"], row["partition"]): row["kafka_offset_max"] + 1 for row in lasts}
-        said = {**properties, **self._marked(mark, reached if ends is None else ends)}
+        properties = {**properties, **self._marked(mark, reached if ends is None else ends)}
         try:
             assert self._writer is not None  # `_look` has been here
-            self._writer.append(fresh, said)
+            self._writer.append(fresh, properties)
         except NotFromMemory as reason:
             log.debug("written by Spark", why=str(reason))
-            append_rows(spark.createDataFrame(fresh), self._table, said)
+            append_rows(spark.createDataFrame(fresh), self._table, properties)
         self._owed = {}
         return int(fresh.num_rows)
 
@@ -301,8 +301,8 @@ class FencedAppend:
         """Find when the last minute's newest append without a row was committed; long ago where there was none."""
         snapshot, oldest = self._handle.currentSnapshot(), self._clock() - EMPTY_SECONDS
         while snapshot is not None and (at := float(snapshot.timestampMillis()) / 1000) > oldest:
-            said = snapshot.summary()
-            if said.get(MARK_PROPERTY) and said.getOrDefault("added-records", "0") == "0":
+            summary = snapshot.summary()
+            if summary.get(MARK_PROPERTY) and summary.getOrDefault("added-records", "0") == "0":
                 return at
             parent = snapshot.parentId()
             snapshot = None if parent is None else self._handle.snapshot(parent)
@@ -313,7 +313,7 @@ class FencedAppend:
         return 0 if newest is None else int(newest.snapshotId())
 
     def _marked(self, mark: Mark, ends: PartitionOffsets) -> dict[str, str]:
-        """Give the property that says how far the table has got; what was owed is said with it."""
+        """Give the property that says how far the table has got; what was owed is part of it."""
         following = self._following(mark, ends)
         return {MARK_PROPERTY: Mark({**mark.topic_ids, **self._topic_ids}, {**mark.next_offsets, **following}).to_json()}
 

@@ -25,7 +25,7 @@ class MergeStore(Store[DataFrame]):
     Args:
         spark: the session.
         domain: whose tables.
-        said: properties of every snapshot.
+        properties: properties of every snapshot.
         one_task: whether few rows are expected, so that a second task would cost more than it works.
         is_beside: whether the tables are branches, which nobody reads yet: then nothing is noted of what they are made of.
 
@@ -34,9 +34,9 @@ class MergeStore(Store[DataFrame]):
     """
 
     def __init__(
-        self, spark: SparkSession, domain: Domain, said: Mapping[str, str], one_task: bool = False, is_beside: bool = False
+        self, spark: SparkSession, domain: Domain, properties: Mapping[str, str], one_task: bool = False, is_beside: bool = False
     ) -> None:
-        super().__init__(spark, domain, said)
+        super().__init__(spark, domain, properties)
         look_before_writing(spark, domain)
         self._one_task, self._is_beside = one_task, is_beside
         self._held: list[DataFrame] = []
@@ -122,7 +122,7 @@ class MergeStore(Store[DataFrame]):
             rows.unpersist()
 
     def _write(self, table: Table, merge: Callable[[], None], complete: Derived | None = None) -> None:
-        with session_conf(self.spark, as_properties(self.said if self._is_beside else self._properties(complete))):
+        with session_conf(self.spark, as_properties(self.properties if self._is_beside else self._properties(complete))):
             merge()
         self._handles.pop(table.name, None)
 

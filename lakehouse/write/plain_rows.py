@@ -33,19 +33,19 @@ def batch_properties(query: str, batch_id: int | None) -> dict[str, str]:
     return {QUERY_PROPERTY: query, **of_batch, CODE_VERSION_PROPERTY: version("weir")}
 
 
-def append_rows(rows: DataFrame, table: Table, said: Mapping[str, str]) -> None:
+def append_rows(rows: DataFrame, table: Table, properties: Mapping[str, str]) -> None:
     """Append rows by Spark in one commit, whose snapshot says what is given."""
-    _writer(rows, table, said).append()
+    _writer(rows, table, properties).append()
 
 
-def overwrite_rows(rows: DataFrame, table: Table, said: Mapping[str, str]) -> None:
+def overwrite_rows(rows: DataFrame, table: Table, properties: Mapping[str, str]) -> None:
     """Bring a table, or its branch, to these rows alone, by Spark in one commit, whose snapshot says what is given."""
-    _writer(rows, table, said).overwrite(F.lit(True))
+    _writer(rows, table, properties).overwrite(F.lit(True))
 
 
-def _writer(rows: DataFrame, table: Table, said: Mapping[str, str]) -> DataFrameWriterV2:
+def _writer(rows: DataFrame, table: Table, properties: Mapping[str, str]) -> DataFrameWriterV2:
     writer = rows.writeTo(table.name)
-    for name, value in said.items():
+    for name, value in properties.items():
         writer = writer.option(f"snapshot-property.{name}", value)
     return writer
 

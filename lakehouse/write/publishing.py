@@ -89,12 +89,12 @@ def look_before_writing(spark: SparkSession, domain: Domain, properties_of: Prop
     """
     look = properties_of or (lambda name: iceberg_table(spark, name).properties())
     anchor = note_table(domain)
-    said = look(anchor).get(PUBLISHING_PROPERTY)
-    if said is None:
+    text = look(anchor).get(PUBLISHING_PROPERTY)
+    if text is None:
         check_edition(domain, look)
         return False
     log.warning("publishing was cut off, and is ended now", domain=domain.name)
-    until_accepted(lambda: _carry_out(spark, anchor, Note.from_json(said, anchor)))
+    until_accepted(lambda: _carry_out(spark, anchor, Note.from_json(text, anchor)))
     check_edition(domain, lambda name: iceberg_table(spark, name).properties())
     return True
 

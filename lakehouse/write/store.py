@@ -29,9 +29,9 @@ def aware(instant: datetime) -> datetime:
     return instant.astimezone(UTC)
 
 
-def as_properties(said: Mapping[str, str]) -> dict[str, str]:
+def as_properties(properties: Mapping[str, str]) -> dict[str, str]:
     """Give the settings by which Spark writes properties into the snapshots of its MERGEs."""
-    return {PROPERTY_PREFIX + name: value for name, value in said.items()}
+    return {PROPERTY_PREFIX + name: value for name, value in properties.items()}
 
 
 class Store(ABC, Generic[Rows]):
@@ -41,8 +41,8 @@ class Store(ABC, Generic[Rows]):
         made: of which snapshots of its inputs each derived table is made; written into every commit.
     """
 
-    def __init__(self, spark: SparkSession, domain: Domain, said: Mapping[str, str]) -> None:
-        self.spark, self.domain, self.said = spark, domain, said
+    def __init__(self, spark: SparkSession, domain: Domain, properties: Mapping[str, str]) -> None:
+        self.spark, self.domain, self.properties = spark, domain, properties
         self.made: MadeOf = {}
         self._deleted = {one.silver.name: one.contract.deleted for one in domain.sources if one.contract.deleted}
 
@@ -122,4 +122,4 @@ class Store(ABC, Generic[Rows]):
         """Give the properties of a commit; a table that is complete with it is noted first."""
         if complete is not None:
             Store.note_made(self, complete)
-        return {**self.said, **to_property(self.made)}
+        return {**self.properties, **to_property(self.made)}

@@ -208,7 +208,7 @@ def test_what_a_backfill_owes_is_left_to_it_and_found_at_its_end(make: Make) -> 
     assert home.rows("gold.toy_maker_days", "maker_id", "items")[0] == (1, 2), "after a start too"
     silver = iceberg_table(home.session, "lh.silver.toy_items")
     changed = changes_since(
-        home.session, TOY, TOY.sources[1].silver, silver, before, lambda one: one.said.get(DEFERRED_PROPERTY) == "a backfill"
+        home.session, TOY, TOY.sources[1].silver, silver, before, lambda one: one.summary.get(DEFERRED_PROPERTY) == "a backfill"
     )
     assert changed is not None
     refresh_derived(home.session, TOY, {"lh.silver.toy_items": changed}, ApplyOptions(memory=home.memory))

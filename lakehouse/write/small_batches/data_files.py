@@ -102,7 +102,7 @@ class DataFileWriter:
             )
             yield Written(path, spec, partition, file, ordered)
 
-    def append(self, rows: pa.Table, said: Mapping[str, str]) -> None:
+    def append(self, rows: pa.Table, properties: Mapping[str, str]) -> None:
         """Append rows, or none, in one commit, whose snapshot says what is given.
 
         Raises:
@@ -113,7 +113,7 @@ class DataFileWriter:
         pending = self._handle.newAppend()
         for one in written:
             pending.appendFile(one.file)
-        for name, value in said.items():
+        for name, value in properties.items():
             pending.set(name, value)
         self.commit(pending, [one.path for one in written])
 

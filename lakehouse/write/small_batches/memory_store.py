@@ -47,7 +47,7 @@ class Memory:
         return self._calls
 
     @contextmanager
-    def store(self, spark: SparkSession, domain: Domain, said: Mapping[str, str]) -> Iterator["MemoryStore"]:
+    def store(self, spark: SparkSession, domain: Domain, properties: Mapping[str, str]) -> Iterator["MemoryStore"]:
         """Give a store for one call of `apply`, which looks at every table as it is now.
 
         Derived tables before silver: who writes both beside the stream writes silver first, so a derived table made of an older silver
@@ -56,7 +56,7 @@ class Memory:
         Args:
             spark: the session.
             domain: whose tables, as it is now.
-            said: properties of every snapshot.
+            properties: properties of every snapshot.
 
         Raises:
             NotFromMemory: one of the tables, or so many rows, must be written by MERGE; also raised out of the block.
@@ -68,7 +68,7 @@ class Memory:
                 self._begin(spark)
             if self._made is None or self._heads != self._seen():
                 self._made = read_made_of(domain, {name: rows.handle for name, rows in self.tables.items()})
-            store = MemoryStore(spark, domain, self.tables, said, self._committer, self._made)
+            store = MemoryStore(spark, domain, self.tables, properties, self._committer, self._made)
             try:
                 yield store
             finally:
@@ -96,7 +96,7 @@ class MemoryStore(Store[pa.Table]):
         spark: the session.
         domain: whose tables.
         tables: the rows at hand by table.
-        said: properties of every snapshot.
+        properties: properties of every snapshot.
         committer: its one thread commits.
         made: of which snapshots each derived table is made; kept up to date.
     """
@@ -106,11 +106,11 @@ class MemoryStore(Store[pa.Table]):
         spark: SparkSession,
         domain: Domain,
         tables: Mapping[str, TableRows],
-        said: Mapping[str, str],
+        properties: Mapping[str, str],
         committer: Executor,
         made: MadeOf,
     ) -> None:
-        super().__init__(spark, domain, said)
+        super().__init__(spark, domain, properties)
         self._tables, self._committer, self.made = tables, committer, made
         self._waiting: list[Future[None]] = []
         self._failed = False
@@ -167,18 +167,18 @@ class MemoryStore(Store[pa.Table]):
         rows = self._within(derived, made, part) if isinstance(part, Spans) else made
         complete = derived if is_complete else None
 
-        def said() -> dict[str, str]:
+        def properties() -> dict[str, str]:
             return self._properties(complete)  # asked in the committer's thread, when its inputs are committed
 
         if asked:
             self._settle_if_waiting(derived.table)
-            come, gone = table.replace(self.spark, rows, part, said, self.then, vanishing=derived.is_replaced)
+            come, gone = table.replace(self.spark, rows, part, properties, self.then, vanishing=derived.is_replaced)
             return ChangedRows(gone, come)
         table.have(self.spark, part)  # a job of Spark's, if any, is the micro-batch's own thread's
         present = None if isinstance(part, Spans) else self._read(derived.table, part, None)
 
         def write() -> None:
-            table.replace(self.spark, rows, part, said, lambda commit: commit(), vanishing=derived.is_replaced, present=present)
+            table.replace(self.spark, rows, part, properties, lambda commit: commit(), vanishing=derived.is_replaced, present=present)
 
         self.then(write)
         return NoChanges()

@@ -148,7 +148,7 @@ class TableRows:
         spark: SparkSession,
         wanted: pa.Table,
         part: Part,
-        said: Callable[[], Mapping[str, str]],
+        properties: Callable[[], Mapping[str, str]],
         later: Callable[[Callable[[], None]], None],
         vanishing: bool = False,
         present: pa.Table | None = None,
@@ -161,7 +161,7 @@ class TableRows:
             spark: the session.
             wanted: rows of the table's columns, one per key, all within the part.
             part: by columns of the table.
-            said: gives the properties of the snapshot; asked when it is committed.
+            properties: gives the properties of the snapshot; asked when it is committed.
             later: is given what commits, to be called once, before the next `begin`; if it raises, `forget`.
             vanishing: whether rows of the part that are not wanted go.
             present: the part's rows as they are, from `read`; read here when left out.
@@ -174,7 +174,7 @@ class TableRows:
             return come, gone
         assert self._writer is not None  # `begin` has been here
         within = (part.ranges, self.times) if isinstance(part, Spans) and self.times is not None else None
-        written, commit = self._writer.prepare(come, gone, within, said)
+        written, commit = self._writer.prepare(come, gone, within, properties)
         self._replaced(written, gone)
 
         def settle() -> None:

@@ -81,7 +81,7 @@ class DeltaWriter:
         come: pa.Table,
         gone: pa.Table,
         bounds: tuple[Iterable[tuple[datetime, datetime]], Times] | None,
-        said: Callable[[], Mapping[str, str]],
+        properties: Callable[[], Mapping[str, str]],
     ) -> tuple[pa.Table, Callable[[], int | None]]:
         """Write the files that replace rows in one commit, which is left to the caller.
 
@@ -90,7 +90,7 @@ class DeltaWriter:
             gone: `_file` and `_pos` of rows, as read after the last `refresh`.
             bounds: the times in which no other writer may have changed anything since `refresh`, and the columns by which they select
                 rows; all rows lie in them. None for the whole table.
-            said: gives the properties of the snapshot; asked when it is committed.
+            properties: gives the properties of the snapshot; asked when it is committed.
 
         Returns:
             `come` with the `_file` and `_pos` of each row, in the order written; and what commits, which may be called in
@@ -127,7 +127,7 @@ class DeltaWriter:
         delta.validateNoConflictingDataFiles()
 
         def commit() -> int | None:
-            for name, value in said().items():
+            for name, value in properties().items():
                 delta.set(name, value)
             return self._commit(delta, files, vectors)
 
@@ -198,14 +198,14 @@ class DeltaWriter:
                 self._files[file.location()] = _DataFile(task.spec(), file.partition(), vectors[0] if vectors else None)
 
     def _within(self, bounds: Iterable[tuple[datetime, datetime]], times: Times) -> Any:  # noqa: ANN401 - the JVM's objects
-        said = self._iceberg.expressions.Expressions
+        expressions = self._iceberg.expressions.Expressions
         dates = {column.name for column in self._table.columns if column.type == "DATE"}
         starts, ends = times.starts, times.last
-        found = said.alwaysFalse()
+        found = expressions.alwaysFalse()
         for first, last in bounds:
             lower, upper = (f"{t:%Y-%m-%d}" if starts in dates else f"{t:%Y-%m-%dT%H:%M:%S.%f}+00:00" for t in (first, last))
-            found = getattr(said, "or")(
-                found, getattr(said, "and")(said.lessThanOrEqual(starts, upper), said.greaterThanOrEqual(ends, lower))
+            found = getattr(expressions, "or")(
+                found, getattr(expressions, "and")(expressions.lessThanOrEqual(starts, upper), expressions.greaterThanOrEqual(ends, lower))
             )
         return found
 

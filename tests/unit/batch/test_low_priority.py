@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from batch import low_priority as give_way
+from batch import low_priority
 from lakehouse.settings import Settings
 
 PROGRAM = """
 import os, subprocess, sys
-from batch.low_priority import give_way
-give_way()
-give_way()
+from batch.low_priority import lower_priority
+lower_priority()
+lower_priority()
 print(os.nice(0))
 subprocess.run([sys.executable, "-c", "import os; print(os.nice(0))"], check=True)
 """
@@ -40,7 +40,7 @@ class Clock:
         self.now += seconds
 
     @contextmanager
-    def turn(self, _: Settings, __: str) -> Iterator[float]:
+    def lock(self, _: Settings, __: str) -> Iterator[float]:
         waited = self._waits.pop(0)
         self.now += waited
         yield waited
@@ -61,9 +61,9 @@ def test_turns_beside_others_are_short_and_rare(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, waits: list[float], rows: list[int], slept: list[float]
 ) -> None:
     clock = Clock(list(waits))
-    monkeypatch.setattr(give_way, "time", clock)
-    monkeypatch.setattr(give_way, "turn", clock.turn)
-    turns = give_way.ShortTurns(Settings(home=tmp_path), "air_quality")
+    monkeypatch.setattr(low_priority, "time", clock)
+    monkeypatch.setattr(low_priority, "table_lock", clock.lock)
+    turns = low_priority.ShortLocks(Settings(home=tmp_path), "air_quality")
     found = []
     for _ in waits:
         with turns.next() as most:

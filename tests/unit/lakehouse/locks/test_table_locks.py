@@ -8,7 +8,7 @@ import threading
 import time
 from pathlib import Path
 
-from lakehouse.locks.table_locks import turn
+from lakehouse.locks.table_locks import table_lock
 from lakehouse.settings import Settings
 
 
@@ -19,17 +19,17 @@ def test_one_at_a_time_and_who_waits_is_next(tmp_path: Path) -> None:
 
     def other() -> None:
         waiting.set()
-        with turn(settings, "air_quality"):
+        with table_lock(settings, "air_quality"):
             order.append("other")
 
     thread = threading.Thread(target=other)
-    with turn(settings, "air_quality"):
+    with table_lock(settings, "air_quality"):
         thread.start()
         waiting.wait()
         time.sleep(0.2)  # it stands at the door
         assert order == []
         order.append("first")
-    with turn(settings, "air_quality") as waited:  # asks again at once, and is behind the one that waited
+    with table_lock(settings, "air_quality") as waited:  # asks again at once, and is behind the one that waited
         order.append("again")
     assert waited > 0
     thread.join()
@@ -38,7 +38,7 @@ def test_one_at_a_time_and_who_waits_is_next(tmp_path: Path) -> None:
 
 def test_another_domain_does_not_wait(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
-    with turn(settings, "air_quality"), turn(settings, "market"):
+    with table_lock(settings, "air_quality"), table_lock(settings, "market"):
         pass
 
 
@@ -46,8 +46,8 @@ def test_a_killed_program_holds_nobody_up(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path)
     program = (
         "import sys, time; from pathlib import Path; from lakehouse.settings import Settings\n"
-        "from lakehouse.locks.table_locks import turn\n"
-        "with turn(Settings(home=Path(sys.argv[1])), 'air_quality'): print('in', flush=True); time.sleep(60)"
+        "from lakehouse.locks.table_locks import table_lock\n"
+        "with table_lock(Settings(home=Path(sys.argv[1])), 'air_quality'): print('in', flush=True); time.sleep(60)"
     )
     holder = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
@@ -58,7 +58,7 @@ def test_a_killed_program_holds_nobody_up(tmp_path: Path) -> None:
         holder.wait()
         assert holder.stdout is not None
         holder.stdout.close()
-    with turn(settings, "air_quality"):
+    with table_lock(settings, "air_quality"):
         pass
 
 
@@ -67,11 +67,11 @@ def test_another_home_on_the_same_catalog_waits(tmp_path: Path, url: str) -> Non
     done = threading.Event()
 
     def other() -> None:
-        with turn(two, "air_quality"):
+        with table_lock(two, "air_quality"):
             done.set()
 
     thread = threading.Thread(target=other)
-    with turn(one, "air_quality"):
+    with table_lock(one, "air_quality"):
         thread.start()
         assert not done.wait(0.3)
     thread.join()
