@@ -71,6 +71,10 @@ class Budget:
         lane: of this program.
         program: tells it apart from the others, such as its home and process.
 
+    Attributes:
+        lane: of this program.
+        file: the calls that all programs have made, see `_TABLES`.
+
     Raises:
         StateFileError: the file can be neither read nor begun anew.
     """
@@ -79,8 +83,8 @@ class Budget:
         self.lane = lane
         self._api, self._limits, self._program = urlsplit(url).netloc, limits, program
         self._is_told = False
-        self._file = StateFile(path, _TABLES, "WEIR_BUDGET_PATH")
-        if not self._is_unlimited and (problem := self._file.prepare()):
+        self.file = StateFile(path, _TABLES, "WEIR_BUDGET_PATH")
+        if not self._is_unlimited and (problem := self.file.prepare()):
             log.warning(
                 "the count of used calls is lost and begins at nothing; the API may refuse a call before we do",
                 path=str(path),
@@ -108,7 +112,7 @@ class Budget:
                 f"a request to {self._api} weighs {weight:.1f} calls and a {self.lane} may take {self.most_at_once:.1f} at once: "
                 "raise WEIR_BUDGET_PER_MINUTE, _HOUR, _DAY to what your plan allows"
             )
-        with self._file.changing() as state:
+        with self.file.changing() as state:
             # A poll that was killed while it waited is forgotten some time after its limit began anew.
             state.execute("DELETE FROM waiting WHERE until < ?", (_seconds(now - WAITS_ON),))
             state.execute("DELETE FROM plans WHERE expires < ?", (_seconds(now),))
@@ -149,7 +153,7 @@ class Budget:
         """
         if self._is_unlimited:
             return
-        with self._file.changing() as state:
+        with self.file.changing() as state:
             for span in SPANS:
                 row = (weight, self._api, span, _seconds(_begin(span, taken)))
                 state.execute("UPDATE used SET weight = max(weight - ?, 0) WHERE api = ? AND span = ? AND begins = ?", row)
@@ -169,7 +173,7 @@ class Budget:
         if self._is_unlimited:
             return
         row = (self._api, self._program, weight, every.total_seconds(), _seconds(now + 2 * every))
-        with self._file.changing() as state:
+        with self.file.changing() as state:
             state.execute("INSERT OR REPLACE INTO plans VALUES (?, ?, ?, ?, ?)", row)
         for span in () if self._is_told else SPANS:
             needed = weight * max(1, SPANS[span] / every)
@@ -190,7 +194,7 @@ class Budget:
             StateFileError: the file cannot be read or written.
         """
         if not math.isinf(self._limits[span]):
-            with self._file.changing() as state:
+            with self.file.changing() as state:
                 self._set(state, span, self._limits[span], now)
 
     def _kept(self, span: LimitSpan, now: datetime, plans: list[tuple[float, float]]) -> float:

@@ -121,7 +121,7 @@ def fetch(folder: Path, environment: Mapping[str, str], jars: Iterable[Jar] | No
 def _fetch_group(jars: list[Jar], into: Path, work: Path, environment: Mapping[str, str]) -> None:
     into.mkdir(parents=True, exist_ok=True)
     missing, resolver, reason = jars, "", ""
-    for resolver, run in (("Maven", _by_maven), ("Ivy", _by_ivy)):
+    for resolver, run in (("Maven", by_maven), ("Ivy", by_ivy)):
         arrived = work / resolver
         arrived.mkdir(parents=True)
         said = run(missing, arrived, environment)
@@ -156,7 +156,8 @@ def _work_folder() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="weir-jars-", dir="/tmp" if "\\" in usual else usual)
 
 
-def _by_maven(jars: list[Jar], into: Path, environment: Mapping[str, str]) -> str | None:
+def by_maven(jars: list[Jar], into: Path, environment: Mapping[str, str]) -> str | None:
+    """Fetch jars by Maven and return what it printed; None where there is no Maven."""
     if shutil.which("mvn", path=environment.get("PATH", "")) is None:
         return None
     return _maven(jars, environment, into, f"-DoutputDirectory={into}")
@@ -179,7 +180,7 @@ def _maven(jars: list[Jar], environment: Mapping[str, str], folder: Path, *optio
     return _run(["mvn", "-B", "-q", *proxied, "-f", str(pom), COPY_GOAL, "-DincludeScope=runtime", *options], environment)
 
 
-def _by_ivy(jars: list[Jar], into: Path, environment: Mapping[str, str]) -> str | None:
+def by_ivy(jars: list[Jar], into: Path, environment: Mapping[str, str]) -> str | None:
     """Run pyspark's Ivy. Its cache is ours alone: a ~/.m2 or ~/.ivy2 that holds an artifact's POM without the jar trips it."""
     java = find_java(environment)
     spec = find_spec("pyspark")

@@ -82,7 +82,7 @@ def make_archive(settings: Settings, environment: Mapping[str, str], say: Callab
             say("one driver runs for about a minute, to leave an archive of its classes")
             beside = stem.with_name(f".{stem.name}.jsa.{os.getpid()}")
             try:
-                _run_once(home, inherited, beside)
+                run_once(home, inherited, beside)
                 archive = _put_in_place(beside, stem)
             finally:
                 beside.unlink(missing_ok=True)
@@ -100,7 +100,7 @@ def is_whole(archive: Path) -> bool:
         return False
 
 
-def _run_once(home: Path, inherited: Mapping[str, str], archive: Path) -> None:
+def run_once(home: Path, inherited: Mapping[str, str], archive: Path) -> None:
     """Run a driver over all slices, end it, and wait until its JVM has left the archive; nothing that was started outlives this."""
     log = home / "logs" / "stream.log"
     scratch = home / "tmp"

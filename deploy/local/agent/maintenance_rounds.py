@@ -32,24 +32,28 @@ class Rounds:
         settings: of the home.
         environment: of the process.
         now: gives the time, in seconds since 1970.
+
+    Attributes:
+        process: of the running round, or None.
+        due: when the next round begins, in seconds since 1970.
     """
 
     def __init__(self, settings: Settings, environment: Mapping[str, str], now: Callable[[], float] = time.time) -> None:
         self._settings, self._environment, self._now = settings, environment, now
         self._every = settings.maintain_hours * 3600
         self._file = settings.home / "state" / "maintain.json"
-        self._process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
         began = self._now()
         # Whoever stops and starts the stack often must not put it off for ever; the first one waits for its hour.
         self.due = max(self._last(began) + self._every, began + min(LEAST_SECONDS, self._every))
 
     def tend(self, is_stream_up: bool) -> None:
         """Look once: whether a round has ended, or the next one is to begin."""
-        if self._process is not None:
-            code = self._process.poll()
+        if self.process is not None:
+            code = self.process.poll()
             if code is None:
                 return
-            self._process = None
+            self.process = None
             remove_state(run_folder(self._settings), PART)
             if code:
                 says = last_line(log_file(self._settings, PART))
@@ -62,8 +66,8 @@ class Rounds:
         self._wait()
         own = {name: value for name, value in SMALL.items() if name not in self._environment}
         written = log_file(self._settings, PART)
-        self._process = launch(("-m", "weir", PART), written, {**self._environment, **own})
-        key = ProcessKey.of(self._process.pid)
+        self.process = launch(("-m", "weir", PART), written, {**self._environment, **own})
+        key = ProcessKey.of(self.process.pid)
         write_state(run_folder(self._settings), PartState(PART, "up", key.pid, key.created, log=str(written)))
         log.info("started", part=PART, pid=key.pid)
 

@@ -13,7 +13,7 @@ from producers.clock import Clock, utc_now
 from producers.history import Asked, History, Lacking, Records, SourceSpent
 from producers.intercepted import InterceptedError
 from producers.sources.open_meteo.answers import to_records
-from producers.sources.open_meteo.client import Failure, open_client
+from producers.sources.open_meteo.client import Failure, OpenMeteo, open_client
 from producers.sources.open_meteo.limits import call_weight, open_budget
 from producers.sources.open_meteo.splitting import split_days
 from producers.stopping import Stop, StoppedError
@@ -28,15 +28,16 @@ class OpenMeteoHistory(History):
     Args:
         settings: name the API, its limits and the places.
         stop: ends waiting for a limit.
+        client: asks the API; one for the settings' address when left out.
     """
 
-    def __init__(self, settings: Settings, stop: Stop) -> None:
+    def __init__(self, settings: Settings, stop: Stop, client: OpenMeteo | None = None) -> None:
         places = read_locations(locations_file(settings.locations_path, settings.home))
         self._places: dict[str, Location] = {place.location_key: place for place in places}
         self._budget = open_budget(settings, "range", f"{settings.home} backfill")
         self._clock = Clock(now=utc_now, sleep=stop.sleep)
         self._held = ExitStack()
-        self._api = self._held.enter_context(open_client(settings, self._clock, stop.is_set, self._budget))
+        self._api = client or self._held.enter_context(open_client(settings, self._clock, stop.is_set, self._budget))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._held.close()

@@ -39,13 +39,13 @@ def environment(**more: str) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")} | more
 
 
-@pytest.mark.parametrize("resolver", ["_by_maven", "_by_ivy"])
+@pytest.mark.parametrize("resolver", ["by_maven", "by_ivy"])
 def test_jars_come_through_a_proxy_with_a_password_that_no_command_line_shows(
     resolver: str, closed_proxy: ForwardProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if resolver == "_by_maven" and shutil.which("mvn") is None:
+    if resolver == "by_maven" and shutil.which("mvn") is None:
         pytest.skip("there is no Maven here; set-up takes Ivy then")
-    other = "_by_ivy" if resolver == "_by_maven" else "_by_maven"
+    other = "by_ivy" if resolver == "by_maven" else "by_maven"
     monkeypatch.setattr(jars_module, other, lambda *_: None)
     commands: list[list[str]] = []
     run = subprocess.run
@@ -64,7 +64,7 @@ def test_jars_come_through_a_proxy_with_a_password_that_no_command_line_shows(
 
 
 def test_jars_through_a_proxy_that_refuses_say_which(closed_proxy: ForwardProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jars_module, "_by_maven", lambda *_: None)
+    monkeypatch.setattr(jars_module, "by_maven", lambda *_: None)
     wrong = f"http://{USER.split()[0]}:wr0ng@{closed_proxy.address}"
     with pytest.raises(JarsUnavailable, match=rf"https_proxy=http://{closed_proxy.address} is in force") as caught:
         fetch(tmp_path / "jars", environment(https_proxy=wrong), SMALL)

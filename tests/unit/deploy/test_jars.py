@@ -24,8 +24,8 @@ def resolver(monkeypatch: pytest.MonkeyPatch, content: bytes | None) -> list[lis
             (into / jar.file_name).write_bytes(content or b"")
         return "" if content is not None else "[ERROR] repo: Unknown host"
 
-    monkeypatch.setattr(jars_module, "_by_maven", run)
-    monkeypatch.setattr(jars_module, "_by_ivy", lambda *_: None)
+    monkeypatch.setattr(jars_module, "by_maven", run)
+    monkeypatch.setattr(jars_module, "by_ivy", lambda *_: None)
     return asked
 
 

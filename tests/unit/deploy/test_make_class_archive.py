@@ -30,7 +30,7 @@ def runs(monkeypatch: pytest.MonkeyPatch) -> list[Mapping[str, str]]:
         found.append(inherited)
         archive.write_bytes(MAGIC + bytes(len(found)))
 
-    monkeypatch.setattr(class_archive, "_run_once", run)
+    monkeypatch.setattr(class_archive, "run_once", run)
     return found
 
 
@@ -73,7 +73,7 @@ def test_a_run_that_fails_leaves_nothing_and_the_older_one_in_place(
         beside.write_bytes(b"half")
         raise ArchiveNotMade("the JVM left none, or half of one", "killed")
 
-    monkeypatch.setattr(class_archive, "_run_once", fail)
+    monkeypatch.setattr(class_archive, "run_once", fail)
     with pytest.raises(ArchiveNotMade, match="Drivers start without one"):
         make_archive(settings, os.environ, lambda _: None, force=True)
     assert list(Path(settings.jars_path).glob("*jsa*")) == [archive]

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 from deploy.local.services.open_meteo_server import Fault, OpenMeteoServer
 from lakehouse.errors import Fatal, ProducerError, Retryable
 from lakehouse.machine.proxies import BadProxyError
+from lakehouse.settings import Settings
 from producers.budget import Budget
 from producers.call_errors import BrokenAnswerError, NotReachedError, RefusedError, UnavailableError
 from producers.calls import ATTEMPTS
@@ -18,6 +19,7 @@ from producers.history import SourceSpent
 from producers.intercepted import InterceptedError, PortalError, ProxyRefusedError
 from producers.sources.open_meteo.client import OpenMeteo
 from producers.sources.open_meteo.splitting import Days
+from producers.stopping import Stop
 from tests.support.producers import HANOI, NOW, PLACES, FakeKafka, FakeTime, Outcome, publisher_to
 
 DAY = date(2024, 1, 2)
@@ -89,7 +91,7 @@ def through_a_proxy(api: OpenMeteoServer, time: FakeTime, budget: Budget, monkey
 
 
 def used(budget: Budget) -> float:
-    with budget._file.changing() as state:
+    with budget.file.changing() as state:
         return float(state.execute("SELECT coalesce(sum(weight), 0) FROM used").fetchone()[0])
 
 
@@ -214,13 +216,15 @@ def test_loopback_is_asked_directly_whatever_is_set(api: OpenMeteoServer, source
     assert len(api.requests) == 1
 
 
-def test_backfill_leaves_the_rest_planned_when_a_page_answers(api: OpenMeteoServer, through_a_proxy: OpenMeteo) -> None:
+def test_backfill_leaves_the_rest_planned_when_a_page_answers(api: OpenMeteoServer, through_a_proxy: OpenMeteo, tmp_path: Path) -> None:
     from producers.sources.open_meteo.history import OpenMeteoHistory
 
     api.always(Fault(302, b"", headers={"Location": "http://login.example/"}))
-    history = object.__new__(OpenMeteoHistory)
-    history._api, history._places = through_a_proxy, {place.location_key: place for place in PLACES}
-    with pytest.raises(SourceSpent, match="log-in page"):
+    settings = Settings(home=tmp_path, budget_path=str(tmp_path / "budget"))
+    with (
+        OpenMeteoHistory(settings, Stop(), through_a_proxy) as history,
+        pytest.raises(SourceSpent, match="log-in page"),
+    ):
         list(history.fetch(["hanoi"], DAY, DAY))
 
 

@@ -48,8 +48,8 @@ def home(tmp_path: Path, hours: float = 1) -> Settings:
 
 
 def until_ended(one: Rounds) -> None:
-    assert one._process is not None
-    one._process.wait(30)
+    assert one.process is not None
+    one.process.wait(30)
     one.tend(True)
 
 
