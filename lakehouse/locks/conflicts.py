@@ -1,6 +1,6 @@
-"""What when another writer changed the same rows meanwhile? Iceberg refuses the commit, nothing is written, and the work begins anew.
+"""What happens when another writer changed the same rows? Iceberg refuses the commit, nothing is written, and the work is repeated.
 
-A turn (`table_locks.py`) keeps weir's own programs apart; what is left are maintenance, and writers that know nothing of turns.
+The table lock (`table_locks.py`) keeps weir's own programs apart. What is left are maintenance, and writers that do not take the lock.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,25 +24,25 @@ class TableMoved(Exception):
 
 
 def is_refused(error: Exception) -> bool:
-    """Whether Iceberg refused a commit because of another one; whatever else failed is no conflict."""
+    """Return whether Iceberg refused a commit because of another one; any other failure is no conflict."""
     return isinstance(error, TableMoved) or any(name in text for text in _texts(error) for name in REFUSED)
 
 
 def until_accepted(work: Callable[[], _T]) -> _T:
-    """Do what ends in commits, again from a fresh look at the tables where one is refused; waits between are jittered and grow.
+    """Run work that ends in commits; repeat it from a fresh look at the tables when Iceberg refuses one. Waits are jittered and grow.
 
     Args:
-        work: may be repeated; what it had committed before the refused commit stays.
+        work: safe to repeat; what it committed before the refused commit stays.
 
     Raises:
-        whatever `work` raises: at once where it is no conflict, else after the last attempt.
+        Exception: what `work` raises; at once where it is no conflict, else after the last attempt.
     """
     for attempt in stamina.retry_context(
         on=is_refused, attempts=ATTEMPTS, timeout=None, wait_initial=WAIT_FIRST_SECONDS, wait_max=WAIT_MOST_SECONDS
     ):
         with attempt:
             if attempt.num > 1:
-                log.info("begun anew after another writer's commit", attempt=attempt.num)
+                log.info("repeated after another writer's commit", attempt=attempt.num)
             return work()
     raise AssertionError("the last attempt returns or raises")
 

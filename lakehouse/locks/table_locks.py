@@ -1,12 +1,12 @@
-"""Who writes a domain's silver and gold at this moment? One program at a time, each for as long as one `apply` takes.
+"""Who writes a domain's silver and gold at this moment? One program at a time, for as long as one `apply` takes: it holds the table lock.
 
-The stream's micro-batch, a backfill's chunk and the publishing of a rebuild take turns, so that none of them works on rows that another
-one changes meanwhile; what reads several tables and needs them to belong together takes a turn too. Whoever asked first is next: a
-backfill that goes from chunk to chunk lets the stream in between.
+The stream's micro-batches, a backfill's chunks and the publishing of a rebuild each take the lock, so that none of them works on rows that
+another one is changing. A reader of several tables that must belong together takes it too. The lock is fair: a backfill that goes from
+chunk to chunk lets the stream in between.
 
-On the embedded catalog, which is a file of one machine, a turn is a lock of that machine beside the file: it costs microseconds, and ends
-with its process. On a catalog in a database it is a lease there. Catalogs that have neither (REST, Glue, hadoop) have the lock of the
-machine; between machines Iceberg's validation of every commit is what is left, and a refused `apply` is done again (`apply.py`).
+The embedded catalog is a file of one machine, so its lock is a file lock beside it: it costs microseconds and ends with its process. On
+a catalog in a database it is a lease there. Other catalogs (REST, Glue, hadoop) have the machine's file lock alone; between machines
+Iceberg validates every commit, and a refused `apply` is repeated (`conflicts.py`).
 """
 
 import random
@@ -20,13 +20,13 @@ from lakehouse.storage.files import locked
 from lakehouse.storage.paths import is_read_only
 from lakehouse.tables.catalog import catalog_file
 
-# Asked again so often while another program has its turn, in seconds; a little apart, so that two that wait do not ask together.
+# How often a waiting program asks for a lease, in seconds; at random, so that two of them do not ask together.
 ASK_SECONDS = (0.05, 0.2)
 
 
 @contextmanager
 def table_lock(settings: Settings, domain: str) -> Iterator[float]:
-    """Have a turn at a domain's tables while the block runs; waits for it, and gives the seconds that this took.
+    """Hold the lock on a domain's tables while the block runs; wait for it first, and yield the seconds that took.
 
     Args:
         settings: name the catalog.
@@ -44,11 +44,12 @@ def table_lock(settings: Settings, domain: str) -> Iterator[float]:
 def _on_this_machine(settings: Settings, domain: str) -> Iterator[None]:
     file = catalog_file(settings)
     folder = settings.home if file is None else file.parent
-    if is_read_only(folder):  # nobody writes there, so what is read belongs together
+    if is_read_only(folder):  # nobody writes there, so tables belong together anyway
         yield
         return
     with ExitStack() as inside:
-        # A lock is not fair: who lets go of it and asks again has it before one that waits. Whoever waits holds the door meanwhile.
+        # A file lock is not fair: a program that releases it and asks again gets it before one that waits. A second file makes a queue of
+        # one: whoever waits holds it, and the program that has just released the lock waits behind.
         with locked(folder / "run" / f"{domain}-door"):
             inside.enter_context(locked(folder / "run" / f"{domain}-turn"))
         yield
@@ -62,7 +63,7 @@ def _between_machines(settings: Settings, domain: str) -> Iterator[None]:
     with ExitStack() as inside:
         while True:
             try:
-                # Who loses it meanwhile was held up for its whole time: Iceberg refuses what it commits then.
+                # A program that loses it was stopped for the lease's whole time: Iceberg refuses its next commit.
                 inside.enter_context(held_lease(settings, f"turn {domain}", lambda _: None))
                 break
             except LeaseHeld:

@@ -6,9 +6,9 @@ with random file names. So repeating a micro-batch changes nothing, whether its 
 cut into tasks, and whoever drives. Check and append are not one atomic step: the lease keeps a second driver out.
 
 The mark is where the micro-batch was planned to end, not its last row: an offset need not be a message (a transaction's control
-record, an aborted record, one that compaction took), and what is passed is passed. A micro-batch without any row is no reason for a
-commit each time: at most one empty append a minute says so, and what it lacks meanwhile is owed (`owed.py`): written by the next
-append, or by `settle`.
+record, an aborted record, one that compaction removed), and an offset that was passed stays passed. A micro-batch without rows does not
+need a commit of its own: at most one empty append a minute moves the mark. Offsets passed in the meantime are pending
+(`owed_offsets.py`): the next append writes them, or `settle` does.
 
 Why not Iceberg's native streaming append: it names files by partition, task, query and epoch, and overwrote committed files
 when the replayed batch was the first of its driver (docs/design.md, "Bronze").
@@ -100,8 +100,8 @@ class Mark:
 def newest_mark(spark: SparkSession, table: Table) -> Mark:
     """Read the mark of the newest append among the ancestors of the current snapshot.
 
-    Other writers' snapshots (compaction, backfill) carry none and are walked past. Where none is left, the marks are the
-    greatest offsets in the data, plus one.
+    Other writers' snapshots (compaction, backfill) carry none and are skipped. Where no snapshot has one, the mark is the greatest
+    offset in the data, plus one.
     """
     return _mark_of(spark, table, iceberg_table(spark, table.name))
 
@@ -118,7 +118,7 @@ def _mark_of(spark: SparkSession, table: Table, handle: Any) -> Mark:  # noqa: A
 
 
 def _newest_marked(handle: Any) -> Any:  # noqa: ANN401 - the JVM's objects
-    """Give the newest snapshot with a mark, None where there is none."""
+    """Return the newest snapshot with a mark, or None."""
     snapshot = handle.currentSnapshot()
     while snapshot is not None and not snapshot.summary().get(MARK_PROPERTY):
         parent = snapshot.parentId()
@@ -129,15 +129,15 @@ def _newest_marked(handle: Any) -> Any:  # noqa: ANN401 - the JVM's objects
 class FencedAppend:
     """Appends those rows of a micro-batch that a table does not hold yet, in one commit with their mark.
 
-    A few rows are written from memory, so that they are read and parsed once; many by Spark, in one pass where it is known before
-    how far they go, in two where not. Remembers the table's metadata from one micro-batch to the next.
+    A few rows are written from memory, so that they are read and parsed once. Many rows are written by Spark, in one pass where the
+    checkpoint tells how far they go, else in two. The object keeps the table's metadata from one micro-batch to the next.
 
-    Safe for a thread that settles beside the one that appends.
+    Thread-safe for one thread that appends and another that settles.
 
     Args:
         table: the bronze table.
         topic_ids: the broker's id of each topic.
-        checkpoint: of the query that appends, where what is owed is noted; kept in memory alone where there is none.
+        checkpoint: of the query that appends; pending offsets are noted there, or kept in memory alone where there is none.
         clock: seconds since 1970.
         owed_file: the name of the note in the checkpoint; tables that share a checkpoint have one each.
     """
@@ -155,7 +155,7 @@ class FencedAppend:
         self._handle: Any = None
         self._writer: DataFileWriter | None = None
         self._calls = 0
-        # What is owed, on top of the mark of which snapshot; None while it is not known.
+        # Pending offsets, and the snapshot whose mark they follow; None while they are not known.
         self._owed: dict[tuple[str, int], int] | None = None
         self._owed_after = 0
         # When an append came without a row, seconds since 1970; None while it is not known.
@@ -169,12 +169,12 @@ class FencedAppend:
         Args:
             rows: bronze rows with topic, partition and kafka_offset.
             properties: more properties for the snapshot.
-            ends: the offset after the last one of the micro-batch by topic and partition, as its checkpoint has planned it. The
-                rows are asked where it is left out.
+            ends: the offset after the last one of the micro-batch by topic and partition, as planned in its checkpoint. When left out,
+                it is computed from the rows.
 
         Returns:
-            How many rows were appended; 0 when all were there. Then nothing is committed, unless `ends` lie behind the table's mark
-            and the last append without a row is a minute old.
+            How many rows were appended; 0 when the table had all of them. Then nothing is committed, unless `ends` lie beyond the
+            table's mark and the last append without a row is at least a minute old.
 
         Raises:
             TopicRecreated: the table holds offsets of another topic of that name.
@@ -184,23 +184,23 @@ class FencedAppend:
                 self._last_properties = dict(properties)
                 return self._append(rows, properties, ends)
             except BaseException:
-                self._handle = None  # nobody knows how far it went
+                self._handle = None  # the state of the table is unknown now
                 raise
 
     def is_behind(self, spark: SparkSession, ends: PartitionOffsets) -> bool:
-        """Say whether the table lacks offsets before some ends."""
+        """Return whether the table lacks offsets before some ends."""
         with self._lock:
             return self._look(spark).missing(ends) > 0
 
     def settle(self, spark: SparkSession, properties: Mapping[str, str] | None = None, at_once: bool = False) -> bool:
-        """Commit a mark that is owed, once its minute is over; tell whether that was done.
+        """Commit pending offsets once their minute is over; return whether that was done.
 
-        Does nothing while another thread appends: an append writes what is owed itself.
+        Does nothing while another thread appends: an append writes pending offsets itself.
 
         Args:
             spark: any session of the driver.
             properties: for the snapshot where nothing was appended yet.
-            at_once: commit it now: the driver ends, or its checkpoint goes.
+            at_once: commit now, since the driver ends or its checkpoint is moved.
 
         Raises:
             TopicRecreated: the table holds offsets of another topic of that name.
@@ -243,7 +243,7 @@ class FencedAppend:
                 ends = {(row[0], row[1]): row[2] for row in counted}
             if not mark.missing(ends):
                 return 0
-            # PartitionOffsets may be of no message: many at once, where a long transaction was aborted.
+            # Offsets may have no message: many at once, where a long transaction was aborted.
             if self._was_empty_just_now() and many.isEmpty():
                 self._owe(mark, ends)
                 return 0
@@ -275,7 +275,7 @@ class FencedAppend:
         return int(fresh.num_rows)
 
     def _pass_over(self, mark: Mark, ends: PartitionOffsets, properties: Mapping[str, str]) -> None:
-        """Say, or owe, that offsets hold no message."""
+        """Commit that offsets hold no message, or note them as pending."""
         if self._was_empty_just_now():
             self._owe(mark, ends)
         else:
@@ -292,13 +292,13 @@ class FencedAppend:
         self._owed, self._empty_at = {}, self._clock()
 
     def _was_empty_just_now(self) -> bool:
-        """Whether an append came without a row within the last minute, also one of a driver before this one."""
+        """Return whether an append without rows was committed within the last minute, by this driver or one before."""
         if self._empty_at is None:
             self._empty_at = self._last_empty()
         return abs(self._clock() - self._empty_at) < EMPTY_SECONDS
 
     def _last_empty(self) -> float:
-        """Find when the last minute's newest append without a row was committed; long ago where there was none."""
+        """Return when the newest append without rows of the last minute was committed; 0 where there was none."""
         snapshot, oldest = self._handle.currentSnapshot(), self._clock() - EMPTY_SECONDS
         while snapshot is not None and (at := float(snapshot.timestampMillis()) / 1000) > oldest:
             summary = snapshot.summary()
@@ -313,7 +313,7 @@ class FencedAppend:
         return 0 if newest is None else int(newest.snapshotId())
 
     def _marked(self, mark: Mark, ends: PartitionOffsets) -> dict[str, str]:
-        """Give the property that says how far the table has got; what was owed is part of it."""
+        """Return the property with the table's mark, pending offsets included."""
         following = self._following(mark, ends)
         return {MARK_PROPERTY: Mark({**mark.topic_ids, **self._topic_ids}, {**mark.next_offsets, **following}).to_json()}
 
@@ -322,7 +322,7 @@ class FencedAppend:
         return {place: max(ends.get(place, 0), owed.get(place, 0), held.get(place, 0)) for place in {**owed, **ends}}
 
     def _look(self, spark: SparkSession) -> Mark:
-        """Look at the table as it is now."""
+        """Load the table's current state and return its mark."""
         if self._handle is None:
             self._handle = iceberg_table(spark, self._table.name)
             self._writer = DataFileWriter(spark, self._handle, ())

@@ -1,8 +1,8 @@
-"""Which offsets has a query passed that its table does not tell yet? A note beside the checkpoint, for offsets without a message.
+"""Which offsets has a query passed that its table does not have in its mark yet? A note in the checkpoint, for offsets without a message.
 
-Micro-batches of control records alone bring no row, and a commit for each would be one a second. So the table's mark follows a
-minute later at the most, and what it lacks meanwhile stands here, with the snapshot whose mark it goes on from: in a table that
-was set back since, the note means nothing.
+Micro-batches of control records alone bring no rows, and committing each of them would mean a commit a second. So the table's mark follows
+within a minute. Until then the pending offsets stand in this note, with the snapshot whose mark they follow: if the table was rolled back
+since, the note is ignored.
 """
 
 import json
@@ -14,7 +14,7 @@ FILE = "weir-owed.json"
 
 
 def read_owed(folder: Folder, snapshot_id: int, file: str = FILE) -> dict[tuple[str, int], int]:
-    """Read what goes on from a snapshot's mark; empty where nothing does.
+    """Read the offsets that are pending after a snapshot's mark; empty where there are none.
 
     Args:
         folder: the checkpoint.
@@ -26,12 +26,12 @@ def read_owed(folder: Folder, snapshot_id: int, file: str = FILE) -> dict[tuple[
         if held.get("after") != snapshot_id:
             return {}
         return {(topic, int(p)): int(end) for topic, partitions in held["next"].items() for p, end in partitions.items()}
-    except (ValueError, KeyError, TypeError, AttributeError):  # cut while it was written: the mark stays behind, as before
+    except (ValueError, KeyError, TypeError, AttributeError):  # cut off while it was written: the mark stays where it is
         return {}
 
 
 def write_owed(folder: Folder, snapshot_id: int, owed: PartitionOffsets, file: str = FILE) -> None:
-    """Note it."""
+    """Write the note."""
     following: dict[str, dict[str, int]] = {}
     for (topic, partition), end in sorted(owed.items()):
         following.setdefault(topic, {})[str(partition)] = end

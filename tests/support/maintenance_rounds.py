@@ -22,7 +22,7 @@ class Beside:
     joined: int = 0
     expired: int = 0
     left: int = 0
-    begun_anew: int = 0
+    repeated: int = 0
     longest: float = 0.0
 
 
@@ -52,7 +52,7 @@ def maintain_beside_a_stream(stand: Stand, rounds: int) -> Beside:
         driver.until(lambda: stand.has_all(load.delivered), every=1)
         assert {query: state.restarts for query, state in driver.queries().items()} == {BRONZE: 0, SILVER: 0}, driver.queries()
         assert driver.stop() == 0
-    found.begun_anew = driver.said().count("begun anew after another writer's commit")
+    found.repeated = driver.said().count("repeated after another writer's commit")
     stand.drain()  # and a new driver goes on from what was left of the snapshots
     stand.assert_right(load.delivered)
     assert found.joined and found.expired, "nothing was maintained"
