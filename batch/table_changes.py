@@ -10,7 +10,7 @@ from lakehouse.broker.offset_types import PartitionOffsets
 from lakehouse.changes import Changes
 from lakehouse.domain import Domain, Source
 from lakehouse.errors import LakehouseError, Retryable
-from lakehouse.made_of import changes_since
+from lakehouse.pending import changes_since
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.notes import add_applied, applied_of
 from lakehouse.tables.properties import MARK_PROPERTY, OFFSET_RANGE_PROPERTY

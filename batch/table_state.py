@@ -8,7 +8,7 @@ from typing import Any
 
 from pyspark.sql import SparkSession
 
-from lakehouse.made_of import REPLACE
+from lakehouse.pending import REPLACE
 from lakehouse.spark import iceberg_table
 from lakehouse.write.publishing import MAIN
 

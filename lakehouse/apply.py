@@ -19,7 +19,7 @@ from lakehouse import failpoints
 from lakehouse.changes import ChangedSpans, Changes
 from lakehouse.codecs.unknown_fields import UNKNOWN, unknown_names
 from lakehouse.counts import Applied, count_few, count_many, touched_by_few, touched_part
-from lakehouse.derive import Work, is_asked, owed_parts, plan_work, refresh
+from lakehouse.derive import Work, is_asked, pending_parts, plan_work, refresh
 from lakehouse.domain import ByTime, Domain, Source
 from lakehouse.locks.conflicts import until_accepted
 from lakehouse.parts import Part
@@ -167,7 +167,7 @@ def _write(judged: DataFrame, met: Applied, touched: Part, store: Store[Rows], c
     with_derived = not call.options.deferred
     with phases.timed("reach"):
         if with_derived:
-            work.parts |= owed_parts(store)
+            work.parts |= pending_parts(store)
             if isinstance(source.kind, ByTime) and isinstance(touched, Spans) and touched:
                 work.changes[silver] = ChangedSpans(touched, source.kind.times)
             plan = plan_work(store, work) if work.parts or work.changes else None

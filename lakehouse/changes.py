@@ -1,6 +1,6 @@
-"""Which rows of a table did a write change? Those as they were before, and as they are now: a derived table reaches from both.
+"""Which rows of a table did a write change? Each row as it was before and as it is now, since both decide what must be recomputed.
 
-A row that moves from one group to another changes both groups, so what came in is not enough to know.
+A row that moves from one group to another changes both groups, so the incoming rows alone are not enough.
 """
 
 from abc import ABC, abstractmethod
@@ -18,18 +18,18 @@ from lakehouse.spans import Spans, Times
 
 
 class Changes(ABC):
-    """The rows that changed, before and after, asked for the parts that they lie in."""
+    """The rows that changed, before and after. They are asked which parts of a table they lie in."""
 
     @abstractmethod
     def spans(self, times: Times) -> Spans | Keys:
-        """Give the spans of the rows; every row where that cannot be said."""
+        """Return the spans of the rows; the whole table where they are unknown."""
 
     @abstractmethod
     def keys(self, names: Mapping[str, str]) -> Keys:
-        """Give the values of the rows' columns.
+        """Return the distinct values of columns of the rows.
 
         Args:
-            names: the column of the changed table by the name under which its values are given.
+            names: {name in the result: column of the changed table}.
         """
 
 
@@ -46,7 +46,7 @@ class NoChanges(Changes):
 
 
 class WholeChanged(Changes):
-    """Nobody knows what changed: all of it may have."""
+    """Any row may have changed."""
 
     def spans(self, times: Times) -> Spans | Keys:
         """Every row."""
@@ -58,7 +58,7 @@ class WholeChanged(Changes):
 
 
 class ChangedSpans(Changes):
-    """Rows that lay, and lie, in some spans; which of them changed is not known, nor what else they hold.
+    """Any rows within some spans; which of them changed is unknown, and so are their other columns.
 
     For tables whose key has the entity and the time, so that a row cannot leave its span.
     """
@@ -67,11 +67,11 @@ class ChangedSpans(Changes):
         self._changed, self._times = changed, times
 
     def spans(self, times: Times) -> Spans | Keys:
-        """Give the spans, if these are the columns by which they are known."""
+        """Return the spans, if they are of the same columns."""
         return self._changed if times == self._times or not self._changed else WHOLE
 
     def keys(self, names: Mapping[str, str]) -> Keys:
-        """Give the entities, if nothing else is asked for."""
+        """Return the entities, if no other column is wanted."""
         if list(names.values()) == [self._times.entity]:
             return Keys.of(list(names), [(entity,) for entity in self._changed.entities])
         return WHOLE if self._changed else Keys()
@@ -100,10 +100,10 @@ class ChangedRows(Changes):
 
 
 class ChangedFrame(Changes):
-    """Rows of a plan of Spark's, which is computed once for every question: keep it before.
+    """Rows of a Spark plan. Each question computes the plan once more, so persist it where it is expensive.
 
     Args:
-        rows: before and after, of the table's columns.
+        rows: before and after, with the table's columns.
     """
 
     def __init__(self, rows: DataFrame) -> None:
@@ -125,7 +125,7 @@ class ChangedFrame(Changes):
 
 
 def extents(rows: pa.Table, times: Times) -> Iterator[tuple[Any, datetime, datetime]]:
-    """Give entity, first and last instant of each row that has them; a date is its first instant."""
+    """Yield entity, first and last instant of each row that has them. A date counts as its midnight in UTC."""
     columns = [rows[times.entity], *(_instants(rows[name]) for name in (times.starts, times.last))]
     for entity, start, end in zip(*(column.to_pylist() for column in columns), strict=True):
         if entity is not None and start is not None:
@@ -133,7 +133,7 @@ def extents(rows: pa.Table, times: Times) -> Iterator[tuple[Any, datetime, datet
 
 
 def distinct(rows: pa.Table, columns: Sequence[str]) -> set[tuple[Any, ...]]:
-    """Give the distinct values of some columns; instants in UTC."""
+    """Return the distinct values of some columns, instants in UTC."""
     chosen = rows.select(list(dict.fromkeys(columns)))
     grouped = chosen.group_by(chosen.column_names, use_threads=False).aggregate([])
     return {tuple(_utc(row[name]) for name in columns) for row in grouped.to_pylist()}

@@ -1,9 +1,9 @@
-"""How do changes of silver become derived tables? Part by part: find which rows they reach, recompute them whole, replace them.
+"""How do changes of silver become derived tables? Find the part that they affect, recompute it whole, replace it.
 
-    changes of the inputs -> part = all that they reach -> rows that the part is made of -> transform -> replace -> changes -> next table
+    changes of the inputs -> affected part -> rows of the inputs that it needs -> transform -> replace -> changes -> next table
 
-Tables that are kept by time and made of such tables alone are planned before the first of them is computed: what is computed of one is
-then enough for the next, and nothing is read twice. The others follow, each from the changes that were really made before it.
+Tables that are kept by time, and computed from such tables alone, are planned together before the first of them is computed. So the rows
+computed for one table are enough for the next, and nothing is read twice. The other tables follow, each from the actual changes before it.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,8 +16,8 @@ from pyspark.sql import DataFrame
 from lakehouse import failpoints
 from lakehouse.changes import Changes, NoChanges
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
-from lakehouse.made_of import owed_changes
 from lakehouse.parts import Part, join_parts
+from lakehouse.pending import pending_changes
 from lakehouse.phases import Phases
 from lakehouse.rules import RULE, with_verdict
 from lakehouse.spans import Spans
@@ -30,11 +30,11 @@ NOTHING = Spans(())
 
 @dataclass(slots=True)
 class Work:
-    """What is to be done to a domain's derived tables.
+    """What must be recomputed in a domain's derived tables.
 
     Attributes:
-        changes: what was changed in silver, by its table's name.
-        parts: parts of derived tables that are to be recomputed whatever changed, by name.
+        changes: of silver, by table name.
+        parts: of derived tables that are pending whatever changed, by table name.
     """
 
     changes: dict[str, Changes] = field(default_factory=dict)
@@ -43,16 +43,16 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The tables that are kept by time, planned before any of them is computed; by name.
+    """The spans of all tables that are kept by time, planned before any of them is computed; by table name.
 
     Attributes:
         tables: which, in order.
-        touched: the spans of silver that were changed, by its name.
-        besides: spans of the tables that are recomputed whatever changed.
-        touching: rows of the table that touch the span and make it grow.
+        touched: the changed spans of silver.
+        besides: pending spans, recomputed whatever changed.
+        touching: rows of the table that touch the span and extend it.
         written: the span that is recomputed and written.
-        computed: the span that must be computed: `written`, and what the tables made of it read.
-        silver: the span of each silver table that all is made of.
+        computed: the span that is computed: `written`, and what later tables need from it.
+        silver: the span of each silver table that is read.
     """
 
     tables: Sequence[Derived]
@@ -65,14 +65,14 @@ class Plan:
 
 
 def plan_work(store: Store[Rows], work: Work) -> Plan | None:
-    """Plan the tables that can be: kept by time, made of tables that are, each read over its own times, and reached in spans alone.
+    """Plan the tables that are kept by time, read only such tables over their own times, and are affected in spans.
 
     Args:
-        store: reads those tables whose rows grow.
-        work: what is to be done; its changes hold all that may change.
+        store: reads tables whose rows extend over any time.
+        work: what must be recomputed; its changes cover everything that may change.
 
     Returns:
-        The plan; None where there is none of them.
+        The plan; None where no table qualifies.
     """
     touched: dict[str, Spans] = {}
     in_time = {}
@@ -93,16 +93,16 @@ def plan_work(store: Store[Rows], work: Work) -> Plan | None:
 
 
 def is_asked(domain: Domain, table: str, plan: Plan | None) -> bool:
-    """Say whether a table is read by one that is not planned, so that its changes must be known row by row."""
+    """Return whether a table that is not planned reads this one, so that its changes must be known row by row."""
     planned = set() if plan is None else {one.table.name for one in plan.tables}
     return any(reads.table.name == table for one in domain.derived if one.table.name not in planned for reads in one.reads)
 
 
 def _make_plan(store: Store[Rows], planned: Sequence[Derived], touched: Mapping[str, Spans], parts: Mapping[str, Part]) -> Plan:
-    """Find how far touched spans of silver reach.
+    """Compute the spans of all planned tables from the changed spans of silver.
 
-    Hours outside the span have not changed, so what reaches into it from outside is a row of the table as it stands, or shorter than a
-    row.
+    Rows of silver outside a span did not change. So what extends into it from outside is a row of the derived table as it stands, or too
+    short to be a row.
     """
     touching: dict[str, Touching] = {}
     bounds: dict[str, Spans] = dict(touched)
@@ -110,7 +110,7 @@ def _make_plan(store: Store[Rows], planned: Sequence[Derived], touched: Mapping[
         name, span = derived.table.name, NOTHING
         for reads in derived.reads:
             assert reads.span_reach is not None  # it is read over time
-            # Joining closes small gaps, and so do the reaches themselves: the order is that of the tables.
+            # Joining closes small gaps, and so do the reach functions; so spans depend on the order of the tables.
             span = span.joined(reads.span_reach(bounds.get(reads.table.name, NOTHING)).rows)
         besides = parts.get(name, NOTHING)
         assert isinstance(besides, Spans)  # the others are not planned
@@ -131,8 +131,8 @@ def _make_plan(store: Store[Rows], planned: Sequence[Derived], touched: Mapping[
     return Plan(planned, touched, parts, touching, written, computed, silver)
 
 
-def owed_parts(store: Store[Rows]) -> dict[str, Part]:
-    """Find the part of each derived table that changes before this call reach, and that it was not recomputed for."""
+def pending_parts(store: Store[Rows]) -> dict[str, Part]:
+    """Find the part of each derived table that pending changes of earlier calls affect."""
     parts: dict[str, Part] = {}
     known: dict[tuple[str, int], Changes] = {}
     for derived in store.domain.derived:
@@ -144,21 +144,21 @@ def owed_parts(store: Store[Rows]) -> dict[str, Part]:
             if since == store.head(name):
                 continue
             if (name, since) not in known:
-                known[name, since] = owed_changes(store.spark, store.domain, reads.table, store.handle(name), since)
+                known[name, since] = pending_changes(store.spark, store.domain, reads.table, store.handle(name), since)
             part = reads.reach(known[name, since])
             parts[derived.table.name] = join_parts(parts.get(derived.table.name, NOTHING), part)
     return {name: part for name, part in parts.items() if part}
 
 
 def refresh(store: Store[Rows], work: Work, plan: Plan | None, phases: Phases, note: bool = True) -> None:
-    """Bring derived tables to their inputs as far as changes reach, and farther where a table was behind and a row goes on. Safe to repeat.
+    """Recompute the affected part of every derived table, and more where a recomputed row extends beyond it. Safe to repeat.
 
     Args:
         store: reads and writes.
-        work: what is to be done.
-        plan: of the tables that are kept by time; None where nothing of them is to be done.
+        work: what must be recomputed.
+        plan: of the tables that are kept by time; None where none of them is affected.
         phases: times each table by its name.
-        note: whether the tables are complete afterwards, so that what they are made of is noted.
+        note: whether the tables are complete afterwards, so that the snapshots of their inputs are noted.
     """
     try:
         done: dict[str, Changes] = {}
@@ -179,7 +179,7 @@ def refresh(store: Store[Rows], work: Work, plan: Plan | None, phases: Phases, n
                 asked = is_asked(store.domain, name, plan)
                 changes[name] = _remake(store, derived, part, asked, note) if part else NoChanges()
                 if note:
-                    store.note_made(derived)
+                    store.note_computed(derived)
             if derived is store.domain.derived[0]:
                 store.then(lambda: failpoints.reach("gold.first_table"))
         with phases.timed("commit"):
@@ -190,7 +190,7 @@ def refresh(store: Store[Rows], work: Work, plan: Plan | None, phases: Phases, n
 
 
 def _refresh_planned(store: Store[Rows], plan: Plan, phases: Phases, done: dict[str, Changes], note: bool) -> Touching:
-    """Do what is planned; give the rows that extend beyond their table's span. That table and all later ones are not written then."""
+    """Recompute planned tables. Return rows that extend beyond the planned span; their table and all later ones are not written then."""
     made: dict[str, Rows] = {}
     for derived in plan.tables:
         name = derived.table.name
@@ -202,29 +202,29 @@ def _refresh_planned(store: Store[Rows], plan: Plan, phases: Phases, done: dict[
                     else store.rows(reads.table, reads.needs(plan.computed[name]), reads.times)  # type: ignore[arg-type]  # in time
                     for reads in derived.reads
                 ]
-                # What lies outside the span was computed without its look-back: it is nobody's.
+                # Rows outside the span are computed without their look-back, so they are dropped.
                 made[name] = store.make(derived, inputs, plan.computed[name])
                 extents = [] if derived.grows is None else store.extents(derived, made[name])
                 if leaving := plan.written[name].crossed_by(extents):
                     return leaving
                 asked = is_asked(store.domain, name, plan)
-                # Most micro-batches meet no episode: nothing to make and none to delete needs no commit.
+                # Most micro-batches touch no episode: with no row to write and none to delete, no commit is needed.
                 if plan.written[name] and (derived.grows is None or plan.touching[name] or extents):
                     done[name] = store.replace(derived, made[name], plan.written[name], asked, note)
             if note:
-                store.note_made(derived)
+                store.note_computed(derived)
         if derived is store.domain.derived[0]:
             store.then(lambda: failpoints.reach("gold.first_table"))
     return []
 
 
 def _wider(rows: Touching) -> Touching:
-    """Give times that reach twice their length farther on either side: a run of months is not followed day by day."""
+    """Widen times by twice their length on either side, so that a run of months is found in a few steps."""
     return [(entity, start - 2 * (end - start), end + 2 * (end - start)) for entity, start, end in rows]
 
 
 def _remake(store: Store[Rows], derived: Derived, part: Part, asked: bool, note: bool) -> Changes:
-    """Recompute a part of one table and replace it; a part in time grows by rows that touch it."""
+    """Recompute a part of one table and replace it; a part in time is extended by rows that touch it."""
     while True:
         touching: Touching = []
         written = part
@@ -255,7 +255,7 @@ def to_gold(
     Args:
         domain: whose.
         silver: all rows of each silver table, by its name.
-        keep: is given each table's name and rows, and gives the rows that the next tables are made of.
+        keep: called with each table's name and rows; returns the rows from which later tables are computed.
     """
     known = {one.silver.name: _present(one, silver[one.silver.name]) for one in domain.sources}
     made: dict[str, DataFrame] = {}

@@ -1,8 +1,8 @@
-"""What does the core need to know of a domain? Its sources, its derived tables, and how the one follows from the other.
+"""What does the core need to know about a domain? Its sources, its derived tables, and how one follows from the other.
 
-A `Source` is one topic with its bronze and silver. A `Derived` table is recomputed from silver tables, or from derived tables before
-it: it says what it reads, which of its rows a change of that reaches, and makes whole groups of rows anew. Each domain fills in one
-`Domain` record in its `tables.py`.
+A `Source` is one topic with its bronze and silver tables. A `Derived` table is computed from silver tables, or from derived tables listed
+before it. It declares its inputs, which of its rows a change of an input affects, and a transform that recomputes whole groups of rows.
+Each domain fills in one `Domain` record in its `tables.py`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,15 +23,15 @@ from lakehouse.tables.schema import REJECTS, Table
 
 @dataclass(frozen=True, slots=True)
 class ByTime:
-    """Rows are kept by entity and time: they are recomputed in spans of time.
+    """Rows are kept by entity and time, and recomputed in spans of time.
 
     Attributes:
         entity: the column with the business entity.
-        starts: the one with the row's (first) instant or date.
-        ends: the one with its last; as `starts` where a row has only one.
-        grows: where a row can be as long as its data (an episode): how far apart a row and the span may lie and still be one. The span
-            grows by such rows of the table. The reach of what the table reads holds what is too short to be a row and may become part of
-            one; a row that leaves the span all the same says that the table was behind its input, and the span grows by it too.
+        starts: the column with the row's (first) instant or date.
+        ends: the column with its last; `starts` where a row has only one.
+        grows: for rows of any length, such as episodes: the greatest gap between a row and a span at which the row still belongs to the
+            span. Before recomputing, the span grows by such rows of the table. If a recomputed row extends beyond the span all the
+            same, the table was behind its input, and the span grows by that row too.
     """
 
     entity: str
@@ -47,7 +47,7 @@ class ByTime:
 
 @dataclass(frozen=True, slots=True)
 class ByKey:
-    """Rows are kept by the values of key columns: they are recomputed for some of these values."""
+    """Rows are kept by the values of key columns, and recomputed for some of these values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,11 +60,11 @@ Kind = ByTime | ByKey | Whole
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Those rows of an input that have the same values as the rows read from an input before it: the right side of a join.
+    """The rows of an input that match the rows read from an input before it: the right side of a join.
 
     Attributes:
         table: the input before it.
-        names: this input's column by the other's.
+        names: {column of the input before it: column of this input}.
     """
 
     table: str
@@ -73,14 +73,14 @@ class Matching:
 
 @dataclass(frozen=True, slots=True)
 class Reads:
-    """What a derived table reads, and how parts of the two belong together; made by `over_time`, `by_key`, `looked_up` or `all_of`.
+    """One input of a derived table, and how parts of both correspond; built by `over_time`, `by_key`, `looked_up` or `all_of`.
 
     Attributes:
-        table: what is read: silver, or a derived table that stands before this one in the domain.
-        reach: the part of the derived table that changes of this input reach.
-        needs: the rows of this input that a part of the derived table is made of.
+        table: the input: silver, or a derived table listed before this one.
+        reach: the part of the derived table that changes of this input affect.
+        needs: the part of this input from which a part of the derived table is computed.
         times: the columns by which spans select this input's rows; None where it is read by key.
-        span_reach: `reach` for an input of which only the changed spans are known; None likewise.
+        span_reach: `reach` where only the changed spans of this input are known; None where it is read by key.
     """
 
     table: Table
@@ -91,7 +91,7 @@ class Reads:
 
 
 def unchanged(span: Spans) -> Spans:
-    """Give the same span."""
+    """Return the same span."""
     return span
 
 
@@ -107,12 +107,12 @@ def over_time(
     """Read a table in spans of time.
 
     Args:
-        table: what is read.
-        entity: its column with the business entity, which is that of the derived table too.
+        table: the input.
+        entity: its column with the business entity; the derived table has the same entities.
         starts: its column with a row's (first) time.
-        ends: the one with its last; as `starts` where there is only one.
-        reach: the span of the derived table that a changed span of this one reaches.
-        needs: the span of this table that a span of the derived one is made of; wider where it looks back.
+        ends: its column with the last time; `starts` where there is only one.
+        reach: returns the span of the derived table that a changed span of the input affects.
+        needs: returns the span of the input from which a span of the derived table is computed; wider where the transform looks back.
     """
     times = Times(entity, starts, ends)
 
@@ -127,28 +127,28 @@ def by_key(table: Table, reach: Mapping[str, str], needs: Mapping[str, str] | No
     """Read a table by the values of columns.
 
     Args:
-        table: what is read.
-        reach: this table's column by the derived table's: a changed row reaches the derived rows with the same values.
-        needs: this table's column by the derived table's, for all columns that a part may be named by; as `reach` when left out.
+        table: the input.
+        reach: {column of the derived table: column of the input}: a changed row affects the derived rows with the same values.
+        needs: the same for all columns by which a part of the derived table may be described; `reach` when left out.
     """
     both = reach if needs is None else needs
     return Reads(table, lambda changes: changes.keys(reach), lambda part: part.renamed(both) if isinstance(part, Keys) else WHOLE)
 
 
 def looked_up(table: Table, reach: Mapping[str, str], of: Table, names: Mapping[str, str]) -> Reads:
-    """Read those rows of a table that the rows of an input before it refer to, such as the parents of children.
+    """Read the rows of a table that rows of an input before it refer to, such as the parents of children.
 
     Args:
-        table: what is read.
-        reach: this table's column by the derived table's.
+        table: the input.
+        reach: {column of the derived table: column of the input}.
         of: the input before it.
-        names: this table's column by the other input's.
+        names: {column of `of`: column of the input}.
     """
     return Reads(table, lambda changes: changes.keys(reach), lambda part: WHOLE if is_whole(part) else Matching(of.name, names))
 
 
 def all_of(table: Table) -> Reads:
-    """Read a table whole; any change of it reaches the whole derived table."""
+    """Read a whole table; any change of it affects the whole derived table."""
 
     def reached(changes: Changes) -> Part:
         return WHOLE if changes.keys({name: name for name in table.key}) else Keys()
@@ -158,17 +158,16 @@ def all_of(table: Table) -> Reads:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One source of a domain: its topic, what arrived from it (bronze), and the newest version of each of its records (silver).
+    """One source of a domain: its topic, everything that arrived (bronze), and the newest version of each record (silver).
 
     Attributes:
         contract: of its messages.
-        bronze: all that arrived.
-        silver: one row per key of the contract, of the source's own columns: what needs another table is derived.
-        rules: in the order they are tried.
-        to_silver: shapes accepted rows of bronze into rows of silver.
+        bronze: the table of all messages.
+        silver: one row per key of the contract, with the source's own columns; what needs another table is derived.
+        rules: in the order in which they are tried.
+        to_silver: row-wise transform from accepted bronze rows to silver rows.
         kind: `ByTime` where silver's key has the entity and the event time, else `ByKey`.
-        watermark: how long before its arrival a row's event time may lie; what is behind it is late, which is counted and changes
-            nothing else.
+        watermark: how long before its arrival a row's event time may lie. Rows behind it are counted as late; nothing else changes.
     """
 
     contract: Contract
@@ -181,7 +180,7 @@ class Source:
 
     @property
     def name(self) -> str:
-        """Its short name: that of its bronze table without the layer."""
+        """Short name: that of the bronze table without its layer."""
         return self.bronze.name.rpartition(".")[2]
 
     def __post_init__(self) -> None:
@@ -194,14 +193,14 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """A table that follows from others: a gold table, or one in the silver layer that needs more than its source.
+    """A table computed from others: a gold table, or one in the silver layer that needs more than its source.
 
     Attributes:
-        table: its rows for a part are recomputed whole and replaced. No column of its key is ever null.
-        kind: by what its parts are named.
+        table: its rows of a part are recomputed together and replaced. No column of its key may be null.
+        kind: how its parts are described.
         reads: its inputs.
-        to_rows: the transform: rows of each input, in the order of `reads`, to rows of the table. The batch pass calls it with all rows.
-        vanishes: whether a row of a part that is not made again is deleted. False only where a row that was made once is made for ever.
+        to_rows: the transform from rows of each input, in the order of `reads`, to rows of the table. The batch pass gives all rows.
+        vanishes: whether a row is deleted when the recomputed part no longer has it. False only where that cannot happen.
     """
 
     table: Table
@@ -222,21 +221,21 @@ class Derived:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether rows of a part that are not made again are deleted."""
+        """Whether rows that the recomputed part no longer has are deleted."""
         return self.vanishes or self.grows is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """Something that must hold in a table, whoever filled it.
+    """A statement that must hold for a table, whoever filled it.
 
     Attributes:
-        name: what must hold, for people.
+        name: the statement, for people.
         table: the table's name, with `lh.`.
-        bad: SQL of DuckDB that gives the rows, or the keys, for which it does not.
-        share: which share of the rows may be bad.
-        of: SQL of DuckDB that counts the rows it is of; those of the table when empty.
-        groups: SQL of DuckDB that gives figures by group, such as a city and a month, to be shown with the check.
+        bad: DuckDB SQL that selects the rows, or the keys, that violate it.
+        share: the share of rows that may violate it.
+        of: DuckDB SQL that counts the rows of which it is a share; those of the table when empty.
+        groups: DuckDB SQL with figures by group, such as city and month, to be shown with the check.
     """
 
     name: str
@@ -249,14 +248,14 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Fresh:
-    """A table whose newest time of each entity says how fresh it is.
+    """A table whose newest time per entity measures freshness.
 
     Attributes:
         table: silver or a derived table.
         entity: its column with the entity.
         time: its column with the time, an instant or a date.
-        but: a boolean column; rows in which it is true do not count, such as forecasts. Empty where all do.
-        asked: its column with the moment when the source was asked; empty where it has none.
+        but: a boolean column that excludes rows where it is true, such as forecasts; empty for none.
+        asked: its column with the time of retrieval; empty where it has none.
     """
 
     table: Table
@@ -276,25 +275,25 @@ def _no_files() -> str:
 
 @dataclass(frozen=True)
 class Domain:
-    """A domain: its sources, and the tables derived from them in the order they are made.
+    """A domain: its sources, and the tables derived from them in the order in which they are computed.
 
     Attributes:
-        name: as it stands on the command line.
+        name: as on the command line.
         sources: each with its own topic.
-        derived: a table stands after all that it reads.
+        derived: each table after its inputs.
         dimensions: static tables and their rows, written at start and when they change.
-        edition: what derived tables were computed by; a table made by another edition is refused.
-        edition_before: of these parts, what a table was made by that says other parts and not this one: it is from before there was one.
-        exact: dimensions that hold the configured rows and no others; of the rest a row stays that the configuration has no more.
-        references: releases of data that derived tables are computed by, such as the zone database; by name.
-        outdated: SQL of DuckDB that gives the rows computed by an older release: entity, since, until, rows; empty for none.
-        by_edition: puts the same domain together by another edition; None where there are no others.
-        checks: what must hold in its tables, beside what follows from their keys and the contract.
-        oracle: SQL of DuckDB that computes the derived tables from the bytes that arrived, sharing nothing with the transforms; see
+        edition: {name: value} of the rules by which derived tables are computed; a table of another edition is refused.
+        edition_before: values of those parts of the edition that older tables do not have in their properties.
+        exact: dimensions that lose rows which the configuration no longer has; other dimensions keep them.
+        references: {name: release} of data by which derived tables are computed, such as the zone database.
+        outdated: DuckDB SQL that selects rows computed by an older release: entity, since, until, rows; empty for none.
+        by_edition: builds the same domain with another edition; None where there are no others.
+        checks: returns what must hold in its tables, beyond what follows from keys and contracts.
+        oracle: DuckDB SQL that computes the derived tables from the bytes that arrived and shares nothing with the transforms; see
             `batch/prove/oracle/recompute.py`. Empty where there is none.
-        fresh: the tables that tell how fresh the domain is; `weir status` shows the last of them.
+        fresh: the tables that measure freshness; `weir status` shows the last of them.
         entities: those that are expected in them.
-        rejects: where rows go that a rule rejects; the table of all domains.
+        rejects: the table of rejected rows, common to all domains.
         configuration: checks the files that the domain is configured by and describes them for `weir doctor`; raises a LakehouseError
             that says what to correct. Empty where there are no such files.
     """
@@ -320,12 +319,14 @@ class Domain:
         known = {source.silver.name for source in self.sources}
         for one in self.derived:
             if missing := [reads.table.name for reads in one.reads if reads.table.name not in known]:
-                raise ValueError(f"{one.table.name} reads {', '.join(missing)}: no silver of {self.name}, and not derived before it")
+                raise ValueError(
+                    f"{one.table.name} reads {', '.join(missing)}, which is neither silver of {self.name} nor derived before it"
+                )
             known.add(one.table.name)
 
     @cached_property
     def kinds(self) -> dict[str, Kind]:
-        """How each table's rows are kept, by its name: silver's and the derived tables'."""
+        """The kind of each silver and derived table, by its name."""
         return {**{one.silver.name: one.kind for one in self.sources}, **{one.table.name: one.kind for one in self.derived}}
 
     @property
@@ -341,7 +342,7 @@ class Domain:
 
     @property
     def bronze_query(self) -> str:
-        """The name of the query that fills bronze: that of the table, or of the domain where there are several."""
+        """The name of the query that fills bronze: after its table, or after the domain where there are several."""
         return self.sources[0].bronze.name.removeprefix("lh.") if len(self.sources) == 1 else f"bronze.{self.name}"
 
     @property
@@ -350,5 +351,5 @@ class Domain:
         return self.sources[0].silver.name.removeprefix("lh.") if len(self.sources) == 1 else f"silver.{self.name}"
 
     def source_of(self, topic: str) -> Source:
-        """Give the source of a topic; KeyError where there is none."""
+        """Return the source of a topic; StopIteration where there is none."""
         return next(source for source in self.sources if source.contract.topic == topic)

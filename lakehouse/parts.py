@@ -1,6 +1,6 @@
-"""Which rows of a table are meant? Those of some entities in some times (`Spans`), or those with some values in some columns (`Keys`).
+"""Which part of a table is recomputed? Rows of entities within times (`Spans`), or rows by the values of columns (`Keys`).
 
-A part is what a derived table is recomputed by: small enough for the driver's memory, or the whole table.
+A part is described in the driver's memory. Where the description would become too long, the part is the whole table.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,23 +10,23 @@ from typing import Any
 from lakehouse.spans import Spans
 
 KeyRow = tuple[Any, ...]
-# With more tuples than this a part costs more than the table: then the whole table is meant, which is always right.
+# With more tuples than this, a part costs more than the whole table, which is always right.
 MOST_KEYS = 100_000
 
 
 @dataclass(frozen=True)
 class Keys:
-    """Rows by the values of columns. A row is meant when it has the values of one of the tuples; null is a value.
+    """Rows by the values of columns. A row belongs to the part when its values equal one of the tuples; null equals null.
 
     Attributes:
-        tuples: by their columns. A tuple without columns means every row.
+        tuples: by their columns. The empty tuple stands for every row.
     """
 
     tuples: Mapping[tuple[str, ...], frozenset[KeyRow]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, columns: Sequence[str], rows: Iterable[KeyRow]) -> "Keys":
-        """Name rows by the values of some columns; every row where there are more tuples than memory should hold."""
+        """Build a part from values of some columns; the whole table where there are more than MOST_KEYS tuples."""
         found = frozenset(tuple(row) for row in rows)
         if not found:
             return cls()
@@ -37,11 +37,11 @@ class Keys:
 
     @property
     def is_whole(self) -> bool:
-        """Whether every row is meant."""
+        """Whether the part is the whole table."""
         return () in self.tuples
 
     def joined(self, other: "Keys") -> "Keys":
-        """Name the rows that one or the other names."""
+        """Return the union of both."""
         if self.is_whole or other.is_whole:
             return WHOLE
         both = dict(self.tuples)
@@ -50,11 +50,11 @@ class Keys:
         return WHOLE if sum(len(rows) for rows in both.values()) > MOST_KEYS else Keys(both)
 
     def renamed(self, names: Mapping[str, str]) -> "Keys":
-        """Name the rows of another table that have the same values in columns of other names.
+        """Return the part of another table whose rows have the same values under other column names.
 
         Args:
-            names: the other table's column by the column here. Where the other table lacks a column, its rows are named by the columns
-                that it has, which may be more rows than needed; every row where it has none of them.
+            names: {column here: column of the other table}. Columns that are not named are ignored, so the result may cover more rows than
+                needed; where none is named, it is the whole table.
         """
         found = Keys()
         for columns, rows in self.tuples.items():
@@ -68,7 +68,7 @@ Part = Spans | Keys
 
 
 def join_parts(one: Part, other: Part) -> Part:
-    """Name the rows that one part or the other names."""
+    """Return the union of two parts; the whole table where they are of different kinds."""
     if not one or not other:
         return one or other
     if isinstance(one, Spans) and isinstance(other, Spans):
@@ -79,5 +79,5 @@ def join_parts(one: Part, other: Part) -> Part:
 
 
 def is_whole(part: Part) -> bool:
-    """Say whether every row is meant."""
+    """Return whether a part is the whole table."""
     return isinstance(part, Keys) and part.is_whole

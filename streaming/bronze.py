@@ -17,7 +17,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage.folders import Folder
 from lakehouse.tables.schema import quote
 from lakehouse.write.fenced_append import FencedAppend
-from lakehouse.write.owed_offsets import FILE as OWED_FILE
+from lakehouse.write.pending_offsets import FILE as PENDING_FILE
 from lakehouse.write.plain_rows import batch_properties
 from streaming.batch_report import BatchReport, timed
 from streaming.checkpoints import planned_ends
@@ -57,8 +57,8 @@ def landings(domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder) -
     found = {}
     for source in domain.sources:
         topic = source.contract.topic
-        file = OWED_FILE if len(domain.sources) == 1 else f"weir-owed.{source.name}.json"
-        found[topic] = FencedAppend(source.bronze, {topic: topic_ids[topic]}, checkpoint, owed_file=file)
+        file = PENDING_FILE if len(domain.sources) == 1 else f"weir-owed.{source.name}.json"
+        found[topic] = FencedAppend(source.bronze, {topic: topic_ids[topic]}, checkpoint, pending_file=file)
     return found
 
 

@@ -27,9 +27,9 @@ from lakehouse.changes import ChangedSpans, Changes, WholeChanged, distinct
 from lakehouse.counts import Applied
 from lakehouse.domain import ByTime, Domain, Source
 from lakehouse.errors import Fatal, LakehouseError, ProducerError
-from lakehouse.made_of import changes_since, commits
 from lakehouse.parts import Keys
 from lakehouse.parts import Part as PartOfTable
+from lakehouse.pending import changes_since, commits
 from lakehouse.query.reader import Reader
 from lakehouse.settings import Settings
 from lakehouse.spans import Spans
@@ -120,7 +120,7 @@ class _Landed:
 
     Attributes:
         chunk: as it is noted once silver has the rows.
-        rows: what stands in bronze of it, and is owed to silver; None where that is nothing.
+        rows: what stands in bronze of it, and is pending to silver; None where that is nothing.
     """
 
     chunk: Chunk

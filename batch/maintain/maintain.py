@@ -45,7 +45,7 @@ from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.locks.conflicts import is_refused, until_accepted
 from lakehouse.locks.lease import LeaseHeld, has_leases, held_lease
 from lakehouse.locks.table_locks import table_lock
-from lakehouse.made_of import REPLACE, read_made_of
+from lakehouse.pending import REPLACE, read_computed_from
 from lakehouse.settings import Settings
 from lakehouse.spark import iceberg_table
 from lakehouse.storage.folders import HadoopFolder
@@ -288,7 +288,7 @@ class Round:
         readers = [one.table.name for one in domain.derived if any(reads.table.name == state.name for reads in one.reads)]
         if not readers or any(not self._exists(table.name) for table in domain.merged):
             return {}
-        made = read_made_of(domain, {table.name: iceberg_table(self._spark, table.name) for table in domain.merged})
+        made = read_computed_from(domain, {table.name: iceberg_table(self._spark, table.name) for table in domain.merged})
         found = {reader: state.snapshots.get(made[reader].get(state.name, 0)) for reader in readers}
         return {reader: snapshot for reader, snapshot in found.items() if snapshot is not None}
 
@@ -300,7 +300,7 @@ class Round:
         if (domain := self._by_merged().get(state.name)) is not None:
             # No row changed after it, or the hold would have kept it: the table is as good as made of the current one.
             for reader in (name for name, made in self._made_of(domain, state).items() if made.id in gone):
-                note = read_made_of(domain, {table.name: iceberg_table(self._spark, table.name) for table in domain.merged})[reader]
+                note = read_computed_from(domain, {table.name: iceberg_table(self._spark, table.name) for table in domain.merged})[reader]
                 self._set(reader, MADE_OF_PROPERTY, json.dumps({reader: {**note, state.name: state.head or 0}}))
         for domain in self._domains:
             tables = [*(table.name for table in domain.merged), REJECTS.name]

@@ -30,8 +30,8 @@ from lakehouse.derive import to_gold, to_silver
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Reads, Source
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.locks.table_locks import table_lock
-from lakehouse.made_of import MadeOf, to_property
 from lakehouse.parts import Part
+from lakehouse.pending import ComputedFrom, to_property
 from lakehouse.settings import Settings
 from lakehouse.spans import Spans
 from lakehouse.spark import iceberg_table
@@ -213,9 +213,9 @@ class Rebuild:
         except LakehouseError as error:
             raise NotPublished(self._domain.name, f"all gold tables must be of one edition, so name all of them ({error})") from error
 
-    def _made_of(self, published: Mapping[str, int]) -> MadeOf:
+    def _made_of(self, published: Mapping[str, int]) -> ComputedFrom:
         """Tell of which snapshots the published tables are made: those that are published with them, or those that are there."""
-        made: MadeOf = {}
+        made: ComputedFrom = {}
         for one in self._derived:
             names = [reads.table.name for reads in one.reads]
             made[one.table.name] = {name: published.get(name) or branch_head(self._spark, name) or 0 for name in names}

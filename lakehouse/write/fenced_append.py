@@ -33,8 +33,8 @@ from lakehouse.spark import iceberg_table
 from lakehouse.storage.folders import Folder
 from lakehouse.tables.properties import MARK_PROPERTY
 from lakehouse.tables.schema import Table, quote
-from lakehouse.write.owed_offsets import FILE as OWED_FILE
-from lakehouse.write.owed_offsets import read_owed, write_owed
+from lakehouse.write.pending_offsets import FILE as PENDING_FILE
+from lakehouse.write.pending_offsets import read_pending, write_pending
 from lakehouse.write.plain_rows import append_rows
 from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory
 from lakehouse.write.small_batches.session_tuning import SMALL_ROWS, conf_for_few, conf_for_many, session_conf
@@ -139,7 +139,7 @@ class FencedAppend:
         topic_ids: the broker's id of each topic.
         checkpoint: of the query that appends; pending offsets are noted there, or kept in memory alone where there is none.
         clock: seconds since 1970.
-        owed_file: the name of the note in the checkpoint; tables that share a checkpoint have one each.
+        pending_file: the name of the note in the checkpoint; tables that share a checkpoint have one each.
     """
 
     def __init__(
@@ -148,16 +148,16 @@ class FencedAppend:
         topic_ids: Mapping[str, str],
         checkpoint: Folder | None = None,
         clock: Callable[[], float] = time.time,
-        owed_file: str = OWED_FILE,
+        pending_file: str = PENDING_FILE,
     ) -> None:
         self._table, self._topic_ids, self._checkpoint, self._clock = table, topic_ids, checkpoint, clock
-        self._owed_file = owed_file
+        self._pending_file = pending_file
         self._handle: Any = None
         self._writer: DataFileWriter | None = None
         self._calls = 0
         # Pending offsets, and the snapshot whose mark they follow; None while they are not known.
-        self._owed: dict[tuple[str, int], int] | None = None
-        self._owed_after = 0
+        self._pending: dict[tuple[str, int], int] | None = None
+        self._pending_after = 0
         # When an append came without a row, seconds since 1970; None while it is not known.
         self._empty_at: float | None = None
         self._last_properties: Mapping[str, str] = {}
@@ -208,17 +208,17 @@ class FencedAppend:
         if not self._lock.acquire(blocking=at_once):
             return False
         try:
-            if self._owed is not None and not self._owed:
+            if self._pending is not None and not self._pending:
                 return False
             mark = self._look(spark)
             mark.check_topics(self._topic_ids, self._table.name)
-            owed = self._owed or {}
-            if not mark.missing(owed):
-                self._owed = {}
+            pending = self._pending or {}
+            if not mark.missing(pending):
+                self._pending = {}
                 return False
             if not at_once and self._was_empty_just_now():
                 return False
-            self._commit_nothing(mark, owed, {**(properties or {}), **self._last_properties})
+            self._commit_nothing(mark, pending, {**(properties or {}), **self._last_properties})
             return True
         except BaseException:
             self._handle = None
@@ -245,10 +245,10 @@ class FencedAppend:
                 return 0
             # Offsets may have no message: many at once, where a long transaction was aborted.
             if self._was_empty_just_now() and many.isEmpty():
-                self._owe(mark, ends)
+                self._note_pending(mark, ends)
                 return 0
             append_rows(many, self._table, {**properties, **self._marked(mark, ends)})
-        self._owed = {}
+        self._pending = {}
         self._look(spark)
         added = int(_newest_marked(self._handle).summary().getOrDefault("added-records", "0"))
         if not added:
@@ -271,25 +271,25 @@ class FencedAppend:
         except NotFromMemory as reason:
             log.debug("written by Spark", why=str(reason))
             append_rows(spark.createDataFrame(fresh), self._table, properties)
-        self._owed = {}
+        self._pending = {}
         return int(fresh.num_rows)
 
     def _pass_over(self, mark: Mark, ends: PartitionOffsets, properties: Mapping[str, str]) -> None:
         """Commit that offsets hold no message, or note them as pending."""
         if self._was_empty_just_now():
-            self._owe(mark, ends)
+            self._note_pending(mark, ends)
         else:
             self._commit_nothing(mark, ends, properties)
 
-    def _owe(self, mark: Mark, ends: PartitionOffsets) -> None:
-        self._owed, self._owed_after = self._following(mark, ends), self._marked_id()
+    def _note_pending(self, mark: Mark, ends: PartitionOffsets) -> None:
+        self._pending, self._pending_after = self._following(mark, ends), self._marked_id()
         if self._checkpoint is not None:
-            write_owed(self._checkpoint, self._owed_after, self._owed, self._owed_file)
+            write_pending(self._checkpoint, self._pending_after, self._pending, self._pending_file)
 
     def _commit_nothing(self, mark: Mark, ends: PartitionOffsets, properties: Mapping[str, str]) -> None:
         assert self._writer is not None  # `_look` has been here
         self._writer.append(pa.table({}), {**properties, **self._marked(mark, ends)})
-        self._owed, self._empty_at = {}, self._clock()
+        self._pending, self._empty_at = {}, self._clock()
 
     def _was_empty_just_now(self) -> bool:
         """Return whether an append without rows was committed within the last minute, by this driver or one before."""
@@ -318,8 +318,8 @@ class FencedAppend:
         return {MARK_PROPERTY: Mark({**mark.topic_ids, **self._topic_ids}, {**mark.next_offsets, **following}).to_json()}
 
     def _following(self, mark: Mark, ends: PartitionOffsets) -> dict[tuple[str, int], int]:
-        owed, held = self._owed or {}, mark.next_offsets
-        return {place: max(ends.get(place, 0), owed.get(place, 0), held.get(place, 0)) for place in {**owed, **ends}}
+        pending, held = self._pending or {}, mark.next_offsets
+        return {place: max(ends.get(place, 0), pending.get(place, 0), held.get(place, 0)) for place in {**pending, **ends}}
 
     def _look(self, spark: SparkSession) -> Mark:
         """Load the table's current state and return its mark."""
@@ -328,11 +328,11 @@ class FencedAppend:
             self._writer = DataFileWriter(spark, self._handle, ())
         else:
             self._handle.refresh()
-        if self._owed is None:
-            self._owed_after = self._marked_id()
-            self._owed = {} if self._checkpoint is None else read_owed(self._checkpoint, self._owed_after, self._owed_file)
-        elif self._owed and self._marked_id() != self._owed_after:  # the table was set back, or somebody else has gone on
-            self._owed = {}
+        if self._pending is None:
+            self._pending_after = self._marked_id()
+            self._pending = {} if self._checkpoint is None else read_pending(self._checkpoint, self._pending_after, self._pending_file)
+        elif self._pending and self._marked_id() != self._pending_after:  # the table was set back, or somebody else has gone on
+            self._pending = {}
         return _mark_of(spark, self._table, self._handle)
 
 

@@ -8,8 +8,8 @@ from pyspark.sql import functions as F
 
 from lakehouse.changes import ChangedFrame, ChangedSpans, Changes, NoChanges, WholeChanged, distinct
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
-from lakehouse.made_of import head_of, read_made_of
 from lakehouse.parts import MOST_KEYS, Keys, Part
+from lakehouse.pending import head_of, read_computed_from
 from lakehouse.spans import Spans, Times
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.schema import Table
@@ -42,7 +42,7 @@ class MergeStore(Store[DataFrame]):
         self._held: list[DataFrame] = []
         self._handles: dict[str, Any] = {}
         if not is_beside:
-            self.made = read_made_of(domain, {table.name: self.handle(table.name) for table in domain.merged})
+            self.made = read_computed_from(domain, {table.name: self.handle(table.name) for table in domain.merged})
 
     def handle(self, table: str) -> Any:  # noqa: ANN401 - the JVM's object
         """Load it once."""

@@ -13,8 +13,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.changes import Changes
 from lakehouse.domain import Derived, Domain, Matching, Source
-from lakehouse.made_of import MadeOf, to_property
 from lakehouse.parts import Part
+from lakehouse.pending import ComputedFrom, to_property
 from lakehouse.spans import Spans, Times
 from lakehouse.tables.schema import Table
 
@@ -43,7 +43,7 @@ class Store(ABC, Generic[Rows]):
 
     def __init__(self, spark: SparkSession, domain: Domain, properties: Mapping[str, str]) -> None:
         self.spark, self.domain, self.properties = spark, domain, properties
-        self.made: MadeOf = {}
+        self.made: ComputedFrom = {}
         self._deleted = {one.silver.name: one.contract.deleted for one in domain.sources if one.contract.deleted}
 
     @abstractmethod
@@ -104,7 +104,7 @@ class Store(ABC, Generic[Rows]):
             is_complete: whether the table is then made of its inputs as they are, so that its commit says so.
         """
 
-    def note_made(self, derived: Derived) -> None:
+    def note_computed(self, derived: Derived) -> None:
         """Take note that a derived table is made of its inputs as they are now, also where that took no commit; later commits say so."""
         self.made[derived.table.name] = {reads.table.name: self.head(reads.table.name) for reads in derived.reads}
 
@@ -121,5 +121,5 @@ class Store(ABC, Generic[Rows]):
     def _properties(self, complete: Derived | None = None) -> dict[str, str]:
         """Give the properties of a commit; a table that is complete with it is noted first."""
         if complete is not None:
-            Store.note_made(self, complete)
+            Store.note_computed(self, complete)
         return {**self.properties, **to_property(self.made)}

@@ -21,7 +21,7 @@ from batch.consistent_snapshots import Heads
 from batch.lineage import messages_of, trace
 from lakehouse import failpoints
 from lakehouse.apply import ApplyOptions, refresh_derived
-from lakehouse.made_of import changes_since
+from lakehouse.pending import changes_since
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.properties import DEFERRED_PROPERTY
 from lakehouse.write.small_batches.memory_store import Memory

@@ -173,7 +173,7 @@ def test_offsets_without_a_message_are_passed_with_the_next_rows_or_by_one_commi
     assert said_of_commits(session)[1:] == [({"0": 5, "1": 0}, "0")]
     assert not append.settle(session), "its minute is not over"
     assert append.append(micro_batch(session, [(1, 0)]), {"weir.query": NAME}, {(TOPIC, 0): 7, (TOPIC, 1): 1}) == 1
-    assert said_of_commits(session)[2:] == [({"0": 7, "1": 1}, "1")], "rows bring along what was owed"
+    assert said_of_commits(session)[2:] == [({"0": 7, "1": 1}, "1")], "rows bring along what was pending"
     assert not append.settle(session, at_once=True)
 
     for end in (8, 9):  # a minute is a minute, also with rows in between

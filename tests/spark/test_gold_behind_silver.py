@@ -35,7 +35,7 @@ class Writers:
         self.domain = self.pipeline.domain
         self.session = session
         self.stream, self.backfill = Memory(self.domain), Memory(self.domain)
-        self._owed: list[tuple[str, datetime, datetime]] = []
+        self._pending: list[tuple[str, datetime, datetime]] = []
         self._written = 0
 
     def streams(self, *readings: dict[str, Any], memory: bool = True) -> Applied:
@@ -43,16 +43,16 @@ class Writers:
 
     def backfills(self, *readings: dict[str, Any], memory: bool = True) -> None:
         met = self._apply(readings, self.backfill if memory else None, with_gold=False)
-        self._owed.extend(met.touched.rows)
+        self._pending.extend(met.touched.rows)
 
     def makes_gold(self, parts: int = 1, memory: bool = True) -> None:
         """As a backfill does at its end: span by span, in some parts."""
         held = Memory(self.domain, looks_ahead=False) if memory else None
         for number in range(parts):
-            if part := self._owed[number::parts]:
+            if part := self._pending[number::parts]:
                 changed = ChangedSpans(Spans.of(part), TIMES)
                 refresh_derived(self.session, self.domain, {self.domain.sources[0].silver.name: changed}, ApplyOptions(memory=held))
-        self._owed.clear()
+        self._pending.clear()
 
     def episodes(self) -> list[tuple[int, int]]:
         """First and last hour of each episode."""

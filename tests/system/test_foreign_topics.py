@@ -184,7 +184,7 @@ def test_transactions_only_what_is_committed_is_read_and_no_offset_without_a_mes
             running.until(lambda: _planned(pipeline)[0] == pipeline.end_offsets()[0])
             assert lag_of(pipeline).whole.messages == 0, n
         assert commits_without_a_row(pipeline) <= 1
-        assert marked(pipeline)[0] < pipeline.end_offsets()[0]  # owed, and it is no lag
+        assert marked(pipeline)[0] < pipeline.end_offsets()[0]  # pending, and it is no lag
         with monkeypatch.context() as minute:  # its minute is over: a timer writes it, without a message
             minute.setattr(fenced_append, "EMPTY_SECONDS", 0.1)
             running.until(lambda: marked(pipeline) == pipeline.end_offsets())

@@ -11,8 +11,8 @@ from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.changes import ChangedRows, Changes, NoChanges, distinct, extents
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
-from lakehouse.made_of import MadeOf, read_made_of
 from lakehouse.parts import Keys, Part
+from lakehouse.pending import ComputedFrom, read_computed_from
 from lakehouse.spans import Spans, Times
 from lakehouse.tables.schema import Table
 from lakehouse.write.merge import latest_per_key, only_in
@@ -38,7 +38,7 @@ class Memory:
         for table in domain.merged:
             kind = domain.kinds[table.name]
             self.tables[table.name] = RecentRows(table, kind.times, looks_ahead) if isinstance(kind, ByTime) else TableRows(table)
-        self._made: MadeOf | None = None
+        self._made: ComputedFrom | None = None
         self._heads: dict[str, int | None] = {}
 
     @property
@@ -67,7 +67,7 @@ class Memory:
             if look_before_writing(spark, domain, lambda name: self.tables[name].handle.properties()):
                 self._begin(spark)
             if self._made is None or self._heads != self._seen():
-                self._made = read_made_of(domain, {name: rows.handle for name, rows in self.tables.items()})
+                self._made = read_computed_from(domain, {name: rows.handle for name, rows in self.tables.items()})
             store = MemoryStore(spark, domain, self.tables, properties, self._committer, self._made)
             try:
                 yield store
@@ -108,7 +108,7 @@ class MemoryStore(Store[pa.Table]):
         tables: Mapping[str, TableRows],
         properties: Mapping[str, str],
         committer: Executor,
-        made: MadeOf,
+        made: ComputedFrom,
     ) -> None:
         super().__init__(spark, domain, properties)
         self._tables, self._committer, self.made = tables, committer, made
@@ -120,7 +120,7 @@ class MemoryStore(Store[pa.Table]):
         return self._tables[table].handle
 
     def head(self, table: str) -> int:
-        """Give what is known; after a commit of another writer in between nothing is, so that all since then is owed."""
+        """Give what is known; after a commit of another writer in between nothing is, so that all since then is pending."""
         return self._tables[table].snapshot or 0
 
     def merge_silver(self, source: Source, accepted: DataFrame, touched: Part, needed: Part, asked: bool) -> Changes:
@@ -183,9 +183,9 @@ class MemoryStore(Store[pa.Table]):
         self.then(write)
         return NoChanges()
 
-    def note_made(self, derived: Derived) -> None:
+    def note_computed(self, derived: Derived) -> None:
         """Note it once the commits before it are done: until then the snapshots of its inputs are not known."""
-        self.then(lambda: Store.note_made(self, derived))
+        self.then(lambda: Store.note_computed(self, derived))
 
     def then(self, work: Callable[[], None]) -> None:
         """Have it done after what waits already, unless that fails."""

@@ -1,12 +1,12 @@
-"""Which snapshot of its inputs was each derived table made of, and which changes of them does it lack, so that they are owed?
+"""Which changes of its inputs has a derived table not been recomputed for? They are pending, and the next writer recomputes them.
 
-Silver and the tables derived from it are commits after each other. A process that is killed between two of them repeats a MERGE that
-changes nothing, so what changed is no longer to be seen, and a group that a row has left would stay wrong for ever. So every commit of a
-domain notes, for each derived table, the snapshot of each input that it was made of (`weir.made-of`). What lies between that one and the
-current one is owed: from memory while a driver lives, from the snapshots after a start, a conflict or another writer's commit. Where the
-snapshot is gone, the table is recomputed whole.
+Silver and its derived tables are committed one after the other. A process that is killed between two commits repeats a MERGE that changes
+nothing, so the change is no longer visible, and a group that a row has left would stay wrong for ever. Therefore every commit of a domain
+notes, for each derived table, the snapshot of each input from which it was computed (`weir.made-of`). All changes after that snapshot are
+pending. A running driver knows them from memory; after a start, a conflict or another writer's commit they are read from the snapshots.
+Where the snapshot has been expired, the table is recomputed whole.
 
-Not owed is what a backfill has written, which says so in its commits (`weir.deferred`): it makes derived tables itself, at its end.
+Commits of a backfill are not pending. They carry `weir.deferred`, because a backfill recomputes derived tables itself, at its end.
 """
 
 import json
@@ -23,16 +23,16 @@ from lakehouse.spark import java_list
 from lakehouse.tables.properties import DEFERRED_PROPERTY, MADE_OF_PROPERTY
 from lakehouse.tables.schema import Table
 
-# Iceberg's word for a commit that changes no row, such as joining small files.
+# Iceberg's name for a commit that changes no row, such as a compaction.
 REPLACE = "replace"
 
 # The snapshot of each input by its name, by derived table; 0 for an input without one.
-MadeOf = dict[str, dict[str, int]]
+ComputedFrom = dict[str, dict[str, int]]
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """One snapshot of a table: its id, what it did, and its properties."""
+    """One snapshot of a table: its id, its operation and its summary."""
 
     id: int
     operation: str
@@ -40,7 +40,7 @@ class Commit:
 
 
 def commits(handle: Any) -> Iterator[Commit]:  # noqa: ANN401 - the JVM's object
-    """Walk from a table's current snapshot back to the oldest that is kept."""
+    """Yield the snapshots of a table from the current one back to the oldest that is kept."""
     snapshot = handle.currentSnapshot()
     while snapshot is not None:
         yield Commit(int(snapshot.snapshotId()), str(snapshot.operation()), snapshot.summary())
@@ -49,23 +49,23 @@ def commits(handle: Any) -> Iterator[Commit]:  # noqa: ANN401 - the JVM's object
 
 
 def head_of(handle: Any) -> int:  # noqa: ANN401 - the JVM's object
-    """Give the id of a table's current snapshot; 0 where it has none."""
+    """Return the id of a table's current snapshot; 0 where it has none."""
     snapshot = handle.currentSnapshot()
     return 0 if snapshot is None else int(snapshot.snapshotId())
 
 
-def read_made_of(domain: Domain, handles: Mapping[str, Any]) -> MadeOf:
-    """Read the newest note about each derived table.
+def read_computed_from(domain: Domain, handles: Mapping[str, Any]) -> ComputedFrom:
+    """Read from which snapshots each derived table was computed.
 
-    A table without a note is new, or from before there were notes. A new one holds nothing and lacks all that its inputs hold; one from
-    before was left complete, since a micro-batch was repeated until all its tables were written.
+    A table without a note is new, or was written by a version that made no notes. For a new one, everything in its inputs is pending. One
+    of the older version is complete, since that version repeated a micro-batch until all its tables were written.
 
     Args:
         domain: whose tables.
         handles: Iceberg's own object of each of its merged tables, by name.
     """
     noted = [note for handle in handles.values() for note in _notes(handle)]
-    made: MadeOf = {}
+    made: ComputedFrom = {}
     for derived in domain.derived:
         name = derived.table.name
         is_new = head_of(handles[name]) == 0
@@ -80,13 +80,13 @@ def read_made_of(domain: Domain, handles: Mapping[str, Any]) -> MadeOf:
     return made
 
 
-def to_property(made: MadeOf) -> dict[str, str]:
-    """Write the note."""
+def to_property(made: ComputedFrom) -> dict[str, str]:
+    """Return the note as a snapshot property."""
     return {MADE_OF_PROPERTY: json.dumps(made)}
 
 
-def owed_changes(spark: SparkSession, domain: Domain, table: Table, handle: Any, since: int) -> Changes:  # noqa: ANN401 - the JVM's object
-    """Find what has changed in a table since a snapshot, but for what a backfill makes itself; all of it where that cannot be told.
+def pending_changes(spark: SparkSession, domain: Domain, table: Table, handle: Any, since: int) -> Changes:  # noqa: ANN401 - the JVM's object
+    """Find the pending changes of a table since a snapshot; the whole table where the snapshot is unknown or has been expired.
 
     Args:
         spark: the session.
@@ -109,7 +109,7 @@ def changes_since(
     since: int,
     counts: Callable[[Commit], bool] = lambda _: True,
 ) -> Changes | None:
-    """Find what has changed in a table since a snapshot: rows as they were then, and as they were after each later commit.
+    """Find which rows of a table changed since a snapshot: as they were then, and as each later commit wrote them.
 
     Args:
         spark: the session.
@@ -117,10 +117,10 @@ def changes_since(
         table: silver, or a derived table.
         handle: Iceberg's own object of it.
         since: the id of the snapshot; 0 for the time before the first.
-        counts: says which commits are looked at; those that change no row are not.
+        counts: selects the commits that count; those that change no row never do.
 
     Returns:
-        The changes; None where the snapshot is none of those that the table's rows come from any more.
+        The changes; None where the snapshot is not an ancestor of the current one, such as after an expiry or a rollback.
     """
     later = []
     for one in commits(handle):
@@ -137,7 +137,7 @@ def changes_since(
     is_silver = any(table.name == source.silver.name for source in domain.sources)
     before = spark.sql(f"SELECT * FROM {table.name} VERSION AS OF {since}").select(*names) if since else None
     if not is_silver and before is not None:
-        # Rows of derived tables vanish without a trace in any file that was added.
+        # A row that was deleted from a derived table appears in none of the files that were added.
         now = spark.table(table.name).select(*names)
         return ChangedFrame(before.exceptAll(now).unionByName(now.exceptAll(before)))
     after = _added(spark, table, handle, changed)
@@ -145,7 +145,7 @@ def changes_since(
         return NoChanges()
     kind = domain.kinds[table.name]
     if isinstance(kind, ByTime):
-        # A row of silver never goes, and its key has the entity and the time: it stays in its span.
+        # Silver never deletes a row, and its key has the entity and the time: a row stays in its span.
         spans = ChangedFrame(after).spans(kind.times)
         if isinstance(spans, Spans):
             return ChangedSpans(spans, kind.times)
@@ -156,17 +156,17 @@ def changes_since(
 
 
 def _added(spark: SparkSession, table: Table, handle: Any, changed: Iterable[Commit]) -> DataFrame | None:  # noqa: ANN401 - the JVM's object
-    """Read the rows of the files that commits added, replaced since or not; None where they added none."""
+    """Read all rows that commits added, also those replaced since; None where they added none."""
     files = [str(one.location()) for commit in changed for one in java_list(handle.snapshot(commit.id).addedDataFiles(handle.io()))]
     if not files:
         return None
-    # By the table's own schema: an older file lacks a column that was added since.
+    # With the table's schema, since an older file lacks columns that were added later.
     schema = spark.table(table.name).select(*table.names).schema
     return spark.read.schema(schema).option("__globPaths__", "false").parquet(*files)
 
 
-def _notes(handle: Any) -> Iterator[MadeOf]:  # noqa: ANN401 - the JVM's object
-    """Give what the newest commit with a note says, and the table's property: a rebuild notes there what it publishes."""
+def _notes(handle: Any) -> Iterator[ComputedFrom]:  # noqa: ANN401 - the JVM's object
+    """Yield the note of the newest commit that has one, and that of the table's property, where a rebuild writes it."""
     texts = [next((note for one in commits(handle) if (note := one.summary.get(MADE_OF_PROPERTY))), None)]
     for text in (*texts, handle.properties().get(MADE_OF_PROPERTY)):
         if text:
@@ -174,5 +174,5 @@ def _notes(handle: Any) -> Iterator[MadeOf]:  # noqa: ANN401 - the JVM's object
 
 
 def _newest_of(handle: Any, snapshots: set[int]) -> int:  # noqa: ANN401 - the JVM's object
-    """Give the newest of some snapshots; of those that are gone, the oldest counts: all is owed then."""
+    """Return the newest of some snapshots. Where all of them have been expired, return the oldest: then the whole table is pending."""
     return next((one.id for one in commits(handle) if one.id in snapshots), min(snapshots))

@@ -13,7 +13,7 @@ from lakehouse.storage.folders import Folder
 FILE = "weir-owed.json"
 
 
-def read_owed(folder: Folder, snapshot_id: int, file: str = FILE) -> dict[tuple[str, int], int]:
+def read_pending(folder: Folder, snapshot_id: int, file: str = FILE) -> dict[tuple[str, int], int]:
     """Read the offsets that are pending after a snapshot's mark; empty where there are none.
 
     Args:
@@ -30,9 +30,9 @@ def read_owed(folder: Folder, snapshot_id: int, file: str = FILE) -> dict[tuple[
         return {}
 
 
-def write_owed(folder: Folder, snapshot_id: int, owed: PartitionOffsets, file: str = FILE) -> None:
+def write_pending(folder: Folder, snapshot_id: int, pending: PartitionOffsets, file: str = FILE) -> None:
     """Write the note."""
     following: dict[str, dict[str, int]] = {}
-    for (topic, partition), end in sorted(owed.items()):
+    for (topic, partition), end in sorted(pending.items()):
         following.setdefault(topic, {})[str(partition)] = end
     folder.write(file, json.dumps({"after": snapshot_id, "next": following}))
