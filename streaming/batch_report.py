@@ -1,4 +1,4 @@
-"""What was a micro-batch? One record of it by us, one by Spark, one log line."""
+"""What happened in a micro-batch? Our own record of it, Spark's record, and one log line."""
 
 import json
 import time
@@ -113,17 +113,17 @@ class ProgressListener:
     Not a `StreamingQueryListener` of PySpark: that one copies an event field by field, each a call of the JVM; this one makes two calls.
     """
 
-    def __init__(self, told: Callable[[str, Mapping[str, float]], None]) -> None:
-        self._told = told
+    def __init__(self, report: Callable[[str, Mapping[str, float]], None]) -> None:
+        self._report = report
 
     def onQueryStarted(self, event: Any) -> None:  # noqa: ANN401, N802 - Spark's
         """Nothing: the supervisor knows."""
 
     def onQueryProgress(self, event: Any) -> None:  # noqa: ANN401, N802 - Spark's
-        """Tell the seconds by phase."""
+        """Report the seconds by phase."""
         progress = json.loads(event.progress().json())
         spent = progress.get("durationMs", {})
-        self._told(progress.get("name") or "", {ours: spent[theirs] / 1000 for theirs, ours in SPARK_PHASES.items() if theirs in spent})
+        self._report(progress.get("name") or "", {ours: spent[theirs] / 1000 for theirs, ours in SPARK_PHASES.items() if theirs in spent})
 
     def onQueryIdle(self, event: Any) -> None:  # noqa: ANN401, N802 - Spark's
         """Nothing: lag says whether a query that is idle should be."""
@@ -138,11 +138,11 @@ class ProgressListener:
 
 
 @contextmanager
-def progress_told(spark: SparkSession, told: Callable[[str, Mapping[str, float]], None]) -> Iterator[None]:
-    """Tell, within a block, of each micro-batch that a query of the session commits: query, seconds by phase as Spark counts them."""
+def reporting_progress(spark: SparkSession, report: Callable[[str, Mapping[str, float]], None]) -> Iterator[None]:
+    """Report each micro-batch that a query of the session commits while the block runs: query, seconds by Spark's phases."""
     gateway: Any = spark.sparkContext._gateway
     ensure_callback_server_started(gateway)  # type: ignore[no-untyped-call]
-    listener = gateway.jvm.org.apache.spark.sql.streaming.PythonStreamingQueryListenerWrapper(ProgressListener(told))
+    listener = gateway.jvm.org.apache.spark.sql.streaming.PythonStreamingQueryListenerWrapper(ProgressListener(report))
     streams = spark._jsparkSession.streams()
     streams.addListener(listener)
     try:

@@ -1,11 +1,11 @@
 """Do too many rows break the rules? Judged over a source's last rows before a micro-batch is applied.
 
-The window is kept as rows and rejects of the last micro-batches; of the oldest that still reaches into it, its share. A micro-batch
-that is repeated replaces what is known of it and of those after it. What was refused is not in the window: it was not applied.
+The window holds rows and rejects of the last micro-batches; the oldest one counts with the share that lies in the window. A repeated
+micro-batch replaces its own entry and all later ones. A micro-batch that was refused is not in the window, since it was not applied.
 
-An acceptance (`weir resume DOMAIN --accept`) is the mark of bronze when the driver took it: by topic and partition the first offset
-that it does not cover. A micro-batch whose rows all lie below is let through and leaves no trace in the window, which begins
-anew; one that reaches beyond is judged whole. Window and acceptance are one file in the state folder, so a restart forgets neither.
+`weir resume DOMAIN --accept` stores bronze's mark at that moment: for each topic and partition the first offset that is not accepted. A
+micro-batch whose rows all lie below the mark passes and is not counted, and the window starts empty. One that extends beyond the mark is
+judged as a whole. Window and mark are one file in the state folder, so they survive a restart.
 """
 
 import json
@@ -21,7 +21,7 @@ from streaming.errors import RejectRateExceeded
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """Above `percent` rejects of the last `window` rows, judged from `least` rows on, nothing more is applied."""
+    """The breaker opens above `percent` rejects in the last `window` rows, once there are at least `least` rows."""
 
     percent: float = 10.0
     window: int = 1000
@@ -38,7 +38,7 @@ class Counted:
 
 
 def over_window(batches: Sequence[Counted], window: int) -> tuple[int, int]:
-    """Add up the newest micro-batches to at most `window` rows; a last one that does not fit whole counts by its share."""
+    """Sum rows and rejects of the newest micro-batches up to `window` rows; the oldest one counts with its share."""
     rows, rejected = 0, 0.0
     for batch in reversed(batches):
         fitting = min(batch.rows, window - rows)
@@ -50,14 +50,14 @@ def over_window(batches: Sequence[Counted], window: int) -> tuple[int, int]:
 
 
 class Breaker:
-    """The judgement over the rows of one source.
+    """Judges the rows of one source.
 
     Args:
-        folder: in which window and acceptance are kept.
-        file: the name of their file in it.
-        domain: named in the error.
+        folder: where window and mark are kept.
+        file: the name of their file.
+        domain: for the error's text.
         limit: from the settings.
-        source: named in the error too; the domain when left out.
+        source: for the error's text; the domain when left out.
     """
 
     def __init__(self, folder: Folder, file: str, domain: str, limit: Limit, source: str = "") -> None:
@@ -73,12 +73,12 @@ class Breaker:
             pass  # an empty window: the next rows are judged from `least` on
 
     def judge(self, batch_id: int, met: Applied) -> None:
-        """Let a micro-batch through, or not.
+        """Count a micro-batch, or refuse it.
 
         Raises:
-            RejectRateExceeded: it is not to be applied.
+            RejectRateExceeded: too many rows are rejects, and the micro-batch must not be applied.
         """
-        # A message without a value says nothing of source or rules: it has no place in the window.
+        # A message without a value says nothing about source or rules, so it does not count.
         if not met.judged or self._is_accepted(met.offsets):
             return
         rejected = sum(met.rejected.values()) - met.unjudged
@@ -95,7 +95,7 @@ class Breaker:
         self._save()
 
     def accept(self, mark: Mark) -> None:
-        """Let all rows below a mark of bronze through, and begin the window anew.
+        """Accept all rows below a mark of bronze, and start with an empty window.
 
         Args:
             mark: bronze's newest.

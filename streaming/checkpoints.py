@@ -1,7 +1,7 @@
-"""Is a checkpoint the one its query wrote, and whole? Read before a query starts: Spark itself begins anew, or skips, in silence.
+"""Is a checkpoint whole, and the query's own? Examined before a query starts, since Spark silently starts from scratch or skips data.
 
 A checkpoint is a folder, local or on HDFS: `metadata`, `offsets/N` written before micro-batch N, `commits/N` after it. Beside them
-weir keeps `weir-query.json`: the query's name, the ids of the topics it reads, and the names of all that it reads.
+weir keeps `weir-query.json`: the query's name, the ids of its topics, and the names of its inputs.
 """
 
 import json
@@ -15,7 +15,7 @@ from lakehouse.write.fenced_append import TopicRecreated
 from streaming.errors import BadCheckpoint
 
 IDENTITY = "weir-query.json"
-# Spark removes files older than the last hundred, in no order: a kill within that leaves gaps, but none among these.
+# Spark removes files older than the last hundred in no particular order. A kill while it does leaves gaps, but none among these.
 RECENT = 50
 # Where Iceberg's source keeps the offset that a query began with, and `StreamingOffset.START_OFFSET` as it writes it.
 FIRST_SNAPSHOT = "sources/{number}/offsets/0"
@@ -24,7 +24,7 @@ OLDEST = '{"version":1,"snapshot_id":-1,"position":-1,"scan_all_files":false}'
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a checkpoint stands, as texts of its source: `start` of the next micro-batch to run, `planned` where that one is to end.
+    """Where a checkpoint stands, as its source writes offsets: `start` of the next micro-batch, `planned` end of that micro-batch.
 
     Both are empty in a new checkpoint, and in one of a query that reads tables.
     """
@@ -46,10 +46,10 @@ def _by_topic(text: str) -> dict[tuple[str, int], int]:
 
 
 def other_inputs(folder: Folder, query: str, inputs: Sequence[str]) -> list[str]:
-    """Give what a checkpoint's query read, where that is something else than it reads now; empty where it is the same, or not known.
+    """Return the inputs that a checkpoint's query had, if they differ from those it has now; empty if they are the same or unknown.
 
-    Spark keeps offsets by the number of an input, so a query that reads one more cannot go on with them. A checkpoint of another query is
-    no matter of its inputs: `examine` refuses it.
+    Spark stores offsets by the position of an input, so a query with other inputs cannot use them. A checkpoint of another query is not
+    handled here: `examine` refuses it.
     """
     identity = _identity(folder.text(IDENTITY))
     held = identity.get("inputs") if identity.get("query") == query else None
@@ -57,17 +57,17 @@ def other_inputs(folder: Folder, query: str, inputs: Sequence[str]) -> list[str]
 
 
 def examine(folder: Folder, query: str, domain: str, is_kafka: bool, inputs: int = 1) -> Position:
-    """See that a checkpoint is this query's and whole.
+    """Check that a checkpoint is this query's own, and whole.
 
     Args:
         folder: the checkpoint.
         query: whose it should be.
-        domain: named in the way out.
+        domain: for the error's text.
         is_kafka: whether its source is Kafka; else it reads Iceberg tables.
         inputs: how many tables; Kafka's source is one, whatever the number of topics.
 
     Raises:
-        BadCheckpoint: it is not; nothing was changed.
+        BadCheckpoint: it is not. Nothing was changed.
     """
 
     def refuse(found: str, expected: str) -> BadCheckpoint:
@@ -117,32 +117,32 @@ def examine(folder: Folder, query: str, domain: str, is_kafka: bool, inputs: int
         start = planned
     elif offsets[-1] - 1 in read:
         start = _one(read[offsets[-1] - 1])
-    else:  # the first micro-batch of all: its beginning stands with the source
+    else:  # the very first micro-batch: its start is in the source's file
         start = _first_offset(folder.text("sources/0/0"))
     return Position(False, start, planned, ids)
 
 
 def planned_ends(folder: Folder, batch_id: int) -> dict[tuple[str, int], int] | None:
-    """Read where a micro-batch of a Kafka source is to end, by topic and partition; None where its file cannot be read."""
+    """Read the planned end offsets of a Kafka micro-batch, by topic and partition; None where the file cannot be read."""
     texts = _source_offsets(folder.text(f"offsets/{batch_id}"), 1)
     return _by_topic(texts[0]) if texts is not None and _is_of(texts[0], is_kafka=True) else None
 
 
 def tidy(folder: Folder) -> list[str]:
-    """Remove the checksum of the next file to be written where one was left behind, and name it.
+    """Remove a leftover checksum of the next file to be written, and return its name.
 
-    Whoever takes away `commits/7` alone leaves `commits/.7.crc`. Spark repeats the micro-batch, as it should, finds that it
-    cannot write its commit, and reports a second query on this checkpoint, at every start.
+    Deleting `commits/7` alone leaves `commits/.7.crc`. Spark then repeats the micro-batch, as it should, but cannot write the commit, and
+    at every start reports that a second query uses this checkpoint.
     """
     following = {sub: (_numbers(folder.names(sub)) or [-1])[-1] + 1 for sub in ("offsets", "commits")}
     return [name for sub, number in following.items() if folder.remove(name := f"{sub}/.{number}.crc")]
 
 
 def forget_start(folder: Folder, inputs: int = 1) -> None:
-    """Let a query that reads tables begin where each table begins, not at a snapshot that was the first when it first started.
+    """Make a query that reads tables start at each table's oldest snapshot, not at the one that was oldest when it first started.
 
-    Iceberg's source asks for that snapshot at every start with `availableNow`, wherever the query has got to, and fails once
-    maintenance has expired it. Its own word for "the oldest there is" is the offset written here.
+    With `availableNow`, Iceberg's source loads that first snapshot at every start, however far the query has come, and fails once
+    maintenance has expired it. The offset written here is Iceberg's own value for "the oldest there is".
     """
     for number in range(inputs):
         name = FIRST_SNAPSHOT.format(number=number)
@@ -151,7 +151,7 @@ def forget_start(folder: Folder, inputs: int = 1) -> None:
 
 
 def claim(folder: Folder, query: str, topic_ids: Mapping[str, str], inputs: Sequence[str] = ()) -> None:
-    """Note in a checkpoint whose it is and what it reads; written once, or when it lacks what is known now.
+    """Write into a checkpoint which query it belongs to and what it reads, unless it says so already.
 
     Args:
         folder: the checkpoint.
@@ -192,7 +192,7 @@ def _numbers(names: list[str]) -> list[int]:
 
 
 def _source_offsets(text: str | None, inputs: int) -> list[str] | None:
-    """The offset of each input: the lines after version and metadata; null when one of them is not whole, or there are more or fewer."""
+    """Return the offset of each input: the lines after version and metadata. None when one is not whole, or their number differs."""
     lines = (text or "").strip().splitlines()
     if len(lines) != 2 + inputs or not lines[0].startswith("v") or not _is_object(lines[1]):
         return None

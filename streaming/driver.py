@@ -27,7 +27,7 @@ from lakehouse.tables.create import create_missing, ensure_tables
 from lakehouse.tables.references import settle_references
 from lakehouse.write.plain_rows import write_dimensions
 from streaming import resume
-from streaming.batch_report import BatchReport, progress_told
+from streaming.batch_report import BatchReport, reporting_progress
 from streaming.bronze_query import BronzeQuery, make_topics
 from streaming.errors import DataLoss, RejectRateExceeded
 from streaming.failures import cause_of
@@ -118,7 +118,7 @@ class Driver:
             requests = ResumeRequests(self._name, state, spark, bronze, refine)
             requests.take(())
             supervised += [self._supervised(query, available_now) for query in queries]
-            with _topics_watched(bronze, supervised[0]), progress_told(spark, report_progress):
+            with _topics_watched(bronze, supervised[0]), reporting_progress(spark, report_progress):
                 if available_now:  # each query drains what the one before it has written
                     for number, one in enumerate(supervised):
                         if not self._stopping.is_set():

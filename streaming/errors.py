@@ -38,7 +38,7 @@ class BadCheckpoint(StreamError, Fatal):
 
 @dataclass(frozen=True, slots=True, order=True)
 class LostRange:
-    """Offsets of one partition that Kafka no longer has and bronze does not hold; both ends included."""
+    """A range of offsets of one partition that neither Kafka nor bronze has; both ends included."""
 
     topic: str
     partition: int
@@ -47,7 +47,7 @@ class LostRange:
 
     @property
     def rows(self) -> int:
-        """How many messages that is at most: offsets need not all have been messages."""
+        """The greatest number of messages that it can hold: not every offset is a message."""
         return self.last - self.first + 1
 
     def __str__(self) -> str:
@@ -66,25 +66,25 @@ class DataLoss(StreamError, Fatal):
 
 
 class BrokerLostItsEnd(StreamError, Fatal):
-    """The broker ends before the offsets that bronze holds, although the topic is the same."""
+    """A partition ends before the offsets that bronze holds, although the topic is the same."""
 
     def __init__(self, query: str, topic: str, ends: Mapping[int, tuple[int, int]]) -> None:
-        told = "; ".join(f"partition {p} ends at {end}, bronze holds up to {held - 1}" for p, (end, held) in sorted(ends.items()))
+        found = "; ".join(f"partition {p} ends at {end}, bronze holds up to {held - 1}" for p, (end, held) in sorted(ends.items()))
         super().__init__(
-            f"Query {query} stopped: topic {topic} ends before what bronze holds of it ({told}). New messages would come under offsets "
+            f"Query {query} stopped: topic {topic} ends before what bronze holds of it ({found}). New messages would come under offsets "
             "that bronze already has and be dropped as repeats, so this cannot be accepted. Restore the broker's data, or publish under a "
             "new WEIR_HOME."
         )
 
 
 class AheadOfTransaction(StreamError, Retryable):
-    """Bronze has read what an open transaction may still abort: an older version read what was not committed."""
+    """Bronze holds messages that an open transaction may still abort: an older version of weir read uncommitted messages."""
 
     def __init__(self, query: str, topic: str, ends: Mapping[int, tuple[int, int]]) -> None:
-        told = "; ".join(f"partition {p} can be read up to {end - 1}, {passed - 1} was read" for p, (end, passed) in sorted(ends.items()))
+        found = "; ".join(f"partition {p} can be read up to {end - 1}, {passed - 1} was read" for p, (end, passed) in sorted(ends.items()))
         super().__init__(
-            f"Query {query} waits: topic {topic} has an open transaction before what an older version of weir has read ({told}). It goes "
-            "on when the transaction ends."
+            f"Query {query} waits: topic {topic} has an open transaction before offsets that an older version of weir has read "
+            f"({found}). The query continues when the transaction ends."
         )
 
 

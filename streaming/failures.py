@@ -1,4 +1,4 @@
-"""Why did a query fail, and does starting it again help? By type where the error is ours, by Java's class names otherwise."""
+"""Why did a query fail, and does a restart help? Decided by type for our own errors, by the names of Java's classes otherwise."""
 
 import re
 from collections.abc import Iterator
@@ -11,8 +11,8 @@ from lakehouse.errors import Fatal, Retryable, WeirError
 from lakehouse.locks.lease import LeaseLost
 from lakehouse.tables.editions import OtherEdition
 
-# retry: it will pass. stop: somebody has to act. loss: Kafka no longer has the offsets. driver: this process cannot go on.
-# unknown: tried again a few times, then stopped.
+# retry: it will pass. stop: an operator must act. loss: Kafka no longer has the offsets. driver: this process cannot continue.
+# unknown: retried a few times, then stopped.
 Verdict = Literal["retry", "stop", "loss", "driver", "unknown"]
 
 # Simple names of Java classes: packages move between versions and shaded jars.
@@ -48,12 +48,12 @@ _CLASS = re.compile(r"(?:^|Caused by: |[\s:])(?:[a-z]\w*\.)+([A-Z][\w$]*(?:Excep
 
 
 def classify(error: BaseException) -> Verdict:
-    """Judge what ended a query.
+    """Decide what to do about the error that ended a query.
 
     Args:
-        error: what the query's body raised where that was kept, else Spark's exception.
+        error: the exception from the body of the micro-batch where it was kept, else Spark's.
     """
-    # Gold of another edition came from a rebuild by other settings, and a new process reads those.
+    # Gold of another edition comes from a rebuild with other settings; a new process reads those.
     if isinstance(error, LeaseLost | OtherEdition | Py4JNetworkError | ConnectionError):
         return "driver"
     if isinstance(error, WeirError):
@@ -66,22 +66,22 @@ def classify(error: BaseException) -> Verdict:
         return "loss"
     if isinstance(error, AnalysisException):
         return "stop"
-    # A plan that cannot be made may stand beside an outage: what passes goes first.
+    # An error of the plan may be the consequence of an outage, so what passes is looked for first.
     return "retry" if names & RETRY else "stop" if names & STOP else "unknown"
 
 
 def cause_of(error: BaseException) -> str:
-    """Give the one sentence of an error that a person needs, at most 500 characters; the rest is in the log."""
+    """Return the sentence of an error that an operator needs, at most 500 characters; the log has the rest."""
     if isinstance(error, WeirError):
         return str(error)
-    # What Spark appends of the query (offsets, "Thread State: RUNNABLE", the plan) is no cause.
+    # Spark appends the query's offsets, thread state and plan, which are not the cause.
     lines = [line.strip().lstrip(": ") for line in str(error).partition(_QUERY_FOLLOWS)[0].splitlines() if line.strip()]
-    said = [line for line in lines if ": " in line and not line.startswith(("at ", "File ", "JVM stacktrace"))]
-    told = (said or lines or ["it says nothing"])[0 if not _is_sparks(error) else -1]
+    sentences = [line for line in lines if ": " in line and not line.startswith(("at ", "File ", "JVM stacktrace"))]
+    sentence = (sentences or lines or ["no message"])[0 if not _is_sparks(error) else -1]
     deepest = next((line.removeprefix("Caused by: ") for line in reversed(lines) if line.startswith("Caused by: ")), "")
-    # The outermost of Java's errors may only say that something failed ("Unknown failure", of a locked catalog).
-    because = f" (caused by {deepest})" if deepest and deepest not in told else ""
-    return f"{type(error).__name__}: {told[: 500 if not because else 250]}{because}"[:500]
+    # Java's outermost error may only say that something failed, such as "Unknown failure" for a locked catalog.
+    because = f" (caused by {deepest})" if deepest and deepest not in sentence else ""
+    return f"{type(error).__name__}: {sentence[: 500 if not because else 250]}{because}"[:500]
 
 
 def _is_sparks(error: BaseException) -> bool:

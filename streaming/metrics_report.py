@@ -1,4 +1,4 @@
-"""Who is told of a micro-batch, or of how a query is? The log and the metrics; neither can fail it."""
+"""Where are micro-batches and the state of queries reported? In the log and the metrics. Neither can make a query fail."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from streaming.supervisor import QueryState
 
 
 def report_batch(batch: BatchReport) -> None:
-    """Log one line and move the metrics."""
+    """Log one line and update the metrics."""
     log_batch(batch)
     with _never_failing():
         metrics.QUERY_INPUT_ROWS.labels(batch.query).inc(batch.rows_in)
@@ -32,14 +32,14 @@ def report_batch(batch: BatchReport) -> None:
 
 
 def report_progress(query: str, seconds: Mapping[str, float]) -> None:
-    """Move the metrics of a micro-batch's phases that Spark alone knows."""
+    """Update the metrics of phases that only Spark measures."""
     with _never_failing():
         for phase, spent in seconds.items():
             metrics.QUERY_PHASE_SECONDS.labels(query, phase).observe(spent)
 
 
 def report_states(states: Iterable[QueryState], gone: Iterable[str] = ()) -> None:
-    """Say which queries run; those that are gone do not."""
+    """Set which queries run; those in `gone` do not."""
     with _never_failing():
         for one in states:
             metrics.QUERY_UP.labels(one.query).set(int(one.state == "running"))

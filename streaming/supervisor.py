@@ -1,7 +1,7 @@
-"""What happens when a query fails? It is started again with growing waits, or stopped with its reason; the others go on.
+"""What happens when a query fails? It is restarted with growing waits, or stopped with a reason; the others continue.
 
-One `Supervised` is one query over all its lives. What its body raised is kept as the Python exception it was: Spark hands out
-only a text of it. Nothing here knows Kafka or tables; the driver says how a query is started.
+One `Supervised` is one query through all its restarts. It keeps the Python exception that the micro-batch raised, since Spark only returns
+its text. Nothing here knows Kafka or tables; the driver provides the function that starts a query.
 """
 
 import contextlib
@@ -29,11 +29,11 @@ from streaming.failures import Verdict, cause_of, classify
 STOP_LIMIT_SECONDS = 45
 POLL_SECONDS = 0.2
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 1.0, 60.0
-# A query that has applied micro-batches for so long is well again: its next failure is its first.
+# After a query has applied micro-batches for this long, its next failure counts as the first.
 GOOD_AFTER_SECONDS = 60.0
-# Failures in a row of a kind that is not known, before it counts as one that does not pass.
+# After this many failures in a row of an unknown kind, the query is stopped.
 MOST_UNKNOWN = 8
-# Of one that is worth trying again, when the command is to drain and end.
+# Retries of a transient failure when the command drains and ends.
 MOST_RETRIES_WHEN_DRAINING = 3
 
 State = Literal["running", "restarting", "stopped", "done"]
@@ -41,11 +41,11 @@ log = structlog.get_logger("weir.stream")
 
 
 class StopRequested(Exception):
-    """Raised inside a micro-batch that began after the stop was asked for; the batch is not committed."""
+    """Raised inside a micro-batch that began after a stop was requested; the batch is not committed."""
 
 
 class Query(Protocol):
-    """What is needed of a streaming query."""
+    """The part of Spark's streaming query that is used here."""
 
     @property
     def isActive(self) -> bool: ...  # noqa: N802, D102 - Spark's name
@@ -57,15 +57,15 @@ class Query(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class QueryState:
-    """One query as `weir status` shows it.
+    """The state of one query, as `weir status` shows it.
 
     Attributes:
         query: its name.
-        state: how it is.
+        state: the state.
         reason: why it does not run.
-        restarts: how often it was started again.
-        since: when it came to be so, ISO 8601 in UTC.
-        note: what an operator should know though it runs, such as that it began a new checkpoint; empty for nothing.
+        restarts: how often it was restarted.
+        since: start of the state, ISO 8601 in UTC.
+        note: information for the operator while it runs, such as that it began a new checkpoint; may be empty.
     """
 
     query: str
@@ -77,7 +77,7 @@ class QueryState:
 
 
 def wait_seconds(failures: int, chance: float) -> float:
-    """Give the wait before the next start, in seconds: doubled with every failure in a row, bounded, up to half of it by chance.
+    """Return the wait before the next start in seconds: doubled with every failure in a row, bounded, half of it random.
 
     Args:
         failures: in a row, from 1.
@@ -88,15 +88,15 @@ def wait_seconds(failures: int, chance: float) -> float:
 
 
 class Supervised:
-    """One query over all its lives.
+    """One query through all its restarts.
 
     Args:
         name: the query's.
-        start: examines what the query needs and starts it; what it raises is judged like what ends the query.
-        explain: raises what is really wrong where Spark only says that offsets are gone.
-        stopping: set when all are to end.
+        start: examines what the query needs and starts it; an error it raises is handled like one that ends the query.
+        explain: raises the real cause where Spark only reports that offsets are gone.
+        stopping: set when all queries must end.
         before: called at the start of every micro-batch; raises when it must not run.
-        draining: the query ends by itself when it has read all there is.
+        draining: whether the query ends by itself when it has read all there is.
         clock: seconds, never back.
     """
 
@@ -113,7 +113,7 @@ class Supervised:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
-        # What its start found that an operator should know.
+        # Information for the operator that the start found.
         self.note = ""
         self.error: BaseException | None = None
         self._start, self._explain, self._before, self._restarted = start, explain, before, restarted
@@ -127,7 +127,7 @@ class Supervised:
 
     @property
     def state(self) -> QueryState:
-        """The query as it is now."""
+        """The current state."""
         return QueryState(self.name, self._state, self._reason, self._restarts, self._since, self.note)  # type: ignore[arg-type]
 
     @property
@@ -141,7 +141,7 @@ class Supervised:
         return self._state in ("stopped", "done")
 
     def guard(self, body: Body) -> Body:
-        """Wrap the body of the query: it asks first whether it may run, and keeps what it raises."""
+        """Wrap the body of the query: check whether it may run, and keep the exception that it raises."""
 
         def guarded(rows: DataFrame, batch_id: int) -> None:
             try:
@@ -159,7 +159,7 @@ class Supervised:
         return guarded
 
     def halt(self, error: BaseException) -> None:
-        """End the query with an error that was found outside of it, between two micro-batches."""
+        """End the query between two micro-batches with an error that was found outside of it."""
         self._halted = self._halted or error
 
     def begin(self) -> None:
@@ -175,7 +175,7 @@ class Supervised:
             self._become("running", "")
 
     def resume(self) -> None:
-        """Start a query that is stopped, or that waits, as if it had never failed."""
+        """Start a stopped or waiting query as if it had never failed."""
         if self._state in ("stopped", "restarting"):
             self._failures = 0
             self._restarts += 1
@@ -183,7 +183,7 @@ class Supervised:
             self.begin()
 
     def tick(self) -> None:
-        """Look once: has it ended, and is it time to start it again?"""
+        """Check once whether the query has ended, and whether it is time to restart it."""
         if self._state == "restarting" and self._clock() >= self._try_at:
             self._restarts += 1
             self._restarted(self.name)
@@ -200,7 +200,7 @@ class Supervised:
                 self._failed(error or QueryFailed(self.name, "it was stopped from outside"))
 
     def end(self, interrupt: bool) -> bool:
-        """Let the query end between two micro-batches, or now; say whether it has."""
+        """End the query between two micro-batches, or at once if `interrupt`; return whether it has ended."""
         if self._query is None or not self._query.isActive:
             return True
         if interrupt or not self._query.status["isTriggerActive"]:
@@ -210,7 +210,7 @@ class Supervised:
     def _failed(self, error: BaseException) -> None:
         verdict = classify(error)
         if verdict == "loss":
-            # Where nothing is found that bronze lacks, the next start begins after what it holds.
+            # If bronze lacks nothing, the next start continues after what it holds.
             verdict = "retry" if self._draining else "unknown"
             try:
                 self._explain()
@@ -237,7 +237,7 @@ class Supervised:
 
 
 def _most_failures(verdict: Verdict, draining: bool) -> int | None:
-    """Failures in a row after which a query is started again; null for ever."""
+    """Return after how many failures in a row a query is stopped; None for never."""
     if verdict == "stop" or (verdict == "unknown" and draining):
         return 0
     return MOST_UNKNOWN if verdict == "unknown" else MOST_RETRIES_WHEN_DRAINING if draining else None
@@ -249,7 +249,7 @@ class Supervisor:
     Args:
         queries: all of them.
         stopping: set to end them.
-        told: is told of all states whenever one changes.
+        report: gets all states whenever one changes.
         poll: called every 0.2 s, between two looks at the queries.
     """
 
@@ -257,10 +257,10 @@ class Supervisor:
         self,
         queries: Sequence[Supervised],
         stopping: threading.Event,
-        told: Callable[[Sequence[QueryState]], None] = lambda _: None,
+        report: Callable[[Sequence[QueryState]], None] = lambda _: None,
         poll: Callable[[], None] = lambda: None,
     ) -> None:
-        self._queries, self._stopping, self._told, self._poll = queries, stopping, told, poll
+        self._queries, self._stopping, self._report, self._poll = queries, stopping, report, poll
         self._last: list[QueryState] = []
 
     def run(self, ready: Callable[[], None] = lambda: None) -> None:
@@ -272,14 +272,14 @@ class Supervisor:
         try:
             for query in self._queries:
                 query.begin()
-            self._say()
+            self._report_changes()
             ready()
             while not all(query.is_over for query in self._queries):
                 if self._stopping.wait(POLL_SECONDS):
                     return
                 for query in self._queries:
                     query.tick()
-                self._say()
+                self._report_changes()
                 self._poll()
         except (Py4JError, ConnectionError) as error:
             raise QueryFailed(", ".join(query.name for query in self._queries), f"Spark's JVM does not answer ({error})") from error
@@ -289,11 +289,11 @@ class Supervisor:
             if query.error is not None:
                 raise query.error if isinstance(query.error, WeirError) else QueryFailed(query.name, cause_of(query.error)) from query.error
 
-    def _say(self) -> None:
+    def _report_changes(self) -> None:
         states = [query.state for query in self._queries]
         if states != self._last:
             self._last = states
-            self._told(states)
+            self._report(states)
 
     def _end(self) -> None:
         limit = time.monotonic() + STOP_LIMIT_SECONDS
@@ -306,12 +306,12 @@ class Supervisor:
                 time.sleep(POLL_SECONDS)
 
     def _have_ended(self, interrupt: bool) -> bool:
-        """Ask every query to end, whichever has already; say whether all have."""
+        """Ask every query to end; return whether all have."""
         return False not in [query.end(interrupt) for query in self._queries]
 
 
 def states_file(domain: str) -> str:
-    """Name the file in which a driver says how its queries are."""
+    """Return the name of the file with the states of a driver's queries."""
     return f"stream-{domain}.queries.json"
 
 
@@ -323,7 +323,7 @@ def write_states(folder: Folder, domain: str, states: Sequence[QueryState]) -> N
 
 
 def read_states(folder: Folder, domain: str) -> list[QueryState]:
-    """Read the file; empty where there is none, or the driver that wrote it has ended."""
+    """Read the states; empty where there is no file, or the driver that wrote it has ended."""
     try:
         held = json.loads(folder.text(states_file(domain)) or "")
         if abs(psutil.Process(held["pid"]).create_time() - held["created"]) >= SAME_START_SECONDS:
