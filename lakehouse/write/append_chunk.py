@@ -1,6 +1,6 @@
-"""How do rows get into bronze that did not come through Kafka? A chunk in one commit, found again by its name.
+"""How do rows get into bronze without Kafka? Chunk by chunk, each in one commit that can be found again by its name.
 
-Such rows carry `source_run` and `source_row` in the place of topic, partition and offset; the stream leaves them alone.
+Such rows have `source_run` and `source_row` instead of topic, partition and offset. The stream ignores them.
 """
 
 from collections.abc import Mapping
@@ -29,15 +29,15 @@ MESSAGES = pa.schema(
 
 
 def typed(spark: SparkSession, values: list[bytes], contract: Contract, source_run: str) -> pa.Table:
-    """Type records as the stream types messages.
+    """Convert records to bronze rows exactly as the stream converts messages.
 
     Args:
         spark: the session.
-        values: as they would be sent to Kafka.
+        values: the bytes that would be sent to Kafka.
         contract: of the domain.
         source_run: the chunk's name; `source_row` counts the records from 0.
     """
-    # They never were in Kafka, but have been encoded by the contract as it is now.
+    # They were never in Kafka, but were encoded with the current version of the contract.
     known = {"value": values, "wire_version": [contract.wire_version] * len(values)}
     messages = pa.table({field.name: pa.array(known.get(field.name, [None] * len(values)), field.type) for field in MESSAGES}, MESSAGES)
     with session_conf(spark, conf_for_many(len(values))):
@@ -64,5 +64,5 @@ def append_chunk(spark: SparkSession, table: Table, rows: pa.Table, properties: 
 
 
 def chunk_rows(spark: SparkSession, table: Table, source_run: str) -> DataFrame:
-    """Read the rows of a chunk back; none where it was not appended."""
+    """Read the rows of a chunk; none if it was not appended."""
     return spark.table(table.name).where(f"source_run = {quote(source_run)}")

@@ -1,9 +1,9 @@
-"""How do the many small files that a stream leaves become few? By the query that makes them, between two micro-batches.
+"""How are the small files of a stream joined? By the query that writes them, between two micro-batches.
 
-A MERGE of a few rows adds a small data file to each partition it touches, and the next MERGE opens them all: without this a
-micro-batch takes longer with every one before it. Only small files are rewritten, into files of `TARGET_BYTES`, so the cost
-does not grow with the table; making those into large files is maintenance's work. Whoever merges also compacts, one after the
-other: beside a running MERGE a rewrite of the files it deletes from would be refused.
+A MERGE of a few rows adds a small data file to each partition it touches, and the next MERGE opens all of them, so without compaction each
+micro-batch takes longer than the one before. Only small files are rewritten, into files of `TARGET_BYTES`, so the cost does not grow with
+the table; maintenance turns those into large files. The query that merges also compacts, one after the other, because Iceberg refuses a
+rewrite of files from which a running MERGE deletes.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ TARGET_BYTES = 8 << 20
 OPTIONS = {
     "min-input-files": "8",
     "target-file-size-bytes": str(TARGET_BYTES),
-    # Larger files are left alone, not split.
+    # Larger files are not rewritten, and not split.
     "max-file-size-bytes": str(1 << 40),
 }
 
@@ -42,7 +42,7 @@ class Compactor:
     def __init__(self, domain: Domain, every: int) -> None:
         self._every = every
         names = [table.name for table in domain.merged]
-        # Set apart, so that no micro-batch has to wait for two of them.
+        # Staggered, so that no micro-batch waits for two compactions.
         self._merges = {name: number * every // len(names) for number, name in enumerate(names)}
         self._parts: dict[str, Part] = {}
 
@@ -52,16 +52,16 @@ class Compactor:
         Args:
             spark: the session of the micro-batch.
             domain: as the micro-batch was applied with.
-            touched: the part that it touched of each silver table, by name; silver that it left alone is not here.
+            touched: the part of each silver table that it touched, by name; only tables that it touched.
 
         Returns:
-            The table that was compacted; empty for none.
+            The table that was compacted; empty if none was.
         """
         if not self._every or not any(touched.values()):
             return ""
         for name, part in _reached(domain, touched).items():
             self._merges[name] += 1
-            # Of all entities: what is rewritten is chosen by time alone.
+            # For all entities, since files are chosen by time alone.
             bound = Spans.of(("", *times) for times in part.ranges) if isinstance(part, Spans) else WHOLE
             self._parts[name] = join_parts(self._parts.get(name, Spans(())), bound)
         due = max(self._merges, key=lambda name: self._merges[name])
@@ -75,7 +75,7 @@ class Compactor:
 
 
 def _reached(domain: Domain, touched: Mapping[str, Part]) -> dict[str, Part]:
-    """Find what touched parts of silver reach: spans where a table is kept by time, else all of it."""
+    """Return the part of a table that touched parts of silver affect: spans where it is kept by time, else the whole table."""
     found = {name: part for name, part in touched.items() if part}
     for derived in domain.derived:
         for reads in derived.reads:
@@ -96,5 +96,5 @@ def _rewrite(spark: SparkSession, table: str, where: str) -> None:
             f"CALL {catalog}.system.rewrite_data_files(table => {quote(name)}, strategy => 'binpack', {bound}options => map({options}))"
         )
     except (PySparkException, Py4JError) as error:
-        # Nothing is lost: the files stay as they are, and the next compaction takes them too.
+        # Nothing is lost: the files stay as they are, and the next compaction includes them.
         log.warning("not compacted", table=table, error=str(error).splitlines()[0][:300])

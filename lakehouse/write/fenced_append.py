@@ -8,7 +8,7 @@ cut into tasks, and whoever drives. Check and append are not one atomic step: th
 The mark is where the micro-batch was planned to end, not its last row: an offset need not be a message (a transaction's control
 record, an aborted record, one that compaction removed), and an offset that was passed stays passed. A micro-batch without rows does not
 need a commit of its own: at most one empty append a minute moves the mark. Offsets passed in the meantime are pending
-(`owed_offsets.py`): the next append writes them, or `settle` does.
+(`pending_offsets.py`): the next append writes them, or `settle` does.
 
 Why not Iceberg's native streaming append: it names files by partition, task, query and epoch, and overwrote committed files
 when the replayed batch was the first of its driver (docs/design.md, "Bronze").
@@ -39,26 +39,26 @@ from lakehouse.write.plain_rows import append_rows
 from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory
 from lakehouse.write.small_batches.session_tuning import SMALL_ROWS, conf_for_few, conf_for_many, session_conf
 
-# At most one append without a row within so many seconds.
+# At most one append without rows in this many seconds.
 EMPTY_SECONDS = 60.0
 
 log = structlog.get_logger("weir.stream")
 
 
 class TopicRecreated(LakehouseError, Fatal):
-    """The topic has another id than the one whose offsets the table holds."""
+    """The broker's topic has another id than the topic whose offsets the table holds."""
 
     def __init__(self, table: str, topic: str, found: str, expected: str) -> None:
         super().__init__(
             f"{table} holds offsets of topic {topic} with id {expected}, but the broker's topic has id {found}: it was deleted and "
-            f"made again, so its offsets mean other messages, and going on would lose or mix rows. Nothing was written. Restore the "
+            f"created again, so its offsets mean other messages, and going on would lose or mix rows. Nothing was written. Restore the "
             f"broker's data, or publish what is missing under a new WEIR_HOME."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The next offset of every partition that the table holds, and the ids of the topics they belong to."""
+    """The table's next offset of every partition, and the ids of the topics."""
 
     topic_ids: Mapping[str, str] = field(default_factory=dict)
     next_offsets: PartitionOffsets = field(default_factory=dict)
@@ -86,7 +86,7 @@ class Mark:
         )
 
     def missing(self, ends: PartitionOffsets) -> int:
-        """Count the offsets before some ends that the table does not hold."""
+        """Count the offsets before given ends that the table does not hold."""
         return sum(max(0, end - self.next_offsets.get(place, 0)) for place, end in ends.items())
 
     def check_topics(self, topic_ids: Mapping[str, str], table: str) -> None:
@@ -331,7 +331,7 @@ class FencedAppend:
         if self._pending is None:
             self._pending_after = self._marked_id()
             self._pending = {} if self._checkpoint is None else read_pending(self._checkpoint, self._pending_after, self._pending_file)
-        elif self._pending and self._marked_id() != self._pending_after:  # the table was set back, or somebody else has gone on
+        elif self._pending and self._marked_id() != self._pending_after:  # the table was rolled back, or another writer appended
             self._pending = {}
         return _mark_of(spark, self._table, self._handle)
 

@@ -1,4 +1,4 @@
-"""How do rows get into silver, gold and rejects? By MERGE on their key, repeatable, with literal bounds on what is scanned."""
+"""How do rows get into silver, gold and rejects? By MERGE on their key: safe to repeat, with literal bounds on what is scanned."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ from lakehouse.tables.schema import Table, quote
 
 INSTANT = pa.timestamp("us", tz="UTC")
 GONE = "_gone"
-# Above this many, a list of literals costs more to plan than it saves to scan.
+# A longer list of literals costs more to plan than it saves in the scan.
 MOST_LITERALS = 100
 MOST_PREDICATES = 16
 
@@ -25,9 +25,9 @@ MOST_PREDICATES = 16
 def latest_per_key(rows: DataFrame, table: Table, version: str) -> DataFrame:
     """Keep one row per key of the table: the newest version. Bounded input only.
 
-    Of two rows with equal versions the one whose columns compare greater wins, column by column in the order of the table:
-    a choice that depends on the rows alone, not on the order, the offsets or the lane in which they came. So silver is a
-    function of the set of bronze rows, and a replay under new offsets cannot change it.
+    Of two rows with equal versions the one whose columns compare greater wins, column by column in the order of the table. This choice
+    depends on the rows alone, not on their order, their offsets or whether they came by Kafka or by a backfill. So silver is a function of
+    the set of bronze rows, and a replay under new offsets cannot change it.
     """
     others = [name for name in table.names if name not in (*table.key, version)]
     newest = rows.groupBy(*table.key).agg(F.expr(f"max(struct({', '.join([version, *others])})) AS newest"))
@@ -38,16 +38,16 @@ def merge_newer(rows: DataFrame, source: Source, bounds: str) -> None:
     """MERGE rows, one per key, into silver where they are new or newer; an equal or older row changes nothing.
 
     Args:
-        rows: of silver's columns, from `latest_per_key`.
+        rows: with silver's columns, from `latest_per_key`.
         source: whose silver.
-        bounds: what rows are looked for within, as SQL over columns of the key: a row that lies beyond would be inserted once more.
+        bounds: SQL over columns of the key that limits the scan of silver; it must cover all rows, or a second row would be inserted.
     """
     table = source.silver
     _merge(rows, table, bounds, [f"WHEN MATCHED AND {is_newer(source, 's', 't')} THEN {_update(table)}"])
 
 
 def is_newer(source: Source, one: str, other: str) -> str:
-    """Write the condition that the row of one alias replaces that of the other: see `latest_per_key`."""
+    """Return the SQL condition that the row of one alias replaces the other's: see `latest_per_key`."""
     table, version = source.silver, source.contract.version
     ranked = [version, *(name for name in table.names if name not in (*table.key, version))]
 
@@ -63,14 +63,14 @@ def merge_rows(rows: DataFrame, table: Table, bounds: str = "") -> None:
 
 
 def merge_part(rows: DataFrame, table: Table, part: Part, times: Times | None, is_replaced: bool) -> None:
-    """MERGE the recomputed rows of a part into a table; rows of the part that were not made again are deleted if they can vanish.
+    """MERGE the recomputed rows of a part into a table; delete the other rows of the part where `is_replaced`.
 
     Args:
         rows: of the part, one per key.
-        table: whose.
+        table: the table.
         part: what was recomputed.
         times: the columns by which spans select the table's rows.
-        is_replaced: whether rows that are not among them are deleted.
+        is_replaced: whether rows that the recomputed part no longer has are deleted.
     """
     if is_replaced:
         replace_part(rows, table, part, times)
@@ -79,18 +79,18 @@ def merge_part(rows: DataFrame, table: Table, part: Part, times: Times | None, i
 
 
 def replace_part(rows: DataFrame, table: Table, part: Part, times: Times | None) -> None:
-    """Bring the rows of a part to those given, one per key and all within it, in one MERGE: what is not among them is deleted."""
+    """Replace the rows of a part by the given rows, one per key and all within it, in one MERGE; rows not given are deleted."""
     replace_rows(rows, table, only_in(rows.sparkSession.table(table.name), part, times), bounds_of(part, table, times))
 
 
 def replace_rows(rows: DataFrame, table: Table, present: DataFrame, bounds: str = "") -> None:
-    """Bring some rows of a table to those given, one per key, in one MERGE: what is not among them is deleted.
+    """Replace some rows of a table by the given rows, one per key, in one MERGE; rows not given are deleted.
 
     Args:
-        rows: as they should be.
-        table: whose.
-        present: the rows of the table that are to be replaced.
-        bounds: what rows are looked for within, as SQL.
+        rows: the new rows.
+        table: the table.
+        present: the rows of the table that are replaced.
+        bounds: SQL that limits the scan of the table.
     """
     gone = present.join(rows.select(*table.key), on=list(table.key), how="left_anti").withColumn(GONE, F.lit(True))
     source = rows.withColumn(GONE, F.lit(False)).unionByName(gone.select(*table.names, GONE))
@@ -106,11 +106,12 @@ def replace_rows(rows: DataFrame, table: Table, present: DataFrame, bounds: str 
 def only_in(rows: DataFrame, part: Part, times: Times | None = None) -> DataFrame:
     """Keep the rows of a part.
 
-    A small part becomes literals, which Iceberg prunes by and which cost no join; a large one a small table beside literal bounds.
+    A small part becomes literals, by which Iceberg prunes and which need no join. A large one becomes a small table to join with, and
+    literal bounds.
 
     Args:
         rows: of a table.
-        part: by columns of the table.
+        part: described by columns of the table.
         times: the columns by which spans select the rows.
     """
     if isinstance(part, Keys):
@@ -121,13 +122,13 @@ def only_in(rows: DataFrame, part: Part, times: Times | None = None) -> DataFram
     pruned = rows.where(overlap(part.ranges, starts, ends))
     if len(part.alike) <= MOST_PREDICATES:
         return pruned.where(any_of(f"{_one_of(times.entity, who)} AND {overlap(when, starts, ends)}" for when, who in part.alike.items()))
-    # From Arrow it becomes a relation in the plan: a list of Python objects would be a job of its own.
+    # An Arrow table becomes a relation in the plan; a list of Python objects would become a job of its own.
     entities, starts_at, ends_at = zip(*part.rows, strict=True)
     spans = rows.sparkSession.createDataFrame(
         pa.table([pa.array(entities), pa.array(starts_at, INSTANT), pa.array(ends_at, INSTANT)], names=["_entity", "_from", "_until"])
     )
-    # Semi: spans of one entity do not overlap, but a row may overlap two of them. A date compares with an instant as its
-    # midnight; the spans of such a table are whole days.
+    # A semi join, since a row may overlap two spans of its entity. A date compares with an instant as its midnight, and spans of a table
+    # with dates are whole days.
     within = f"{times.entity} = _entity AND {starts} <= _until AND {ends} >= _from"
     return pruned.join(F.broadcast(spans), on=F.expr(within), how="left_semi")
 
@@ -154,7 +155,7 @@ def _with_keys(rows: DataFrame, part: Keys) -> DataFrame:
 
 
 def _has_one(columns: Sequence[str], found: Iterable[KeyRow]) -> str:
-    """Write the condition that some columns have the values of one of some tuples."""
+    """Return the SQL condition that columns equal one of some tuples."""
     if len(columns) == 1:
         values = sorted((row[0] for row in found if row[0] is not None), key=repr)
         within = [f"{columns[0]} IN ({', '.join(literal(value) for value in values)})"] if values else []
@@ -170,7 +171,7 @@ def _type_of(rows: DataFrame, column: str) -> str:
 
 
 def overlap(times: Iterable[tuple[datetime, datetime]], starts: str, ends: str) -> str:
-    """Write the condition that what lies from one column to the other overlaps one of some times, both ends included."""
+    """Return the SQL condition that the time from one column to the other overlaps one of some times, both ends included."""
     return any_of(f"{starts} <= {literal(end)} AND {ends} >= {literal(start)}" for start, end in times)
 
 
@@ -179,17 +180,17 @@ def _one_of(column: str, values: Iterable[Any]) -> str:
 
 
 def any_of(conditions: Iterable[str]) -> str:
-    """Write the condition that one of some holds; false where there is none."""
+    """Return the SQL disjunction of some conditions; false where there is none."""
     return "(" + (" OR ".join(f"({condition})" for condition in conditions) or "false") + ")"
 
 
 def _update(table: Table) -> str:
-    """Columns by name: a table may have one of somebody's own, which stays as it is, and is null in a new row."""
+    """Name the columns, since a table may have other ones, which an update leaves as they are and an insert leaves null."""
     return f"UPDATE SET {', '.join(f'{name} = s.{name}' for name in table.names)}"
 
 
 def _merge(rows: DataFrame, table: Table, bounds: str, matched: Iterable[str], unless: str = "false") -> None:
-    source = f"weir_{table.name.replace('.', '_')}"  # one name per table: merges of two tables may run beside each other
+    source = f"weir_{table.name.replace('.', '_')}"  # one name per table, since merges into two tables may run at the same time
     rows.createOrReplaceTempView(source)
     keys = " AND ".join(f"t.{name} <=> s.{name}" if table.name.startswith("lh.ops.") else f"t.{name} = s.{name}" for name in table.key)
     on = f"{keys} AND {bounds}" if bounds else keys
@@ -203,10 +204,10 @@ def _same(table: Table) -> str:
 
 
 def bounds_of(part: Part, table: Table, times: Times | None) -> str:
-    """Write literal bounds for ON: without them a MERGE scans the whole target.
+    """Return literal bounds for the MERGE's ON clause: without them it scans the whole target.
 
-    Only columns of the key may bound it: by any other, the row that a key has could lie beyond, and a second one would be inserted. Where
-    a row is as long as its data it may begin before the span that it overlaps.
+    Only columns of the key may be bounded. By any other column, the row of a key could lie outside the bounds, and a second one would be
+    inserted. For the same reason a table whose rows extend over time has no bounds: a row may begin before the span that it overlaps.
     """
     if isinstance(part, Spans) and times is not None and not times.ends and {times.entity, times.starts} <= set(table.key):
         bounds = overlap(part.ranges, f"t.{times.starts}", f"t.{times.starts}")
@@ -233,7 +234,7 @@ def _bound_by(columns: Sequence[str], found: frozenset[KeyRow]) -> str:
 
 
 def literal(value: Any) -> str:  # noqa: ANN401 - any value of a column
-    """Write a value as a literal of Spark's SQL."""
+    """Return a value as a literal of Spark SQL."""
     match value:
         case None:
             return "NULL"

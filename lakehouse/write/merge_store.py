@@ -1,4 +1,4 @@
-"""How are any number of rows written? The store that reads the tables by Spark and MERGEs into them."""
+"""How are any number of rows written? By the store that reads tables with Spark and writes them with MERGE."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,17 +20,17 @@ from lakehouse.write.store import Store, Touching, as_properties, aware
 
 
 class MergeStore(Store[DataFrame]):
-    """Reads the tables and MERGEs into them.
+    """Reads tables with Spark and writes them with MERGE.
 
     Args:
         spark: the session.
         domain: whose tables.
-        properties: properties of every snapshot.
-        one_task: whether few rows are expected, so that a second task would cost more than it works.
-        is_beside: whether the tables are branches, which nobody reads yet: then nothing is noted of what they are made of.
+        properties: of every snapshot.
+        one_task: whether so few rows are expected that a second task would cost more than it gains.
+        is_beside: whether the tables are branches that nobody reads yet; then the snapshots of their inputs are not noted.
 
     Raises:
-        OtherEdition: a derived table was made by other rules.
+        OtherEdition: a derived table was computed by other rules.
     """
 
     def __init__(
@@ -45,13 +45,13 @@ class MergeStore(Store[DataFrame]):
             self.made = read_computed_from(domain, {table.name: self.handle(table.name) for table in domain.merged})
 
     def handle(self, table: str) -> Any:  # noqa: ANN401 - the JVM's object
-        """Load it once."""
+        """Load the table once."""
         if table not in self._handles:
             self._handles[table] = iceberg_table(self.spark, table)
         return self._handles[table]
 
     def head(self, table: str) -> int:
-        """Look."""
+        """Return the current snapshot's id."""
         return head_of(self.handle(table))
 
     def merge_silver(self, source: Source, accepted: DataFrame, touched: Part, needed: Part, asked: bool) -> Changes:
@@ -59,7 +59,7 @@ class MergeStore(Store[DataFrame]):
         silver = source.silver
         newest = latest_per_key(source.to_silver(self._sized(accepted)), silver, source.contract.version)
         if isinstance(source.kind, ByTime) and isinstance(touched, Spans) and not asked:
-            # Rows cannot leave their span. What else they held would cost a look before.
+            # Rows cannot leave their span. Their other columns would have to be read before the MERGE.
             times = source.kind.times
             self._write(silver, lambda: merge_newer(newest, source, bounds_of(touched, silver, times)))
             return ChangedSpans(touched, times)
@@ -72,7 +72,7 @@ class MergeStore(Store[DataFrame]):
         return ChangedFrame(changed.select("new.*").unionByName(before))
 
     def touching(self, derived: Derived, near: Spans) -> Touching:
-        """Collect them."""
+        """Collect them from the table."""
         return self.extents(derived, only_in(self.spark.table(derived.table.name), near, derived.times))
 
     def rows(self, table: Table, part: Part, times: Times | None) -> DataFrame:
@@ -80,13 +80,13 @@ class MergeStore(Store[DataFrame]):
         return self._sized(only_in(self._live(table), part, times))
 
     def matching(self, matching: Matching, rows: DataFrame) -> Part:
-        """Ask Spark for the values."""
+        """Let Spark find the values."""
         columns = list(matching.names)
         found = rows.select(*columns).distinct().limit(MOST_KEYS + 1).toArrow()
         return Keys.of(list(matching.names.values()), distinct(found, columns))
 
     def make(self, derived: Derived, inputs: Sequence[DataFrame], part: Part) -> DataFrame:
-        """Plan it, kept once it was computed."""
+        """Plan the rows, persisted once they are computed."""
         made = only_in(derived.to_rows(*inputs), part, derived.times).persist()
         self._held.append(made)
         return made
@@ -117,7 +117,7 @@ class MergeStore(Store[DataFrame]):
         return changes
 
     def close(self) -> None:
-        """Drop what `make` kept."""
+        """Unpersist the rows from `make`."""
         for rows in self._held:
             rows.unpersist()
 
@@ -131,7 +131,7 @@ class MergeStore(Store[DataFrame]):
         return rows.where(f"{deleted} IS NOT TRUE") if deleted else rows
 
     def _changed(self, source: Source, newest: DataFrame, touched: Part) -> DataFrame:
-        """Give the rows that silver will get, each beside the one that it replaces, null where there is none."""
+        """Return the rows that silver will get, each beside the row that it replaces, or null."""
         names = list(source.silver.names)
         on = " AND ".join(f"s.{name} = t.{name}" for name in source.silver.key)
         times = source.kind.times if isinstance(source.kind, ByTime) else None
@@ -145,7 +145,7 @@ class MergeStore(Store[DataFrame]):
         return _apart(changed)
 
     def _key_bounds(self, source: Source, changed: DataFrame) -> str | None:
-        """Bound a MERGE by the first column of the key; None where nothing changed."""
+        """Return bounds on the first column of the key; None where nothing changed."""
         name = source.silver.key[0]
         row = changed.agg(F.min(f"new.{name}").alias("least"), F.max(f"new.{name}").alias("most")).toArrow().to_pylist()[0]
         if row["least"] is None:
@@ -157,8 +157,8 @@ class MergeStore(Store[DataFrame]):
 
 
 def _apart(rows: DataFrame) -> DataFrame:
-    """Compute rows now, and keep them apart from the tables they were read from.
+    """Compute rows now, independent of later writes to the tables they were read from.
 
-    Not by `persist`: Spark computes kept rows again once a table they were read from is written.
+    `persist` does not do that: Spark recomputes persisted rows after a write to a table they were read from.
     """
     return rows.localCheckpoint(eager=True)

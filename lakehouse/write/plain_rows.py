@@ -1,4 +1,4 @@
-"""How do rows get into a table in one plain commit: dimensions, results of proofs, a rebuild's branches? And what does each commit note?"""
+"""How are rows written in one plain commit, such as dimensions, proof results and a rebuild's branches?"""
 
 from collections.abc import Iterable, Mapping
 from importlib.metadata import version
@@ -15,7 +15,7 @@ from lakehouse.write.merge import merge_rows
 
 
 def write_dimensions(spark: SparkSession, domain: Domain) -> None:
-    """Bring the static tables to the rows of the configuration; repeating it changes nothing and commits nothing."""
+    """Write the configured rows into the static tables. Repeating it commits nothing."""
     for table, rows in domain.dimensions:
         held = spark.table(table.name).select(*table.names).toArrow()
         present = set(zip(*(column.to_pylist() for column in held.columns), strict=True))
@@ -28,18 +28,18 @@ def write_dimensions(spark: SparkSession, domain: Domain) -> None:
 
 
 def batch_properties(query: str, batch_id: int | None) -> dict[str, str]:
-    """Give what every snapshot of a micro-batch, or of a chunk, says of it; `lh.ops.batches` reads it back. None: of no batch."""
+    """Return the snapshot properties of a micro-batch or chunk, from which `lh.ops.batches` is read; `batch_id` None outside a query."""
     of_batch = {} if batch_id is None else {BATCH_ID_PROPERTY: str(batch_id)}
     return {QUERY_PROPERTY: query, **of_batch, CODE_VERSION_PROPERTY: version("weir")}
 
 
 def append_rows(rows: DataFrame, table: Table, properties: Mapping[str, str]) -> None:
-    """Append rows by Spark in one commit, whose snapshot says what is given."""
+    """Append rows with Spark in one commit with the given snapshot properties."""
     _writer(rows, table, properties).append()
 
 
 def overwrite_rows(rows: DataFrame, table: Table, properties: Mapping[str, str]) -> None:
-    """Bring a table, or its branch, to these rows alone, by Spark in one commit, whose snapshot says what is given."""
+    """Replace all rows of a table, or of its branch, with Spark in one commit with the given snapshot properties."""
     _writer(rows, table, properties).overwrite(F.lit(True))
 
 
@@ -51,11 +51,11 @@ def _writer(rows: DataFrame, table: Table, properties: Mapping[str, str]) -> Dat
 
 
 def in_arrow(table: Table, rows: Iterable[tuple[object, ...]]) -> pa.Table:
-    """Make rows of a table, at least one, into an Arrow table."""
+    """Convert rows of a table, at least one, to an Arrow table."""
     return pa.table([pa.array(values) for values in zip(*rows, strict=True)], names=list(table.names))
 
 
 def relation(spark: SparkSession, table: Table, rows: Iterable[tuple[object, ...]]) -> DataFrame:
-    """Make rows of a table, at least one, into a relation."""
-    # By Arrow: Python rows would start Python workers, which nothing else in a driver needs.
+    """Convert rows of a table, at least one, to a DataFrame."""
+    # By Arrow, since Python rows would start Python workers, which nothing else in a driver needs.
     return spark.createDataFrame(in_arrow(table, rows), ", ".join(f"`{c.name}` {c.type}" for c in table.columns))

@@ -1,12 +1,11 @@
-"""How do tables that were built on a branch take the place of those that everybody reads? One commit a table, and all of them or none.
+"""How do tables that were rebuilt on a branch replace those that everybody reads? With one commit per table, all tables or none.
 
-Each table has one commit, which sets `main` to the branch's snapshot, the table's properties, and removes the branch: a reader sees the
-rows from before or those from after. That all tables of a domain change together is seen to by a note, the property `weir.publishing` of
-silver, that is written first and names every table's new snapshot: whoever writes a domain's tables looks for it, and ends what a crash
-has cut off, before it writes.
+One commit sets a table's `main` to the branch's snapshot, sets its properties and removes the branch, so a reader sees the rows from before
+or those from after. A note, silver's property `weir.publishing`, makes all tables of a domain change together: it is written first and
+names the new snapshot of every table. Every writer of the domain looks for it and completes an interrupted publishing before it writes.
 
-Commits are conditional on the metadata that was looked at, which every kind of catalog checks; so nothing that another writer has
-committed meanwhile is passed over, with turns (`lakehouse/locks/table_locks.py`) or without.
+Every commit is conditional on the metadata that was read, which every kind of catalog checks. So no commit of another writer is lost, with
+or without the table lock (`lakehouse/locks/table_locks.py`).
 """
 
 import json
@@ -25,9 +24,9 @@ from lakehouse.spark import iceberg_table
 from lakehouse.tables.editions import PropertiesOf, check_edition
 from lakehouse.tables.properties import PUBLISHING_PROPERTY
 
-# Iceberg's name of the branch that everybody reads.
+# Iceberg's name for the branch that everybody reads.
 MAIN = "main"
-# A rebuild's branches begin with it; the domain's name follows.
+# A rebuild's branches have this prefix and the domain's name.
 REBUILD_BRANCH = "weir_rebuild"
 
 
@@ -35,24 +34,24 @@ log = structlog.get_logger("weir.tables")
 
 
 class HalfPublished(LakehouseError, Fatal):
-    """A table was written by another machine while those before it were published already."""
+    """Another machine wrote a table after the tables before it had been published."""
 
     def __init__(self, table: str) -> None:
         super().__init__(
-            f"{table} was written by another machine while a rebuild was published, after tables before it had been set. It was left as it "
-            "is, and so are those after it. Stop the other machine's programs and rebuild again."
+            f"Another machine wrote {table} while a rebuild was being published, after other tables had been published. {table} and the "
+            "tables after it were left as they are. Stop the other machine's programs and rebuild again."
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What is being published.
+    """A publishing in progress.
 
     Attributes:
         branch: its name, the same in every table.
-        before: the snapshot of each silver table that all was built upon, by name.
-        snapshots: each table's snapshot that becomes its main one, by name; in the order in which they are set, silver first.
-        properties: what is set with it, by table and name.
+        before: {silver table: snapshot on which the rebuild is based}.
+        snapshots: {table: snapshot that becomes main}, in the order in which they are set, silver first.
+        properties: {table: {name: value}} to be set in the same commit.
     """
 
     branch: str
@@ -62,30 +61,30 @@ class Note:
 
     @classmethod
     def from_json(cls, text: str, anchor: str) -> "Note":
-        """Read it; a version before several sources noted the one silver's snapshot alone."""
+        """Read a note. The version that knew one source only noted silver's snapshot without its name."""
         held = json.loads(text)
         before = held.pop("before")
         return cls(before=before if isinstance(before, dict) else {anchor: before}, **held)
 
 
 def note_table(domain: Domain) -> str:
-    """Name the table that carries a domain's note: the silver of its first source."""
+    """Return the name of the table with a domain's note: silver of its first source."""
     return domain.sources[0].silver.name
 
 
 def look_before_writing(spark: SparkSession, domain: Domain, properties_of: PropertiesOf | None = None) -> bool:
-    """End a publishing that was cut off, and see that gold is of the domain's edition; belongs before every write, in its turn.
+    """Complete an interrupted publishing and check gold's edition. Call it before every write, with the table lock held.
 
     Args:
         spark: the session.
         domain: whose tables will be written.
-        properties_of: gives a table's properties as they are now; loads the table when left out.
+        properties_of: returns a table's current properties; by loading the table when left out.
 
     Returns:
-        Whether tables were changed: what is known of them is old then.
+        Whether tables were changed, so that what the caller knows of them is outdated.
 
     Raises:
-        OtherEdition: gold was made by other rules; nothing was written.
+        OtherEdition: gold was computed by other rules. Nothing was written.
     """
     look = properties_of or (lambda name: iceberg_table(spark, name).properties())
     anchor = note_table(domain)
@@ -100,15 +99,15 @@ def look_before_writing(spark: SparkSession, domain: Domain, properties_of: Prop
 
 
 def publish(spark: SparkSession, anchor: str, note: Note) -> bool:
-    """Set every table of a note; in a turn.
+    """Publish every table of a note. Call it with the table lock held.
 
     Args:
         spark: the session.
-        anchor: the table that carries the note meanwhile, from `note_table`.
-        note: what is to be set.
+        anchor: the table that carries the note, from `note_table`.
+        note: what to publish.
 
     Returns:
-        Whether it was done; False when a silver table has another snapshot than all was built upon, and nothing was changed.
+        Whether it was published; False when silver has changed since the rebuild was based on it. Then nothing was changed.
     """
     if any(branch_head(spark, name) != before for name, before in note.before.items()):
         return False
@@ -120,17 +119,17 @@ def publish(spark: SparkSession, anchor: str, note: Note) -> bool:
 
 
 def branch_head(spark: SparkSession, name: str, branch: str = MAIN) -> int | None:
-    """Give the snapshot that a branch of a table ends with; None for an empty one."""
+    """Return the newest snapshot of a table's branch; None for an empty one."""
     ref = iceberg_table(spark, name).refs().get(branch)
     return None if ref is None else int(ref.snapshotId())
 
 
 def _carry_out(spark: SparkSession, anchor: str, note: Note) -> bool:
-    """Do what a note says, or what of it is left; False, with nothing changed, where another machine wrote silver before it was set."""
+    """Publish what a note still lists; return False, with nothing changed, if another machine wrote silver before it was published."""
     is_begun = False
     for name, snapshot in note.snapshots.items():
         if branch_head(spark, name, note.branch) != snapshot:
-            is_begun = True  # set already; what was written to it since came after
+            is_begun = True  # already published; later commits are based on it
             continue
 
         def change(new: Any, name: str = name, snapshot: int = snapshot) -> None:  # noqa: ANN401 - the JVM's builder
@@ -157,7 +156,7 @@ def _without_note(spark: SparkSession) -> Callable[[Any], Any]:
 
 
 def _commit(spark: SparkSession, name: str, change: Callable[[Any], Any], *expected: int | None) -> bool:
-    """Commit a change of a table's metadata, if its main snapshot is the one expected, where one is named.
+    """Commit a change of a table's metadata, provided that its main snapshot is the expected one, if any.
 
     Raises:
         Py4JJavaError: Iceberg refused the commit, because another one came between.

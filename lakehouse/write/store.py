@@ -25,20 +25,20 @@ PROPERTY_PREFIX = "spark.sql.iceberg.snapshot-property."
 
 
 def aware(instant: datetime) -> datetime:
-    """Give an instant that Spark handed out its zone: it comes in the zone of this process, without saying so."""
+    """Add the zone to an instant from Spark, which is in this process's zone and does not say so."""
     return instant.astimezone(UTC)
 
 
 def as_properties(properties: Mapping[str, str]) -> dict[str, str]:
-    """Give the settings by which Spark writes properties into the snapshots of its MERGEs."""
+    """Return the session settings by which Spark writes properties into the snapshots of its MERGEs."""
     return {PROPERTY_PREFIX + name: value for name, value in properties.items()}
 
 
 class Store(ABC, Generic[Rows]):
-    """Where one call of `apply` reads and writes; `Rows` is what it holds rows in.
+    """Reads and writes tables for one call of `apply`; `Rows` is the type in which it holds rows.
 
     Attributes:
-        made: of which snapshots of its inputs each derived table is made; written into every commit.
+        made: from which snapshots of its inputs each derived table was computed; written into every commit.
     """
 
     def __init__(self, spark: SparkSession, domain: Domain, properties: Mapping[str, str]) -> None:
@@ -48,78 +48,78 @@ class Store(ABC, Generic[Rows]):
 
     @abstractmethod
     def handle(self, table: str) -> Any:  # noqa: ANN401 - the JVM's object
-        """Give Iceberg's own object of a merged table, as it was when this call began or was last written by it."""
+        """Return Iceberg's object of a merged table, as of the start of this call or its last write."""
 
     @abstractmethod
     def head(self, table: str) -> int:
-        """Give the snapshot of a merged table that this call reads or has written; 0 for an empty one."""
+        """Return the id of the snapshot of a merged table that this call reads or has written; 0 for an empty table."""
 
     @abstractmethod
     def merge_silver(self, source: Source, accepted: DataFrame, touched: Part, needed: Part, asked: bool) -> Changes:
-        """Bring accepted bronze rows into silver where they are new or newer.
+        """Write accepted bronze rows into silver where they are new or newer.
 
         Args:
             source: whose silver.
             accepted: bronze rows.
             touched: the part of silver that they lie in.
-            needed: the part of it that derived tables will be made of, as far as that is known before.
-            asked: whether somebody reads more of the changes than their spans.
+            needed: the part of silver from which derived tables will be computed, as far as it is known in advance.
+            asked: whether the caller needs more of the changes than their spans.
         """
 
     @abstractmethod
     def touching(self, derived: Derived, near: Spans) -> Touching:
-        """Give entity, first and last time of the rows of a derived table that overlap a span."""
+        """Return entity, first and last time of the rows of a derived table that overlap a span."""
 
     @abstractmethod
     def rows(self, table: Table, part: Part, times: Times | None) -> Rows:
-        """Give the rows of a part of a table, without those of silver that say that they are gone.
+        """Return the rows of a part of a table, without deleted rows of silver.
 
         Args:
             table: silver, or a derived table.
-            part: by columns of the table.
+            part: described by columns of the table.
             times: the columns by which spans select the rows.
         """
 
     @abstractmethod
     def matching(self, matching: Matching, rows: Rows) -> Part:
-        """Name the rows of an input that the rows of another one refer to."""
+        """Return the part of an input to which rows of another input refer."""
 
     @abstractmethod
     def make(self, derived: Derived, inputs: Sequence[Rows], part: Part) -> Rows:
-        """Compute a derived table's rows of a part from rows of its inputs, once."""
+        """Compute a derived table's rows of a part from rows of its inputs; they are computed once."""
 
     @abstractmethod
     def extents(self, derived: Derived, rows: Rows) -> Touching:
-        """Give entity, first and last time of each of a derived table's rows."""
+        """Return entity, first and last time of each row of a derived table."""
 
     @abstractmethod
     def replace(self, derived: Derived, made: Rows, part: Part, asked: bool, is_complete: bool) -> Changes:
-        """Bring a part of a derived table to what was made.
+        """Replace a part of a derived table by recomputed rows.
 
         Args:
             derived: the table.
             made: from `make`, of the part or of more.
             part: what is replaced.
-            asked: whether somebody reads the changes: they cost a look at the rows as they were.
-            is_complete: whether the table is then made of its inputs as they are, so that its commit says so.
+            asked: whether the caller needs the changes; finding them means reading the old rows.
+            is_complete: whether nothing is pending for the table afterwards, so that its commit notes the snapshots of its inputs.
         """
 
     def note_computed(self, derived: Derived) -> None:
-        """Take note that a derived table is made of its inputs as they are now, also where that took no commit; later commits say so."""
+        """Note that a derived table is up to date with its inputs, also without a commit of its own; later commits write the note."""
         self.made[derived.table.name] = {reads.table.name: self.head(reads.table.name) for reads in derived.reads}
 
     def then(self, work: Callable[[], None]) -> None:
-        """Do something once all that was written so far is committed."""
+        """Run something after all earlier writes are committed."""
         work()
 
     def settle(self) -> None:
-        """Wait until all is committed."""
+        """Wait until all writes are committed."""
 
     def close(self) -> None:
-        """Let go of what was held for this call."""
+        """Release what was held for this call."""
 
     def _properties(self, complete: Derived | None = None) -> dict[str, str]:
-        """Give the properties of a commit; a table that is complete with it is noted first."""
+        """Return the properties of a commit; a table that it completes is noted first."""
         if complete is not None:
             Store.note_computed(self, complete)
         return {**self.properties, **to_property(self.made)}

@@ -1,6 +1,6 @@
-"""How do a few rows in memory become data files of an Iceberg table? By Arrow, without a Spark job; whoever calls commits them.
+"""How are a few rows in memory written as data files of an Iceberg table? With Arrow, without a Spark job; the caller commits them.
 
-A Spark write of a hundred rows is planned, scheduled and committed for several times what the rows take (docs/benchmarks.md).
+For a hundred rows Spark spends several times as long on planning, scheduling and committing as on the rows (docs/benchmarks.md).
 """
 
 import io
@@ -24,19 +24,19 @@ MICROS_PER_HOUR = 3_600_000_000
 
 
 class NotFromMemory(Exception):
-    """The table, or the rows asked for, are not for writing from memory: Spark does it."""
+    """The table, or these rows, cannot be written from memory; Spark writes them."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A data file that no snapshot lists yet.
+    """A data file that is not part of a snapshot yet.
 
     Attributes:
         path: where.
         spec: Iceberg's partition spec.
         partition: Iceberg's partition value.
-        file: Iceberg's own description of it, which a commit takes.
-        rows: what is in it, in its order.
+        file: Iceberg's object, as a commit takes it.
+        rows: its rows, in order.
     """
 
     path: str
@@ -51,20 +51,20 @@ class DataFileWriter:
 
     Args:
         spark: any session of the driver.
-        handle: Iceberg's own object of the table.
-        order: the columns by which rows lie in a file; as they come where there are none.
+        handle: Iceberg's object of the table.
+        order: the columns by which rows are sorted in a file; unsorted when empty.
     """
 
     def __init__(self, spark: SparkSession, handle: Any, order: Sequence[str]) -> None:  # noqa: ANN401 - the JVM's objects
         jvm: Any = spark._jvm
         self._iceberg = jvm.org.apache.iceberg
         self._handle, self._order = handle, order
-        # What the schema and the partition spec say, by their ids: asking column by column is some hundred calls into the JVM.
+        # Schema and partition spec by their ids, since asking column by column takes some hundred calls into the JVM.
         self._field_ids: tuple[int, dict[str, int]] = (-1, {})
         self._partitioning: tuple[int, list[tuple[str, str]]] = (-1, [])
 
     def ids(self) -> dict[str, int]:
-        """Give the id of each column, in order."""
+        """Return the id of each column, in order."""
         schema = self._handle.schema()
         if schema.schemaId() != self._field_ids[0]:
             self._field_ids = (schema.schemaId(), {column.name(): column.fieldId() for column in java_list(schema.columns())})
@@ -74,7 +74,7 @@ class DataFileWriter:
         """Write one file per partition.
 
         Raises:
-            NotFromMemory: the rows have a column that the table lacks, or the table is partitioned by something else than time.
+            NotFromMemory: the rows have a column that the table lacks, or the table is not partitioned by time.
         """
         ids = self.ids()
         if unknown := [name for name in rows.column_names if name not in ids]:
@@ -103,7 +103,7 @@ class DataFileWriter:
             yield Written(path, spec, partition, file, ordered)
 
     def append(self, rows: pa.Table, properties: Mapping[str, str]) -> None:
-        """Append rows, or none, in one commit, whose snapshot says what is given.
+        """Append rows, or none, in one commit with the given snapshot properties.
 
         Raises:
             NotFromMemory: as for `write`; nothing was committed.
@@ -118,22 +118,22 @@ class DataFileWriter:
         self.commit(pending, [one.path for one in written])
 
     def commit(self, pending: Any, paths: Iterable[str]) -> None:  # noqa: ANN401 - the JVM's object
-        """Commit a change of the table; where Iceberg refuses it, remove the files it would have added.
+        """Commit a change of the table; remove its new files if Iceberg refuses it.
 
         Raises:
-            Py4JJavaError: it failed. Unless it was refused, nobody knows whether it was committed, and the files stay.
+            Py4JJavaError: it failed. Unless Iceberg refused it, it is unknown whether it was committed, and the files stay.
         """
         try:
             pending.commit()
         except Py4JJavaError as error:
             if error.java_exception.getClass().getName() in REFUSED:
                 for path in paths:
-                    with suppress(Py4JError):  # what stays is an orphan, which maintenance removes
+                    with suppress(Py4JError):  # a file that stays is an orphan, which maintenance removes
                         self._handle.io().deleteFile(path)
             raise
 
     def _fields(self) -> list[tuple[str, str]]:
-        """Give column and transform of each partition field."""
+        """Return column and transform of each partition field."""
         spec = self._handle.spec()
         if spec.specId() != self._partitioning[0]:
             schema = self._handle.schema()
@@ -143,17 +143,17 @@ class DataFileWriter:
 
 
 def _parquet(rows: pa.Table, ids: Mapping[str, int]) -> bytes:
-    """Write a file as Iceberg wants it: a field id in every column."""
+    """Write a file as Iceberg requires, with a field id for every column."""
     schema = pa.schema([field.with_metadata({"PARQUET:field_id": str(ids[field.name])}) for field in rows.schema])
     content = io.BytesIO()
-    # A short decimal is a whole number, as Iceberg's specification has it (Appendix A, Parquet).
+    # Short decimals are stored as integers, as Iceberg's specification says (Appendix A, Parquet).
     options = {"compression": "zstd", "store_schema": False, "coerce_timestamps": "us", "store_decimal_as_integer": True}
     pq.write_table(rows.combine_chunks().cast(schema), content, **options)
     return content.getvalue()
 
 
 def _partitions(rows: pa.Table, fields: list[tuple[str, str]]) -> Iterator[tuple[tuple[int | None, ...], pa.Table]]:
-    """Split rows by the values of the partition fields, each a column and Iceberg's name of its transform; null is a value."""
+    """Split rows by the values of partition fields, given as (column, Iceberg's name of the transform); null is a value."""
     if not fields:
         yield (), rows
         return
@@ -169,7 +169,7 @@ def _partitions(rows: pa.Table, fields: list[tuple[str, str]]) -> Iterator[tuple
 
 
 def _ordinal(column: pa.ChunkedArray, transform: str) -> pa.ChunkedArray:
-    """Iceberg's value of a time transform, counted from 1970 (Iceberg specification, partition transforms)."""
+    """Return Iceberg's value of a time transform, counted from 1970. Source: Iceberg specification, partition transforms."""
     if transform == "year":
         found = _years(column)
     elif transform == "month":

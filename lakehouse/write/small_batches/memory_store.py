@@ -23,15 +23,15 @@ from lakehouse.write.store import Store, Touching
 
 
 class Memory:
-    """What a stream remembers of its domain's tables from one micro-batch to the next; one micro-batch at a time uses it.
+    """Rows of a domain's tables that a stream keeps from one micro-batch to the next. Used by one micro-batch at a time.
 
     Args:
         domain: whose tables.
-        looks_ahead: whether the next calls will reach a little further than the last: more is read at once then.
+        looks_ahead: whether the next calls will need slightly later times than the last, so that more is read at once.
     """
 
     def __init__(self, domain: Domain, looks_ahead: bool = True) -> None:
-        # Commits one after the other, while the next table is computed: most of a commit is waiting for files and the catalog.
+        # One thread commits while the next table is computed, since a commit mostly waits for files and the catalog.
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weir-commit")
         self._calls = 0
         self.tables: dict[str, TableRows] = {}
@@ -48,19 +48,19 @@ class Memory:
 
     @contextmanager
     def store(self, spark: SparkSession, domain: Domain, properties: Mapping[str, str]) -> Iterator["MemoryStore"]:
-        """Give a store for one call of `apply`, which looks at every table as it is now.
+        """Open a store for one call of `apply`, with the current state of every table.
 
-        Derived tables before silver: who writes both beside the stream writes silver first, so a derived table made of an older silver
-        than the one seen here is refused at its commit. After an error nobody knows how far it went, and nothing is remembered.
+        Derived tables are loaded before silver. Another writer commits silver first, so if it commits in between, the commit of a derived
+        table that was computed from the older silver is refused. After an error the tables' state is unknown, and all rows are dropped.
 
         Args:
             spark: the session.
             domain: whose tables, as it is now.
-            properties: properties of every snapshot.
+            properties: of every snapshot.
 
         Raises:
-            NotFromMemory: one of the tables, or so many rows, must be written by MERGE; also raised out of the block.
-            OtherEdition: a derived table was made by other rules.
+            NotFromMemory: a table, or this many rows, must be written by MERGE; also from within the block.
+            OtherEdition: a derived table was computed by other rules.
         """
         try:
             self._begin(spark)
@@ -90,15 +90,15 @@ class Memory:
 
 
 class MemoryStore(Store[pa.Table]):
-    """Computes from the rows in memory, and writes those that differ by row deltas.
+    """Computes from rows in memory, and writes the rows that differ as row deltas.
 
     Args:
         spark: the session.
         domain: whose tables.
-        tables: the rows at hand by table.
-        properties: properties of every snapshot.
-        committer: its one thread commits.
-        made: of which snapshots each derived table is made; kept up to date.
+        tables: the rows in memory by table.
+        properties: of every snapshot.
+        committer: its single thread commits.
+        made: from which snapshots each derived table was computed; updated here.
     """
 
     def __init__(
@@ -116,18 +116,18 @@ class MemoryStore(Store[pa.Table]):
         self._failed = False
 
     def handle(self, table: str) -> Any:  # noqa: ANN401 - the JVM's object
-        """Give the one at hand."""
+        """Return the loaded one."""
         return self._tables[table].handle
 
     def head(self, table: str) -> int:
-        """Give what is known; after a commit of another writer in between nothing is, so that all since then is pending."""
+        """Return the known snapshot; 0 after a commit of another writer in between, so that everything since then is pending."""
         return self._tables[table].snapshot or 0
 
     def merge_silver(self, source: Source, accepted: DataFrame, touched: Part, needed: Part, asked: bool) -> Changes:
-        """Compute the newest of each key from the rows at hand too, and write those that differ."""
+        """Compute the newest row of each key together with the rows in memory, and write those that differ."""
         silver = self._tables[source.silver.name]
         if isinstance(touched, Spans) and isinstance(needed, Spans):
-            silver.have(self.spark, needed.joined(touched.rows))  # one read for what is merged into and for what gold is made of
+            silver.have(self.spark, needed.joined(touched.rows))  # one read for silver and gold
         at_hand = silver.read(self.spark, touched)
         present = self._frame(at_hand.select(list(source.silver.names)))
         both = source.to_silver(accepted).unionByName(present).coalesce(1)
@@ -162,19 +162,19 @@ class MemoryStore(Store[pa.Table]):
         return list(extents(rows, derived.times))
 
     def replace(self, derived: Derived, made: pa.Table, part: Part, asked: bool, is_complete: bool) -> Changes:
-        """Have those that differ written while the next table is computed, unless somebody asks what changed."""
+        """Write the rows that differ while the next table is computed, unless the caller needs the changes."""
         table = self._tables[derived.table.name]
         rows = self._within(derived, made, part) if isinstance(part, Spans) else made
         complete = derived if is_complete else None
 
         def properties() -> dict[str, str]:
-            return self._properties(complete)  # asked in the committer's thread, when its inputs are committed
+            return self._properties(complete)  # called in the committer's thread, when the inputs are committed
 
         if asked:
             self._settle_if_waiting(derived.table)
             come, gone = table.replace(self.spark, rows, part, properties, self.then, vanishing=derived.is_replaced)
             return ChangedRows(gone, come)
-        table.have(self.spark, part)  # a job of Spark's, if any, is the micro-batch's own thread's
+        table.have(self.spark, part)  # Spark jobs, if any, run in the micro-batch's own thread
         present = None if isinstance(part, Spans) else self._read(derived.table, part, None)
 
         def write() -> None:
@@ -184,15 +184,15 @@ class MemoryStore(Store[pa.Table]):
         return NoChanges()
 
     def note_computed(self, derived: Derived) -> None:
-        """Note it once the commits before it are done: until then the snapshots of its inputs are not known."""
+        """Note it after the earlier commits, since the snapshots of its inputs are unknown until then."""
         self.then(lambda: Store.note_computed(self, derived))
 
     def then(self, work: Callable[[], None]) -> None:
-        """Have it done after what waits already, unless that fails."""
+        """Run it after the queued commits, unless one of them fails."""
         self._waiting.append(self._committer.submit(self._do, work))
 
     def settle(self) -> None:
-        """Wait for all; raises what one of them raised."""
+        """Wait for all commits; raise the error of the first that failed."""
         for one in self._waiting:
             one.result()
         for rows in self._tables.values():

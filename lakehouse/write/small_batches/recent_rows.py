@@ -1,8 +1,8 @@
-"""Which rows of a table does a stream write again and again? Those of the last days: they are kept in memory, and written from there.
+"""Which rows of a table does a stream write again and again? Those of the last days, which are kept in memory.
 
-Every micro-batch of a live stream changes hours that the last one changed too. A `RecentRows` holds a table's rows around them
-as they stand in the current snapshot, so that the next micro-batch need not read them, and only rows that differ are written.
-A commit of another writer is seen by the snapshot's id, and everything is read anew.
+Every micro-batch of a live stream changes hours that the last one changed too. `RecentRows` keeps a table's rows around these hours as they
+are in the current snapshot, so the next micro-batch need not read them, and only rows that differ are written. A commit of another writer
+shows in the snapshot's id; then all rows are read again.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,17 +21,17 @@ from lakehouse.write.merge import INSTANT, only_in
 from lakehouse.write.small_batches.data_files import NotFromMemory
 from lakehouse.write.small_batches.row_delta import FILE, POSITION, DeltaWriter
 
-# A micro-batch that reaches more rows than this is done by Spark; and more are not kept for the next one.
+# A micro-batch that needs more rows than this is left to Spark, and no more are kept for the next one.
 MOST_ROWS = 200_000
 MOST_INT = (1 << 63) - 1
 MICROS_PER_DAY = 86_400_000_000
 
 
 def rows_in(rows: pa.Table, span: Spans, times: Times) -> pa.Table:
-    """Keep the rows that overlap a span of their entity, both ends included: what `only_in` does for a DataFrame.
+    """Keep the rows that overlap a span of their entity, both ends included, as `only_in` does for a DataFrame.
 
     Raises:
-        NotFromMemory: so many entities over so long a time that they do not fit one number.
+        NotFromMemory: entities and time span are too many to be encoded in one number.
     """
     if not rows.num_rows or not span:
         return rows.slice(0, 0)
@@ -42,8 +42,8 @@ def rows_in(rows: pa.Table, span: Spans, times: Times) -> pa.Table:
     kind = rows.schema.field(times.entity).type
     entities = pa.array(span.entities, kind)
 
-    # Entity and time become one number, in which the spans are sorted: the first span that ends at or after a row's start is the
-    # only one that can hold it first.
+    # Entity and time are encoded in one number, by which the spans are sorted. Only the first span that ends at or after a row's start
+    # can overlap the row.
     def key(found: pa.Array | pa.ChunkedArray, instants: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
         within = pc.subtract(pc.min_element_wise(pc.max_element_wise(instants, least - 1), most + 1), least - 1)
         return pc.add(pc.multiply(pc.index_in(found, entities), most - least + 3), within)
@@ -52,21 +52,21 @@ def rows_in(rows: pa.Table, span: Spans, times: Times) -> pa.Table:
     rows = rows.filter(known)
     owners = pa.array([row[0] for row in span.rows], kind)
     first = pc.search_sorted(key(owners, until), key(rows[times.entity], _micros(rows[times.starts])).combine_chunks(), side="left")
-    begins = pa.concat_arrays([key(owners, since), pa.array([MOST_INT], pa.int64())]).take(first)  # beyond the last span lies none
+    begins = pa.concat_arrays([key(owners, since), pa.array([MOST_INT], pa.int64())]).take(first)  # no span lies behind the last one
     return rows.filter(pc.less_equal(begins, key(rows[times.entity], _micros(rows[times.last])).combine_chunks()))
 
 
 def differing(wanted: pa.Table, present: pa.Table, table: Table, vanishing: bool) -> tuple[pa.Table, pa.Table]:
-    """Compare rows as they should be with rows as they are, by key; null equals null.
+    """Compare wanted rows with present rows by key; null equals null.
 
     Args:
         wanted: rows of the table's columns, one per key.
         present: the same with `_file` and `_pos`.
         table: whose rows.
-        vanishing: whether a row that is not wanted goes.
+        vanishing: whether a row that is not wanted is deleted.
 
     Returns:
-        The wanted rows that are new or different, and the present rows that they replace, or that vanish.
+        The wanted rows that are new or different, and the present rows that are replaced or deleted.
     """
     keys = list(table.key)
     numbered = wanted.select(keys).append_column("_wanted", _numbers(wanted))
@@ -86,7 +86,7 @@ def differing(wanted: pa.Table, present: pa.Table, table: Table, vanishing: bool
 
 
 class TableRows:
-    """A table whose rows are read part by part, and written as row deltas; no rows are kept.
+    """A table that is read part by part and written as row deltas, without keeping rows.
 
     Args:
         table: whose rows.
@@ -100,7 +100,7 @@ class TableRows:
         self._waits = False
 
     def begin(self, spark: SparkSession) -> None:
-        """Look at the table as it is now, and forget what another writer has changed.
+        """Load the table's current state, and drop what another writer has changed.
 
         Raises:
             NotFromMemory: MERGE must write this table.
@@ -112,13 +112,13 @@ class TableRows:
 
     @property
     def handle(self) -> Any:  # noqa: ANN401 - the JVM's object
-        """Iceberg's own object of the table, as `begin` saw it."""
+        """Iceberg's object of the table, as of `begin`."""
         assert self._writer is not None  # `begin` has been here
         return self._writer.handle
 
     @property
     def waits(self) -> bool:
-        """Whether a commit waits that the table may not show yet."""
+        """Whether a commit is queued that the table may not show yet."""
         return self._waits
 
     def forget(self) -> None:
@@ -133,7 +133,7 @@ class TableRows:
             times: the columns by which spans select rows; the table's own when left out.
 
         Raises:
-            NotFromMemory: there are too many, or a commit waits that the table may not show yet.
+            NotFromMemory: there are too many, or a commit is queued that the table may not show yet.
         """
         if self._waits:
             raise NotFromMemory(f"{self.table.name} would be read beside a commit")
@@ -141,7 +141,7 @@ class TableRows:
         return fetch(only_in(spark.table(self.table.name), part, times or self.times).select(*columns))
 
     def have(self, spark: SparkSession, part: Part) -> None:
-        """Do what jobs of Spark's `replace` would need."""
+        """Run the Spark jobs that `replace` would need."""
 
     def replace(
         self,
@@ -153,21 +153,21 @@ class TableRows:
         vanishing: bool = False,
         present: pa.Table | None = None,
     ) -> tuple[pa.Table, pa.Table]:
-        """Bring the rows of a part to what is wanted, in one commit.
+        """Replace the rows of a part by wanted rows, in one commit.
 
-        What is read afterwards are the new rows; the table has them when what `later` was given has been called.
+        Later reads return the new rows; the table has them once the function that `later` gets has been called.
 
         Args:
             spark: the session.
             wanted: rows of the table's columns, one per key, all within the part.
             part: by columns of the table.
-            properties: gives the properties of the snapshot; asked when it is committed.
-            later: is given what commits, to be called once, before the next `begin`; if it raises, `forget`.
-            vanishing: whether rows of the part that are not wanted go.
+            properties: returns the properties of the snapshot; called at the commit.
+            later: gets the function that commits, to be called once before the next `begin`; if it raises, call `forget`.
+            vanishing: whether rows of the part that are not wanted are deleted.
             present: the part's rows as they are, from `read`; read here when left out.
 
         Returns:
-            The rows that came, and those that went or were replaced; nothing is committed where there are none.
+            The new rows, and those that were replaced or deleted; nothing is committed where there are none.
         """
         come, gone = differing(wanted, self.read(spark, part) if present is None else present, self.table, vanishing)
         if not come.num_rows and not gone.num_rows:
@@ -178,27 +178,27 @@ class TableRows:
         self._replaced(written, gone)
 
         def settle() -> None:
-            self.snapshot = commit()  # None is no table's snapshot here: the next `begin` forgets
+            self.snapshot = commit()  # with None as snapshot the next `begin` drops all rows
 
         self._waits = True
         later(settle)
         return come, gone
 
     def settled(self) -> None:
-        """Take note that what `replace` handed out has been called: the table may be read again, unless another writer came between."""
+        """Note that the commits from `replace` were called, so the table may be read again, unless another writer committed in between."""
         self._waits = self._waits and self.snapshot is None
 
     def _replaced(self, written: pa.Table, gone: pa.Table) -> None:
-        """Keep what was written in the place of what went."""
+        """Keep the written rows instead of those they replace."""
 
 
 class RecentRows(TableRows):
-    """A table's rows around the spans that were written lately, as they stand in its current snapshot.
+    """A table's rows around recently written spans, as in its current snapshot.
 
     Args:
         table: whose rows.
         times: the columns by which spans select them.
-        looks_ahead: whether to read a little further than asked for.
+        looks_ahead: whether to read slightly later times than asked for.
     """
 
     times: Times
@@ -210,7 +210,7 @@ class RecentRows(TableRows):
         self._spans = Spans(())
 
     def begin(self, spark: SparkSession) -> None:
-        """Look whether another writer has changed the table, and forget its rows then.
+        """Drop all rows if another writer has changed the table.
 
         Raises:
             NotFromMemory: MERGE must write this table.
@@ -225,16 +225,16 @@ class RecentRows(TableRows):
         self._rows, self._spans = None, Spans(())
 
     def read(self, spark: SparkSession, part: Part, times: Times | None = None) -> pa.Table:
-        """Give the rows that overlap a span, with `_file` and `_pos`; see `have`. A part by key is read from the table."""
+        """Return the rows that overlap a span, with `_file` and `_pos`; see `have`. A part by key is read from the table."""
         if not isinstance(part, Spans) or (times is not None and times != self.times):
             return super().read(spark, part, times)
         return rows_in(self._at_hand(spark, part), part, self.times)
 
     def have(self, spark: SparkSession, part: Part) -> None:
-        """Read the rows that overlap a span from the table where they are not at hand.
+        """Read the rows that overlap a span from the table, where they are not in memory.
 
         Raises:
-            NotFromMemory: there are too many; or they are not at hand, and a commit waits that the table may not show yet.
+            NotFromMemory: there are too many, or they are not in memory and a commit is queued that the table may not show yet.
         """
         if isinstance(part, Spans):
             self._at_hand(spark, part)
@@ -252,7 +252,7 @@ class RecentRows(TableRows):
         return self._rows
 
     def _replaced(self, written: pa.Table, gone: pa.Table) -> None:
-        if self._rows is None:  # a part by key was replaced: nothing was at hand
+        if self._rows is None:  # a part by key was replaced: no rows were in memory
             return
         left = _without(self._rows, gone)
         self._rows = pa.concat_tables([left, written.cast(left.schema)]).combine_chunks()
@@ -261,19 +261,19 @@ class RecentRows(TableRows):
         columns = [*self.table.names, FILE, POSITION]
         found = fetch(only_in(spark.table(self.table.name), missing, self.times).select(*columns))
         if self._rows is not None:
-            # What overlaps both an old span and a new one was read twice.
+            # Rows that overlap both an old span and a new one were read twice.
             known = self._rows
             found = pa.concat_tables([known, _without(found, known)]).combine_chunks()
         self._rows, self._spans = found, self._spans.joined(missing.rows, timedelta(0))
 
 
 def _with_margin(span: Spans) -> Spans:
-    """The next micro-batches reach a little further: most of what lies ahead is not there yet, and costs nothing to read."""
+    """Extend a span, since the next micro-batches need slightly later times; most of those rows do not exist yet and cost nothing."""
     return Spans(tuple((entity, start - (end - start) / 2, end + 4 * (end - start)) for entity, start, end in span.rows))
 
 
 def fetch(rows: DataFrame) -> pa.Table:
-    """Bring rows into memory. NotFromMemory when there are too many."""
+    """Fetch rows into memory; NotFromMemory when there are too many."""
     found = rows.coalesce(1).limit(MOST_ROWS + 1).toArrow()
     if found.num_rows > MOST_ROWS:
         raise NotFromMemory(f"more than {MOST_ROWS} rows are reached")
@@ -281,7 +281,7 @@ def fetch(rows: DataFrame) -> pa.Table:
 
 
 def _without(rows: pa.Table, others: pa.Table) -> pa.Table:
-    """Leave out the rows that others name by file and position."""
+    """Remove the rows that others name by file and position."""
     places = [FILE, POSITION]
     numbered = rows.select(places).append_column("_row", _numbers(rows))
     left = numbered.join(others.select(places), places, join_type="left anti", use_threads=False)

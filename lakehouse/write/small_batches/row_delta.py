@@ -1,11 +1,11 @@
-"""How are a few rows of a table replaced without a MERGE? By one Iceberg row delta: files of the new rows, vectors over the old.
+"""How are a few rows of a table replaced without a MERGE? With one Iceberg row delta: files of new rows, deletion vectors over old rows.
 
-Planning a MERGE of a few hundred rows costs Spark several times what the rows do (docs/benchmarks.md). Here the caller has read
-the rows before, each with its file and position, and says which go and which come. What is left is a Parquet file for every
-partition, a deletion vector for every touched file, and a commit that is validated as Spark's serializable MERGE is: refused
-when another writer has changed anything within the bounds since the rows were read.
+For a few hundred rows Spark spends several times as long on planning a MERGE as on the rows (docs/benchmarks.md). Here the caller has read
+the rows with their file and position, and names rows to add and rows to remove. That leaves a Parquet file per partition, a deletion vector
+per touched file, and a commit that Iceberg validates like Spark's serializable MERGE: it refuses the commit if another writer has changed
+anything within the bounds since the rows were read.
 
-Works on tables of format 3 whose deletes are vectors; the caller merges where it does not (`NotFromMemory`).
+It works on tables of format 3 whose deletes are vectors. For other tables it raises `NotFromMemory`, and the caller uses MERGE.
 """
 
 import uuid
@@ -31,7 +31,7 @@ FORMAT = 3
 
 @dataclass(slots=True)
 class _DataFile:
-    """A data file of the current snapshot: its partition spec and value, and its deletion vector; Iceberg's own objects."""
+    """A data file of the current snapshot: its partition spec and value, and its deletion vector, as Iceberg's objects."""
 
     spec: Any
     partition: Any
@@ -39,11 +39,11 @@ class _DataFile:
 
 
 class DeltaWriter:
-    """Writes row deltas into one table. Remembers the files it has seen until another writer commits.
+    """Writes row deltas into one table. Caches the files it has seen until another writer commits.
 
     Args:
         spark: any session of the driver.
-        table: what is written.
+        table: the table.
     """
 
     def __init__(self, spark: SparkSession, table: Table) -> None:
@@ -54,14 +54,14 @@ class DeltaWriter:
         self._handle = iceberg_table(spark, table.name)
         self._files: dict[str, _DataFile] = {}
         self._snapshot: int | None = None
-        # Rows of one key's neighbours lie together, so that later vectors are few runs.
+        # Rows are sorted by key, so that neighbours lie together and later vectors have few runs.
         self._writer = DataFileWriter(spark, self._handle, table.key)
 
     def refresh(self) -> int | None:
-        """Look at the table as it is now; give the id of its snapshot, None for an empty table.
+        """Load the table's current state and return the id of its snapshot; None for an empty table.
 
         Raises:
-            NotFromMemory: the table has an older format, or other columns than its specification.
+            NotFromMemory: the table has an older format, or columns that differ from its specification.
         """
         self._handle.refresh()
         if self._handle.operations().current().formatVersion() < FORMAT:
@@ -73,7 +73,7 @@ class DeltaWriter:
 
     @property
     def handle(self) -> Any:  # noqa: ANN401 - the JVM's object
-        """Iceberg's own object of the table, as of the last `refresh`."""
+        """Iceberg's object of the table, as of the last `refresh`."""
         return self._handle
 
     def prepare(
@@ -83,23 +83,23 @@ class DeltaWriter:
         bounds: tuple[Iterable[tuple[datetime, datetime]], Times] | None,
         properties: Callable[[], Mapping[str, str]],
     ) -> tuple[pa.Table, Callable[[], int | None]]:
-        """Write the files that replace rows in one commit, which is left to the caller.
+        """Write the files that replace rows, and return the function that commits them.
 
         Args:
-            come: rows of the table's columns.
-            gone: `_file` and `_pos` of rows, as read after the last `refresh`.
-            bounds: the times in which no other writer may have changed anything since `refresh`, and the columns by which they select
-                rows; all rows lie in them. None for the whole table.
-            properties: gives the properties of the snapshot; asked when it is committed.
+            come: rows to add, with the table's columns.
+            gone: `_file` and `_pos` of rows to remove, as read after the last `refresh`.
+            bounds: times that cover all rows, and the columns by which they select rows; no other writer may have changed anything in them
+                since `refresh`. None for the whole table.
+            properties: returns the properties of the snapshot; called at the commit.
 
         Returns:
-            `come` with the `_file` and `_pos` of each row, in the order written; and what commits, which may be called in
-            another thread before the next use of this writer. That gives the snapshot's id, or None when another writer's commit
-            came between and what is known of the table is old; it raises Py4JJavaError, with Iceberg's ValidationException where
-            another writer was within the bounds, and nothing is changed then.
+            `come` with the `_file` and `_pos` of each row, in the order written; and the function that commits, which may be called in
+            another thread before the next use of this writer. It returns the snapshot's id, or None when another writer committed in
+            between, so that the cached state is outdated. It raises Py4JJavaError; with Iceberg's ValidationException where another writer
+            changed rows within the bounds, and then nothing was changed.
 
         Raises:
-            TableMoved: the rows that go were read after another writer's commit; nothing was committed.
+            TableMoved: `gone` was read after another writer's commit. Nothing was committed.
         """
         within = self._iceberg.expressions.Expressions.alwaysTrue() if bounds is None else self._within(*bounds)
         delta = self._handle.newRowDelta()
@@ -155,11 +155,11 @@ class DeltaWriter:
         self._snapshot = snapshot
 
     def _write_vectors(self, positions: Mapping[str, list[int]], within: Any) -> Any:  # noqa: ANN401 - the JVM's objects
-        """Write the deletion vectors of some files, each with what its old one held; gives Iceberg's DeleteWriteResult."""
+        """Write the deletion vectors of some files, each merged with the old one; return Iceberg's DeleteWriteResult."""
         if not positions.keys() <= self._files.keys():
             self._plan(within)
         if moved := positions.keys() - self._files.keys():
-            # A rewrite came between `refresh` and the reading of the rows, which therefore lie in its files.
+            # Another writer rewrote files between `refresh` and the reading of the rows, which are now in its files.
             raise TableMoved(f"{self._table.name} was rewritten while its rows were read: {min(moved)}")
         iceberg, jvm = self._iceberg, self._jvm
         before = jvm.java.util.HashMap()
@@ -170,7 +170,7 @@ class DeltaWriter:
                     stream.seek(vector.contentOffset())
                     content = stream.readNBytes(vector.contentSizeInBytes())
                 before.put(path, iceberg.deletes.PositionDeleteIndex.deserialize(content, vector))
-        # A Scala map is a function: the only one to be had here without calls from the JVM back into Python.
+        # A Scala map is a function, and the only kind that can be passed without calls from the JVM back into Python.
         lookup = jvm.scala.jdk.javaapi.FunctionConverters.asJavaFunction(
             jvm.scala.jdk.javaapi.CollectionConverters.asScala(before).withDefaultValue(None)
         )
@@ -186,7 +186,7 @@ class DeltaWriter:
         return writer.result()
 
     def _plan(self, within: Any) -> None:  # noqa: ANN401 - the JVM's objects
-        """Learn the files of the current snapshot that may hold rows within the bounds."""
+        """Load the files of the current snapshot that may hold rows within the bounds."""
         with closing(self._handle.newScan().filter(within).planFiles()) as tasks:
             one = tasks.iterator()
             while one.hasNext():
@@ -211,7 +211,7 @@ class DeltaWriter:
 
 
 def runs(positions: Iterable[int]) -> Iterator[tuple[int, int]]:
-    """Give first and end (not included) of every run of consecutive positions."""
+    """Return start and end (exclusive) of every run of consecutive positions."""
     for _, group in groupby(enumerate(sorted(positions)), key=lambda pair: pair[1] - pair[0]):
         found = [position for _, position in group]
         yield found[0], found[-1] + 1
