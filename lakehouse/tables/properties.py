@@ -14,8 +14,8 @@ OFFSET_RANGE_PROPERTY = "weir.offset-range"  # silver and gold: {topic: {partiti
 
 # In the summary of a snapshot: what must be found again after a crash.
 MARK_PROPERTY = "weir.offsets"  # bronze: {topic: {"id": …, "next": {partition: next offset}}}, `write/fenced_append.py`
-MADE_OF_PROPERTY = "weir.made-of"  # also of a table: {derived table: {input: snapshot id}}, `made_of.py`
-DEFERRED_PROPERTY = "weir.deferred"  # silver: the program that recomputes derived tables later, `made_of.py`
+MADE_OF_PROPERTY = "weir.made-of"  # also of a table: {derived table: {input: snapshot id}}, `pending.py`
+DEFERRED_PROPERTY = "weir.deferred"  # silver: the program that recomputes derived tables later, `pending.py`
 CHUNK_PROPERTY = "weir.chunk"  # bronze: a backfill's chunk, `batch/backfill/chunks.py`
 RETENTION_PROPERTY = "weir.retention"  # bronze: the first UTC day of arrival that was kept, `batch/maintain/retention.py`
 PROOF_PROPERTY = "weir.proof"  # lh.ops.proofs: the result in short, `monitoring/last_proofs.py`
