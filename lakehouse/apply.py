@@ -203,7 +203,7 @@ def refresh_derived(spark: SparkSession, domain: Domain, changes: Mapping[str, C
 
 
 def _properties(call: _Call, met: Applied) -> dict[str, str]:
-    """Give the properties of each snapshot of a call."""
+    """Return the properties of each snapshot of a call."""
     options = call.options
     return {
         **options.properties,
@@ -216,7 +216,7 @@ def _properties(call: _Call, met: Applied) -> dict[str, str]:
 
 
 def to_rejects(judged: DataFrame, source: Source, domain: Domain, only_rejected: bool = True) -> DataFrame:
-    """Give the rows of the rejects table that follow from rows with their verdict, one per message; those of accepted ones too if asked."""
+    """Return rows for the rejects table, one per message, from rows with their verdict; also of accepted rows if asked."""
     chosen = judged.where(IS_REJECTED) if only_rejected else judged
     rejected = with_reason(chosen, source.rules).select(
         F.lit(domain.name).alias("domain"),

@@ -174,7 +174,7 @@ class Contract:
         return replace(self, fields=tuple(replace(field, low=None, high=None) for field in self.fields))
 
     def violations(self, record: Mapping[str, Value]) -> list[str]:
-        """Say what is wrong with a record before it is sent; empty when it may go.
+        """Return what is wrong with a record before it is sent; empty when it may go.
 
         The producer's own check: a record that fails here is a fault of the producer or of its source.
         """

@@ -102,7 +102,7 @@ def _grouped(judged: DataFrame, source: Source) -> Iterable[Mapping[str, Any]]:
 
 
 def _each(few: pa.Table, source: Source) -> Iterable[Mapping[str, Any]]:
-    """Give each row as a group of its own."""
+    """Return each row as a group of its own."""
     wanted = {name: name for name in ("topic", "partition", RULE, WARNINGS, UNKNOWN)} | {"first_offset": "kafka_offset"}
     if event_time := source.contract.event_time:
         wanted |= {"happened": event_time, "arrived": "kafka_ts"}

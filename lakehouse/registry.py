@@ -17,7 +17,7 @@ class UnknownDomain(LakehouseError, Fatal):
 
 
 def build_domain(name: str, settings: Settings) -> Domain:
-    """Put a domain together from the settings; reads its configuration files anew, so that an added place is seen."""
+    """Put a domain together from the settings; its configuration files are read each time, so that an added place is used."""
     if name not in DOMAINS:
         raise UnknownDomain(name, DOMAINS)
     domain: Domain = import_module(DOMAINS[name]).build(settings)

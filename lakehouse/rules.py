@@ -162,7 +162,7 @@ def _figure(bound: float | Decimal) -> str:
 
 
 def _odd(f: Field, found: str) -> str:
-    """Give the SQL text of one field that holds no value of its type."""
+    """Return the SQL text of one field that holds no value of its type."""
     # A reason is read in Python, which takes no text with damaged bytes.
     return f"concat('{f.name} is ', left(make_valid_utf8({found}), {_LONGEST_FOUND}), ', expected {f.type}')"
 

@@ -32,7 +32,7 @@ def settings_page() -> str:
     head = (
         "# Which settings are there?\n\n"
         "Written from `lakehouse/settings.py` by `python -m lakehouse.settings_doc`. The environment (`WEIR_<NAME>`) goes before\n"
-        "`weir.toml` in the home folder, and that before the default. Every wrong name or value is told at once, before a start.\n\n"
+        "`weir.toml` in the home folder, and that before the default. Every wrong name or value is reported at once, before a start.\n\n"
         "| setting | in the environment | default | meaning |\n| --- | --- | --- | --- |\n"
     )
     rows = []

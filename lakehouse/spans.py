@@ -53,11 +53,11 @@ class Spans:
         return bool(self.rows)
 
     def widened(self, before: timedelta = timedelta(0), after: timedelta = timedelta(0)) -> "Spans":
-        """Give spans that begin `before` earlier and end `after` later."""
+        """Return spans that begin `before` earlier and end `after` later."""
         return Spans.of((entity, start - before, end + after) for entity, start, end in self.rows)
 
     def whole_days(self) -> "Spans":
-        """Give spans that begin and end with a UTC day."""
+        """Return spans that begin and end with a UTC day."""
         return Spans.of((e, _midnight(start), _midnight(end) + timedelta(days=1, microseconds=-1)) for e, start, end in self.rows)
 
     def joined(self, rows: Iterable[tuple[Entity, datetime, datetime]], gap: timedelta = JOIN_GAP) -> "Spans":
@@ -65,14 +65,14 @@ class Spans:
         return Spans.of((*self.rows, *rows), gap)
 
     def missing(self, wanted: "Spans") -> "Spans":
-        """Give those spans of others that no span of these holds whole."""
+        """Return those spans of others that no span of these holds whole."""
         held: dict[Entity, list[tuple[datetime, datetime]]] = {}
         for entity, start, end in self.rows:
             held.setdefault(entity, []).append((start, end))
         return Spans(tuple(row for row in wanted.rows if not any(start <= row[1] and row[2] <= end for start, end in held.get(row[0], ()))))
 
     def crossed_by(self, rows: Iterable[tuple[Entity, datetime, datetime]]) -> list[tuple[Entity, datetime, datetime]]:
-        """Give those of some times by entity that lie partly in a span of these, and in none whole."""
+        """Return those of some times by entity that lie partly in a span of these, and in none whole."""
         out = self.missing(Spans(tuple(rows))).rows
         return [row for row in out if any(entity == row[0] and start <= row[2] and row[1] <= end for entity, start, end in self.rows)]
 

@@ -34,7 +34,7 @@ class JarsMissing(LakehouseError, Fatal):
 
 
 def spark_conf(settings: Settings) -> dict[str, str]:
-    """Give the whole configuration of a session."""
+    """Return the whole configuration of a session."""
     jars, own_options = driver_jars(settings), settings.spark_java_options.split()
     # The environment decides which Java starts, whatever the settings say: Spark's scripts read JAVA_HOME and PATH.
     archive = archive_options(jars, os.environ, own_options) if settings.cds_archive else []
@@ -184,5 +184,5 @@ def driver_jars(settings: Settings) -> list[Path]:
 
 
 def java_list(held: Any) -> list[Any]:  # noqa: ANN401 - the JVM's objects
-    """Give the items of a Java list. By index: its iterator ends in an exception, which costs ten milliseconds to bring over."""
+    """Return the items of a Java list. By index: its iterator ends in an exception, which costs ten milliseconds to bring over."""
     return [held.get(n) for n in range(held.size())]

@@ -53,7 +53,7 @@ def read_topics(spark: SparkSession, domain: Domain, settings: Settings, startin
 
 
 def landings(domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder) -> dict[str, FencedAppend]:
-    """Give the way into the bronze table of each topic, which notes in the query's checkpoint what it owes."""
+    """Return the way into the bronze table of each topic, which notes in the query's checkpoint what it owes."""
     found = {}
     for source in domain.sources:
         topic = source.contract.topic
@@ -69,7 +69,7 @@ def bronze_body(
     report: Callable[[BatchReport], None],
     bronze: Mapping[str, FencedAppend] | None = None,
 ) -> Body:
-    """Give the body of the query: type the messages of a micro-batch and append those that the tables do not hold yet.
+    """Return the body of the query: type the messages of a micro-batch and append those that the tables do not hold yet.
 
     Args:
         domain: whose bronze.

@@ -72,7 +72,7 @@ def find_lost(
 
 
 def check_readable(topic: str, offsets: TopicOffsets, held: Mapping[int, int], position: Position, query: str) -> None:
-    """See that all that was read before can still be read: a version that read what was not committed may have been ahead.
+    """Check that all that was read before can still be read: a version that read what was not committed may have been ahead.
 
     Raises:
         AheadOfTransaction: bronze or the checkpoint has passed a transaction that is still open.
@@ -85,7 +85,7 @@ def check_readable(topic: str, offsets: TopicOffsets, held: Mapping[int, int], p
 
 
 def fits(topic: str, bounds: Bounds, position: Position) -> bool:
-    """Say whether Spark can go on from a checkpoint: all offsets of its next micro-batch are there, an added partition's from 0 on."""
+    """Return whether Spark can go on from a checkpoint: all offsets of its next micro-batch are there, an added partition's from 0 on."""
     begun, planned = kafka_offsets(position.start, topic), kafka_offsets(position.planned, topic)
     return all(
         begun.get(partition, 0) >= begin and max(begun.get(partition, 0), planned.get(partition, 0)) <= end
@@ -94,7 +94,7 @@ def fits(topic: str, bounds: Bounds, position: Position) -> bool:
 
 
 def starting_offsets(topics: Mapping[str, tuple[Bounds, Mapping[int, int]]]) -> str:
-    """Say where a new checkpoint begins, as Spark's Kafka source takes it: after what bronze holds, as far as the broker still has it.
+    """Return where a new checkpoint begins, as Spark's Kafka source takes it: after what bronze holds, as far as the broker still has it.
 
     Args:
         topics: of each topic the broker's bounds, and the next offset by partition that bronze holds; of a topic that was never read
@@ -110,7 +110,7 @@ def starting_offsets(topics: Mapping[str, tuple[Bounds, Mapping[int, int]]]) -> 
 
 
 def held_by(mark: Mark, topic: str) -> dict[int, int]:
-    """Give the next offset of each partition of a topic."""
+    """Return the next offset of each partition of a topic."""
     return {partition: following for (name, partition), following in mark.next_offsets.items() if name == topic}
 
 

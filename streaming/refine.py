@@ -43,7 +43,7 @@ def read_bronze(spark: SparkSession, domain: Domain, settings: Settings) -> Data
 
 
 def rows_of(rows: DataFrame, number: int) -> DataFrame:
-    """Give the bronze rows of one source of several, by its number in the domain."""
+    """Return the bronze rows of one source of several, by its number in the domain."""
     return rows.where(f"{SOURCE} = {number}").select(f"{_column(number)}.*")
 
 
@@ -71,7 +71,7 @@ def refine_body(
     note: Callable[[Source, Applied], Mapping[str, int]] = lambda *_: {},
     lock: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Body:
-    """Give the body of the query.
+    """Return the body of the query.
 
     Args:
         build: puts the domain together; called for every micro-batch, so that a place added while the query runs is known.
@@ -114,7 +114,7 @@ def refine_body(
 
 
 def _by_source(rows: DataFrame, domain: Domain, held: ExitStack) -> Iterator[tuple[Source, DataFrame]]:
-    """Give the rows of each source that has some; those of several are read once."""
+    """Return the rows of each source that has some; those of several are read once."""
     if len(domain.sources) == 1:
         yield domain.sources[0], rows
         return

@@ -60,7 +60,7 @@ def bootstrap_text(addresses: Iterable[Address]) -> str:
 
 
 def plain(bootstrap: str) -> str:
-    """Write a bootstrap list anew, as every Kafka client reads it.
+    """Normalize a bootstrap list to the form that every Kafka client reads.
 
     Raises:
         BadBootstrapError: an entry is no address.

@@ -37,7 +37,7 @@ class Reader(Protocol):
         """Fetch these partitions again: a pause outlives its assignment."""
 
     def poll(self, timeout: float, /) -> Message | None:
-        """Give the next message, error or end of a partition; None where none comes in time."""
+        """Return the next message, error or end of a partition; None where none comes in time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ class _Look:
         elif offset >= self.end - 1:
             self.is_done = self.is_whole = True
 
-    def told(self) -> Missing:
+    def result(self) -> Missing:
         return Missing(self.found if self.is_whole else self.end - self.first, self.since)
 
 
@@ -100,10 +100,10 @@ def look_for_messages(
     """Find what lies in ranges of a topic's partitions.
 
     Args:
-        reader: reads what is committed, and tells of a partition's end.
+        reader: reads committed messages, and reports the end of a partition.
         topic: its name.
         wanted: by partition, the first offset and the one after the last.
-        seconds: for all of them; what was not found by then is told by its offsets.
+        seconds: for all of them; what was not counted by then is estimated by its offsets.
         clock: seconds, never back.
     """
     looks = {partition: _Look(first, end) for partition, (first, end) in wanted.items()}
@@ -123,4 +123,4 @@ def look_for_messages(
     finally:
         reader.resume([TopicPartition(topic, partition) for partition in looks.keys() - left])
         reader.unassign()
-    return {partition: look.told() for partition, look in looks.items()}
+    return {partition: look.result() for partition, look in looks.items()}

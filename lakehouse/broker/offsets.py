@@ -52,9 +52,9 @@ class TopicOffsets:
 
 
 class Broker:
-    """A broker that is asked for offsets. Its connections are kept between questions and made anew after a failure.
+    """A broker that is asked for offsets. Its connections are kept between requests and reopened after a failure.
 
-    Safe for several threads, which take turns. Use it in a `with`, or close it.
+    Thread-safe; requests run one after the other. Use it in a `with`, or close it.
     """
 
     def __init__(self, bootstrap: str) -> None:
@@ -129,8 +129,8 @@ class Broker:
 
         def ask(spec: Any, level: Any) -> dict[int, int]:  # noqa: ANN401 - kafka-python has no types
             left = max(1, int((deadline - time.monotonic()) * 1000))
-            told = admin.list_partition_offsets(dict.fromkeys(partitions, spec), isolation_level=level, timeout_ms=left)
-            return {where.partition: answer.offset for where, answer in told.items()}
+            answers = admin.list_partition_offsets(dict.fromkeys(partitions, spec), isolation_level=level, timeout_ms=left)
+            return {where.partition: answer.offset for where, answer in answers.items()}
 
         # What can be read before what was written: between the two questions the difference can only seem to grow.
         first, end = ask(OffsetSpec.EARLIEST, IsolationLevel.READ_UNCOMMITTED), ask(OffsetSpec.LATEST, IsolationLevel.READ_COMMITTED)

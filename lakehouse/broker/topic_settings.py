@@ -48,7 +48,7 @@ class UnfitTopicError(LakehouseError, Fatal):
 
 
 def unfit_settings(settings: Mapping[str, str]) -> list[Unfit]:
-    """Judge a topic's settings; one that is not told counts as right."""
+    """Find what is wrong with a topic's settings; a setting that the broker does not report counts as right."""
     found = []
     policy, stamp = settings.get(POLICY, ""), settings.get(STAMP, "")
     if "compact" in {part.strip() for part in policy.split(",")}:
@@ -74,16 +74,16 @@ def read_settings(admin: AdminClient, topic: str, seconds: float) -> dict[str, s
     """
     resource = ConfigResource(ResourceType.TOPIC, topic)
     try:
-        told = admin.describe_configs([resource], request_timeout=seconds)[resource].result(timeout=2 * seconds)
+        entries = admin.describe_configs([resource], request_timeout=seconds)[resource].result(timeout=2 * seconds)
     except KafkaException as error:
         if error.args[0].code() in _NOT_ALLOWED:
             return None
         raise
-    return {name: str(told[name].value) for name in OWN_SETTINGS if name in told and told[name].value is not None}
+    return {name: str(entries[name].value) for name in OWN_SETTINGS if name in entries and entries[name].value is not None}
 
 
 def check_settings(admin: AdminClient, bootstrap: str, topic: str, seconds: float) -> dict[str, str] | None:
-    """See that weir can work with a topic's settings; None, and a warning, where the broker does not let us look.
+    """Check that weir can work with a topic's settings; None, and a warning, where the broker does not let us look.
 
     Raises:
         UnfitTopicError: it cannot.

@@ -79,7 +79,7 @@ def topic_names(bootstrap: str) -> set[str]:
 
 
 def check_topic(bootstrap: str, name: str) -> dict[str, str] | None:
-    """See that weir can work with the settings of a topic that is there; None where the broker does not let us look.
+    """Check that weir can work with the settings of a topic that is there; None where the broker does not let us look.
 
     Raises:
         NoKafkaError: no broker answers, or it has no such topic.
@@ -154,7 +154,7 @@ def _admin(bootstrap: str) -> AdminClient:
 
 
 def _no_kafka(bootstrap: str, error: KafkaException) -> NoKafkaError:
-    """Say that no broker answers; the next question looks anew for addresses that do."""
+    """Raise that no broker answers; the next request looks for answering addresses again."""
     _admin.cache_clear()
     return NoKafkaError(bootstrap, _text(error))
 

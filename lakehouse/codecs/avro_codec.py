@@ -37,17 +37,17 @@ def encode(contract: Contract, record: Mapping[str, Value]) -> bytes:
 
 
 def schema(fields: Iterable[Field]) -> dict[str, Any]:
-    """Give the schema of a record as a reader elsewhere needs it: a field that is not required is a union with null."""
+    """Return the schema of a record as a reader elsewhere needs it: a field that is not required is a union with null."""
     return _record(fields, lambda f: _nullable(f.kind.avro.schema, f.required))
 
 
 def known_versions(contract: Contract) -> dict[int, tuple[Field, ...]]:
-    """Give the fields of each wire version."""
+    """Return the fields of each wire version."""
     return dict(enumerate((*contract.former, contract.fields), start=1))
 
 
 def parsing(contract: Contract) -> str:
-    """Give the SQL that reads a message: over the columns `value` and `wire_version`, a struct with each field and the mark at the end.
+    """Return the SQL that reads a message: over the columns `value` and `wire_version`, a struct with each field and the mark at the end.
 
     Every field is null, or the struct is, where the bytes are no record of their version; the struct is where the version is unknown.
     """
@@ -61,12 +61,12 @@ def parsing(contract: Contract) -> str:
 
 
 def is_read(parsed: str) -> str:
-    """Give the SQL condition, over the name of a struct of `parsing`: the message could be read, and ends where its record does."""
+    """Return the SQL condition, over the name of a struct of `parsing`: the message could be read, and ends where its record does."""
     return f"coalesce({parsed}.{_END} = X'{_MARK}', false)"
 
 
 def form(f: Field) -> AvroForm:
-    """Say how a field is carried."""
+    """Return how a field is carried."""
     return f.kind.avro
 
 
@@ -77,7 +77,7 @@ def _writers_schema(fields: tuple[Field, ...]) -> Any:  # noqa: ANN401 - the lib
 
 
 def _spark_schema(fields: Iterable[Field], is_reader: bool = False) -> dict[str, Any]:
-    """Give the schema by which Spark reads; as a reader's it takes what is absent for null."""
+    """Return the schema by which Spark reads; as a reader's it takes what is absent for null."""
     record = _record(fields, lambda f: _nullable(f.kind.avro.read_as, f.required and not is_reader))
     return record | {"fields": [*record["fields"], {"name": _END, "type": {"type": "fixed", "name": "end", "size": _MARK_BYTES}}]}
 

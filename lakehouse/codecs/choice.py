@@ -22,17 +22,17 @@ class SqlCodec(Protocol):
     """What reading needs of a codec; each module of this folder is one."""
 
     def parsing(self, contract: Contract) -> str:
-        """Give the SQL that reads a message: over the columns `value` and `wire_version`, a struct with each field."""
+        """Return the SQL that reads a message: over the columns `value` and `wire_version`, a struct with each field."""
 
     def is_read(self, parsed: str) -> str:
-        """Give the SQL condition, over the name of such a struct: the message could be read."""
+        """Return the SQL condition, over the name of such a struct: the message could be read."""
 
     def form(self, f: Field) -> Form:
-        """Say how a field is carried."""
+        """Return how a field is carried."""
 
 
 def codec_of(contract: Contract) -> SqlCodec:
-    """Give the codec of a contract."""
+    """Return the codec of a contract."""
     return avro_codec if contract.codec == "avro" else json_codec
 
 
@@ -42,5 +42,5 @@ def over(sql: str, expression: str) -> str:
 
 
 def misfit(form: Form, expression: str) -> str:
-    """Give the SQL condition, never null: an expression, of what was read, is no value of its type. Empty where it always is one."""
+    """Return the SQL condition, never null: an expression, of what was read, is no value of its type. Empty where it always is one."""
     return f"({expression} IS NOT NULL AND {over(form.misfit, expression)})" if form.misfit else ""

@@ -118,7 +118,7 @@ def to_micros(instant: datetime) -> int:
 
 @cache
 def field_type(name: str) -> FieldType:
-    """Give the type of that name.
+    """Return the type of that name.
 
     Raises:
         ValueError: there is none, or a decimal has digits that no column can have.
@@ -205,7 +205,7 @@ def _decimal(precision: int, scale: int) -> FieldType:
     limit = 10**precision
 
     def unscaled(value: Decimal) -> int | None:
-        """Give the value as a whole number of its last digit; None where it does not fit."""
+        """Return the value as a whole number of its last digit; None where it does not fit."""
         sign, digits, exponent = value.as_tuple()
         if not isinstance(exponent, int):
             return None  # not a number, or infinite
@@ -240,7 +240,7 @@ def _decimal(precision: int, scale: int) -> FieldType:
     number = f"0*[0-9]{{0,{precision - scale}}}([.][0-9]{{0,{scale}}}0*)?"
     fits = f"{text} IS NULL OR ({text} RLIKE '^-?{number}$' AND {text} RLIKE '[0-9]')"
     misfit = f"NOT (schema_of_variant({{}}) RLIKE '^(STRING|BIGINT|DECIMAL|VOID)' AND ({fits}))"
-    # In Avro it is read with as many digits as Spark has, so that one with too many is told from damaged bytes.
+    # In Avro it is read with as many digits as Spark has, so that one with too many digits can be told from damaged bytes.
     avro: AvroType = {"type": "bytes", "logicalType": "decimal", "precision": precision, "scale": scale}
     wide: AvroType = {"type": "bytes", "logicalType": "decimal", "precision": _LONGEST_DECIMAL, "scale": scale}
     sql = f"DECIMAL({precision}, {scale})"

@@ -25,27 +25,27 @@ def encode(contract: Contract, record: Mapping[str, Value]) -> bytes:
 
 
 def parsing(contract: Contract) -> str:
-    """Give the SQL that reads a message: over the column `value`, a struct with each field and CORRUPT."""
+    """Return the SQL that reads a message: over the column `value`, a struct with each field and CORRUPT."""
     record = ", ".join(f"`{f.name}` {f.kind.json.read_as}" for f in contract.fields)
     options = f"map('mode', 'PERMISSIVE', 'columnNameOfCorruptRecord', '{CORRUPT}', 'allowNonNumericNumbers', 'false')"
     return f"from_json(CAST(value AS STRING), '{record}, {CORRUPT} STRING', {options})"
 
 
 def is_read(parsed: str) -> str:
-    """Give the SQL condition, over the name of a struct of `parsing`: the message could be read."""
+    """Return the SQL condition, over the name of a struct of `parsing`: the message could be read."""
     return f"{parsed}.{CORRUPT} IS NULL"
 
 
 def form(f: Field) -> JsonForm:
-    """Say how a field is carried."""
+    """Return how a field is carried."""
     return f.kind.json
 
 
 def as_texts() -> str:
-    """Give the SQL that reads any JSON object as a map of texts; null where the message is none."""
+    """Return the SQL that reads any JSON object as a map of texts; null where the message is none."""
     return "from_json(CAST(value AS STRING), 'map<string,string>')"
 
 
 def as_sent(contract: Contract) -> str:
-    """Give the SQL that reads each field as a VARIANT, which holds whatever JSON stands there."""
+    """Return the SQL that reads each field as a VARIANT, which holds whatever JSON stands there."""
     return f"from_json(CAST(value AS STRING), '{', '.join(f'`{f.name}` VARIANT' for f in contract.fields)}')"

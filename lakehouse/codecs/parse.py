@@ -1,6 +1,6 @@
 """How does a message become a bronze row? Read in one go by the contract's codec; the bytes stay untouched.
 
-Columns are written as SQL text: every column function is a round trip to the JVM, each micro-batch anew.
+Columns are written as SQL text, since every column function is a round trip to the JVM in every micro-batch.
 """
 
 from pyspark.sql import DataFrame
@@ -9,12 +9,12 @@ from lakehouse.codecs.choice import codec_of, misfit, over
 from lakehouse.contract import WIRE_VERSION_HEADER, Contract
 from lakehouse.tables.schema import SOURCE_COLUMNS
 
-# What Kafka's clients, and Spark's source with them, call a stamp that the broker gave.
+# Kafka's name for a timestamp set by the broker.
 LOG_APPEND_TIME = 1
 
 
 def to_bronze(messages: DataFrame, contract: Contract) -> DataFrame:
-    """Type the messages of a topic. Row-wise.
+    """Decode the messages of a topic into bronze rows. Row-wise.
 
     Args:
         messages: as Spark's Kafka source gives them: value, topic, partition, offset, timestamp; timestampType, without which every
@@ -26,7 +26,7 @@ def to_bronze(messages: DataFrame, contract: Contract) -> DataFrame:
         read, or of which a field has another type than the contract's, keeps its bytes and has null fields.
     """
     nobody = ("CAST(NULL AS STRING) AS source_run", "CAST(NULL AS BIGINT) AS source_row")
-    # A producer's own stamp (CreateTime, from before the topic was altered) is no arrival: then nobody knows when the message came.
+    # A producer's own timestamp (CreateTime, before the topic was altered) is not the arrival time, which is then unknown.
     arrived = f"CASE WHEN timestampType = {LOG_APPEND_TIME} THEN timestamp END" if "timestampType" in messages.columns else "timestamp"
     version = f"{_wire_version(messages)} AS wire_version"
     source = messages.selectExpr(*nobody, "value", "topic", "partition", "offset AS kafka_offset", f"{arrived} AS kafka_ts", version)
@@ -34,7 +34,7 @@ def to_bronze(messages: DataFrame, contract: Contract) -> DataFrame:
 
 
 def retyped(rows: DataFrame, contract: Contract) -> DataFrame:
-    """Type rows of bronze anew from their bytes: a field that the contract has got since is read from old messages too. Row-wise."""
+    """Decode rows of bronze from their bytes once more, so that a field added to the contract is read from old messages too. Row-wise."""
     # A snapshot from before a column was added reads without it.
     present = rows.columns
     source = rows.selectExpr(*(c.name if c.name in present else f"CAST(NULL AS {c.type}) AS {c.name}" for c in SOURCE_COLUMNS))
@@ -48,7 +48,7 @@ def _wire_version(messages: DataFrame) -> str:
         return "wire_version"
     if "headers" not in messages.columns:
         return "CAST(NULL AS INT)"
-    # Of several with one key the last counts, as for Kafka's own clients.
+    # Of several headers with one key the last counts, as in Kafka's clients.
     header = f"element_at(filter(headers, header -> header.key = '{WIRE_VERSION_HEADER}'), -1).value"
     return f"try_cast(CAST({header} AS STRING) AS INT)"
 
@@ -56,7 +56,7 @@ def _wire_version(messages: DataFrame) -> str:
 def _typed(parsed: DataFrame, contract: Contract) -> DataFrame:
     codec = codec_of(contract)
     forms = {f.name: codec.form(f) for f in contract.fields}
-    # One value that is none of its type, and the message is no record: half of one must not pass for a whole one.
+    # One value of a wrong type makes the whole message invalid: half a record must not pass for a whole one.
     misfits = [condition for name, form in forms.items() if (condition := misfit(form, f"parsed.`{name}`"))]
     fits = " AND ".join([codec.is_read("parsed"), *(f"NOT {condition}" for condition in misfits)])
     typed = parsed.selectExpr("*", f"CASE WHEN {fits} THEN parsed END AS record")

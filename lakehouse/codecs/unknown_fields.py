@@ -1,8 +1,8 @@
 """Which fields do messages hold that the contract does not know? They stay in the message's bytes, are counted, and named.
 
-An unknown field is a producer of a newer version, or a mistake of one: it stops nothing. The names are found where rows are
-judged (`apply`), not where they are appended: bronze's pass over Kafka for the next offsets parses no message, and reading the
-keys there doubled it. What was counted is kept in a file of the home, so that it can be told with the stream dead.
+An unknown field means a producer of a newer version, or one with a mistake; it stops nothing. The names are found where rows are judged
+(`apply`), not where they are appended: bronze's pass over Kafka for the next offsets parses no message, and reading the keys there doubled
+its cost. The counts are kept in a file of the home, so that `weir status` can show them when the stream is down.
 """
 
 import json
@@ -21,14 +21,14 @@ from lakehouse.storage.files import replace_file
 from lakehouse.tables.schema import quote
 
 UNKNOWN = "_unknown"
-# Names come from messages: so many are told apart, and the rest as one.
+# Names come from messages and could be any number: this many are counted separately, the rest together.
 MOST_NAMES, OTHER, LONGEST_NAME = 20, "other", 64
 
 log = structlog.get_logger("weir.stream")
 
 
 def unknown_names(contract: Contract) -> str:
-    """Give the SQL of the names, over bronze's `value`: an array, empty mostly; null where the message is no JSON object.
+    """Return the SQL of the names, over bronze's `value`: an array, empty mostly; null where the message is no JSON object.
 
     Always empty for Avro: a message has the fields of its version and no others, and an unknown version is rejected.
     """
@@ -82,13 +82,13 @@ class UnknownFields:
         if not counts or not self._is_new(offsets):
             return {}
         now = self._clock().isoformat(timespec="seconds").replace("+00:00", "Z")
-        told: Counter[str] = Counter()
+        counted: Counter[str] = Counter()
         for name, messages in counts.items():
             fields = self._held.fields
             one = name if name in fields or len(fields.keys() - {OTHER}) < MOST_NAMES else OTHER
             before = fields.get(one, Seen(0, now, now))
             fields[one] = Seen(before.messages + messages, before.first_seen, now)
-            told[one] += messages
+            counted[one] += messages
             if not before.messages:
                 log.warning("unknown field", named=repr(one))  # a message made it up
         for topic, partitions in offsets.items():
@@ -96,7 +96,7 @@ class UnknownFields:
             for partition, (_, last) in partitions.items():
                 of_topic[partition] = max(last, of_topic.get(partition, -1))
         self._write()
-        return dict(told)
+        return dict(counted)
 
     def _is_new(self, offsets: OffsetRanges) -> bool:
         counted = self._held.counted

@@ -2,10 +2,10 @@
 
 The table `weir_leases` has a row per name. A holder renews its row every 10 s; 30 s without that, and the next one may take it.
 All times are the database's, so that clocks of machines need not agree. Before each micro-batch the holder asks whether the row
-still carries its token, which stops a driver that was paused and has been replaced. A micro-batch that is already running then is
-not stopped: MERGE's serializable isolation is what is left.
+still carries its token, which stops a driver that was paused and has been replaced. A micro-batch that is already running
+then is not stopped; MERGE's serializable isolation still protects the tables.
 
-Catalogs that are no database of ours to reach (REST, Glue, hadoop) have no lease: only the lock of the machine.
+Catalogs whose database weir cannot reach (REST, Glue, hadoop) have no lease, only the machine's file lock.
 """
 
 import contextlib
@@ -107,7 +107,7 @@ class Lease:
         self._holder = holder or Holder.me()
         self._token = uuid.uuid4().hex
         sqlite = url.startswith("sqlite")
-        # No pool: who is refused leaves no connection behind, and a database that was started anew is met by a new one.
+        # No pool: a refused program leaves no connection behind, and after a restart of the database a new connection is opened.
         self._engine = create_engine(url, connect_args={"timeout": 30} if sqlite else {}, poolclass=NullPool)
         self._now = _NOW[self._engine.dialect.name]
         if sqlite:
@@ -161,7 +161,7 @@ class Lease:
             raise LeaseLost(self.name, str(Holder(**json.loads(rows[0][0]))) if rows else "nobody")
 
     def check(self) -> None:
-        """See that the lease is still ours and lasts; called before every micro-batch.
+        """Check that the lease is still ours and lasts; called before every micro-batch.
 
         Raises:
             LeaseLost: somebody else has taken it.
@@ -171,7 +171,7 @@ class Lease:
             self.renew()
 
     def release(self) -> None:
-        """Give the lease back."""
+        """Return the lease back."""
         self._run("DELETE FROM weir_leases WHERE name = :name AND token = :token")
 
     def _run(self, statement: str, **more: object) -> int:
@@ -210,7 +210,7 @@ def held_lease(settings: Settings, name: str, lost: Callable[[BaseException], No
     Args:
         settings: name the catalog.
         name: what is leased.
-        lost: told by the thread when the lease was taken over.
+        lost: called by the renewing thread when another program has taken the lease.
 
     Raises:
         LeaseHeld: somebody else holds it.
@@ -267,7 +267,7 @@ def _lease(settings: Settings, name: str) -> Lease | None:
 
 
 def _machine() -> str:
-    """Tell this boot of this host from others, and a container from its host."""
+    """Return an id of this boot of this host; a container has another one than its host."""
     parts = [socket.gethostname()]
     with contextlib.suppress(OSError):
         parts += [Path("/proc/sys/kernel/random/boot_id").read_text().strip(), str(Path("/proc/self/ns/pid").readlink())]

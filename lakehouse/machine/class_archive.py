@@ -59,7 +59,7 @@ def find_archive(stem: Path) -> Path | None:
 
 
 def archive_options(jars: Sequence[Path], environment: Mapping[str, str], others: Sequence[str]) -> list[str]:
-    """Give the JVM's options that use the archive: none where there is no archive, or where its other options choose one.
+    """Return the JVM's options that use the archive: none where there is no archive, or where its other options choose one.
 
     Args:
         jars: see `archive_stem`.
@@ -73,7 +73,7 @@ def archive_options(jars: Sequence[Path], environment: Mapping[str, str], others
     if archive is None:
         return []
     # The JVM compares paths, sizes and times itself. With `auto` it goes on without an archive that does not fit, and says so in the
-    # driver's log unless it is told not to. The quotes are for Spark, which splits the options at spaces.
+    # driver's log unless an option turns it off. The quotes are for Spark, which splits the options at spaces.
     return [java_option(f"-XX:SharedArchiveFile={archive}"), "-Xshare:auto", "-Xlog:cds*=off"]
 
 

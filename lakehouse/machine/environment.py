@@ -23,7 +23,7 @@ UTF8_LOCALE = "C.UTF-8"
 
 
 def own_environment(environment: Mapping[str, str], hadoop_conf_dir: str = "") -> dict[str, str]:
-    """Give what a process of ours inherits of an environment.
+    """Return what a process of ours inherits of an environment.
 
     Args:
         environment: the shell's, or one that went through here before.
@@ -59,13 +59,13 @@ def adopt_environment(hadoop_conf_dir: str = "") -> None:
 
 
 def spark_scratch() -> Path:
-    """Give the folder for Spark's shuffles and spills. Spark takes a comma in it for the end of one of several folders."""
+    """Return the folder for Spark's shuffles and spills. Spark takes a comma in it for the end of one of several folders."""
     found = Path(tempfile.gettempdir())
     return found if "," not in str(found) else Path("/tmp")
 
 
 def java_scratch(home: Path) -> Path:
-    """Give the folder in which a JVM unpacks its native libraries (SQLite, zstd, snappy) to load them: one that may execute.
+    """Return the folder in which a JVM unpacks its native libraries (SQLite, zstd, snappy) to load them: one that may execute.
 
     Java's own choice is /tmp, which many machines mount with `noexec`.
     """
@@ -78,7 +78,7 @@ def java_scratch(home: Path) -> Path:
 
 
 def may_execute(folder: Path) -> bool:
-    """Say whether a library that is written into a folder can be loaded from there."""
+    """Return whether a library that is written into a folder can be loaded from there."""
     try:
         return os.access(folder, os.W_OK) and not os.statvfs(folder).f_flag & (os.ST_NOEXEC | os.ST_RDONLY)
     except OSError:

@@ -115,7 +115,7 @@ def check_home(home: Path, given: Path | None = None) -> str:
 
 
 def given_home(environment: Mapping[str, str]) -> Path:
-    """Give the home as it was given, and make sure that its links lead somewhere.
+    """Return the home as it was given, and make sure that its links lead somewhere.
 
     Raises:
         HomeNotWritable: they lead around in a circle.

@@ -57,7 +57,7 @@ class Proxy:
 
 
 def is_loopback(url: str) -> bool:
-    """Say whether a URL's host is this machine by its loopback: localhost, 127.0.0.0/8, ::1, in whatever notation."""
+    """Return whether a URL's host is this machine by its loopback: localhost, 127.0.0.0/8, ::1, in whatever notation."""
     try:
         host = (urlsplit(url).hostname or "").rstrip(".")
     except ValueError:  # a bracket without its other half
@@ -89,7 +89,7 @@ def proxy_of(url: str) -> Proxy | None:
 
 
 def proxies_argument(proxy: Proxy | None) -> dict[str, str]:
-    """Give what `requests` takes as `proxies` for a decision of `proxy_of`."""
+    """Return what `requests` takes as `proxies` for a decision of `proxy_of`."""
     return {"http": proxy.url, "https": proxy.url} if proxy else dict(NONE)
 
 

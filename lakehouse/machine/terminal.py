@@ -33,12 +33,12 @@ def speak_plainly() -> None:
 
 
 def is_utf8(encoding: str) -> bool:
-    """Say whether a name of an encoding means UTF-8."""
+    """Return whether a name of an encoding means UTF-8."""
     return _is_known(encoding) and codecs.lookup(encoding).name == "utf-8"
 
 
 def is_installed(name: str) -> bool:
-    """Say whether a locale is there."""
+    """Return whether a locale is there."""
     before = locale.setlocale(locale.LC_ALL)
     try:
         locale.setlocale(locale.LC_ALL, name or "C")

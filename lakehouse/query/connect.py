@@ -26,7 +26,7 @@ _ANY = "lh.gold.TABLE"
 
 
 def snippets(settings: Settings) -> dict[str, str]:
-    """Give a text for each engine that can read the catalog: duckdb, pyiceberg and spark in Python, spark-sql for a shell.
+    """Return a text for each engine that can read the catalog: duckdb, pyiceberg and spark in Python, spark-sql for a shell.
 
     Raises:
         NoTables: there is nothing to connect to yet.

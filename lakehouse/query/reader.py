@@ -174,7 +174,7 @@ class Reader:
         return sorted(".".join((NAME, *path)) for path in {*self._stored, BATCHES})
 
     def tables(self) -> Iterator[TableInfo]:
-        """Tell of every table what it holds; counts rows exactly, rows deleted by a MERGE not among them."""
+        """Describe every table; rows are counted exactly, without those deleted by a MERGE."""
         for path, identifier in self._stored.items():
             table = self._load(identifier)
             snapshot = table.current_snapshot()
@@ -207,7 +207,7 @@ class Reader:
                 if path not in self._stored and path != BATCHES:
                     raise UnknownTable(".".join(path), self.names)
             loaded = {path: self._load(self._stored[path]) for path in wanted if path in self._stored}
-            # Bound against the whole tables without a row: a mistake is told before anything is read, and with every column's name.
+            # Bound against the whole tables without a row: a mistake is reported before anything is read, with the names of all columns.
             for path in wanted:
                 _register(connection, path, schema_to_pyarrow(loaded[path].schema()).empty_table() if path in loaded else _to_batches(()))
             _bind(connection, sql, {path: [f.name for f in table.schema().fields] for path, table in loaded.items()})
@@ -261,7 +261,7 @@ def _needs(connection: duckdb.DuckDBPyConnection, sql: str) -> _Needs:
 
 
 def _columns(nodes: Sequence[dict[str, Any]], row_names: set[str]) -> frozenset[str] | None:
-    """Give every text in the tree that could be a column's name; None where columns can be meant without being named."""
+    """Return every text in the tree that could be a column's name; None where columns can be meant without being named."""
     by_place = any(node.get("type") in ("STAR", "POSITIONAL_REFERENCE", "SHOW_REF") or node.get("ref_type") == "NATURAL" for node in nodes)
     whole_rows = any(node.get("type") == "COLUMN_REF" and node["column_names"][-1].lower() in row_names for node in nodes)
     if by_place or whole_rows:

@@ -38,12 +38,12 @@ class ReadOnlyCatalog(LakehouseError, Fatal):
 
 
 def location_of(path: Path) -> str:
-    """Give a local path as Spark, Hadoop, Iceberg and PyIceberg take it: `file://` and the path as it is, nothing escaped."""
+    """Return a local path as Spark, Hadoop, Iceberg and PyIceberg take it: `file://` and the path as it is, nothing escaped."""
     return f"file://{path}"
 
 
 def local_path(location: str) -> Path | None:
-    """Give the path of a location, as `location_of` wrote it or with the fewer slashes of Hadoop; None for another file system."""
+    """Return the path of a location, as `location_of` wrote it or with the fewer slashes of Hadoop; None for another file system."""
     if location.startswith("/"):
         return Path(location)
     if not location.startswith("file:"):
@@ -53,7 +53,7 @@ def local_path(location: str) -> Path | None:
 
 
 def as_location(given: str) -> str:
-    """Give what a setting names as a location: a plain path is one of this machine, a URI stays; nothing is escaped or resolved."""
+    """Return what a setting names as a location: a plain path is one of this machine, a URI stays; nothing is escaped or resolved."""
     if not given or re.match(r"[A-Za-z][A-Za-z0-9+.-]*:", given):
         found = local_path(given) if given.startswith("file:") else None
         return given if found is None else location_of(found)
@@ -61,12 +61,12 @@ def as_location(given: str) -> str:
 
 
 def is_cut_by_urlparse(location: str) -> bool:
-    """Say whether PyIceberg's own reading of a location would lose a part of its path."""
+    """Return whether PyIceberg's own reading of a location would lose a part of its path."""
     return _CUT_BY_URLPARSE.search(location) is not None
 
 
 def sqlalchemy_url(file: Path) -> str:
-    """Give the URL of a SQLite file for Python: PyIceberg and the lease. It is for reading alone on a read-only mount.
+    """Return the URL of a SQLite file for Python: PyIceberg and the lease. It is for reading alone on a read-only mount.
 
     Args:
         file: absolute.
@@ -84,7 +84,7 @@ def sqlalchemy_url(file: Path) -> str:
 
 
 def jdbc_url(file: Path) -> str:
-    """Give the same for Java: Iceberg's catalog in Spark.
+    """Return the same for Java: Iceberg's catalog in Spark.
 
     Raises:
         ReadOnlyCatalog: as for `sqlalchemy_url`.
@@ -100,7 +100,7 @@ def _sqlite_uri(file: Path) -> str:
 
 
 def _unchanging(file: Path) -> dict[str, str]:
-    """Give SQLite's options for a file that nobody can change: a database in WAL mode wants to make files beside it even to be read."""
+    """Return SQLite's options for a file that nobody can change: a database in WAL mode wants to make files beside it even to be read."""
     wal = file.with_name(f"{file.name}-wal")
     if wal.exists() and wal.stat().st_size:
         raise ReadOnlyCatalog(file)
@@ -119,7 +119,7 @@ def check_class_path(folder: Path, setting: str) -> None:
 
 
 def is_read_only(path: Path) -> bool:
-    """Say whether a path, or the folder that it would be made in, is on a read-only mount: then nobody can write there by this path."""
+    """Return whether a path, or the folder that it would be made in, is on a read-only mount: then nobody can write there by this path."""
     existing = next((one for one in (path, *path.parents) if one.exists()), None)
     try:
         return existing is not None and bool(os.statvfs(existing).f_flag & os.ST_RDONLY)

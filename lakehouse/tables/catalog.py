@@ -70,18 +70,18 @@ class EscapedHome(LakehouseError, Fatal):
 
 
 def without_password(uri: str) -> str:
-    """Give a URI as it may be shown."""
+    """Return a URI as it may be shown."""
     return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1:***@", uri)
 
 
 def catalog_file(settings: Settings) -> Path | None:
-    """Give the file of an embedded catalog; None for the other kinds. What follows `sqlite:///` is its path as it is, nothing escaped."""
+    """Return the file of an embedded catalog; None for the other kinds. What follows `sqlite:///` is its path as it is, nothing escaped."""
     given = settings.catalog_uri
     return Path(given.removeprefix("sqlite:///")).absolute() if given.startswith("sqlite:///") else None
 
 
 def spark_catalog_conf(settings: Settings) -> dict[str, str]:
-    """Give Spark's configuration of the catalog `lh`.
+    """Return Spark's configuration of the catalog `lh`.
 
     The catalog's cache is off: a micro-batch has a session, hence a cache, of its own, and the driver would go on reading
     the snapshot from before a MERGE.
@@ -111,19 +111,19 @@ def spark_catalog_conf(settings: Settings) -> dict[str, str]:
 
 
 def catalog_kind(settings: Settings) -> str:
-    """Give the scheme of the catalog's URI, for PostgreSQL without the driver that SQLAlchemy's may name (`postgresql+psycopg2`)."""
+    """Return the scheme of the catalog's URI, for PostgreSQL without the driver that SQLAlchemy's may name (`postgresql+psycopg2`)."""
     scheme = urlsplit(settings.catalog_uri).scheme
     return "postgresql" if scheme.startswith("postgresql+") else scheme
 
 
 def database_url(settings: Settings) -> str:
-    """Give the URL of the catalog's database as SQLAlchemy takes it."""
+    """Return the URL of the catalog's database as SQLAlchemy takes it."""
     file = catalog_file(settings)
     return settings.catalog_uri if file is None else sqlalchemy_url(file)
 
 
 def _by_jdbc(uri: str) -> dict[str, str]:
-    """Give Iceberg's properties of a database: Java's driver takes no user within the URI, nor a password."""
+    """Return Iceberg's properties of a database: Java's driver takes no user within the URI, nor a password."""
     from sqlalchemy import URL, make_url
 
     url = make_url(uri)
@@ -133,7 +133,7 @@ def _by_jdbc(uri: str) -> dict[str, str]:
 
 
 def pyiceberg_properties(settings: Settings) -> dict[str, str]:
-    """Give PyIceberg's configuration of the same catalog: what `pyiceberg.catalog.load_catalog` takes.
+    """Return PyIceberg's configuration of the same catalog: what `pyiceberg.catalog.load_catalog` takes.
 
     Raises:
         UnsupportedCatalog: PyIceberg has no hadoop catalog; such tables are read through Spark.
@@ -169,7 +169,7 @@ def open_catalog(settings: Settings) -> Catalog:
 
 
 def cannot_be_written(settings: Settings) -> bool:
-    """Say whether the catalog's file or the tables are on a read-only mount."""
+    """Return whether the catalog's file or the tables are on a read-only mount."""
     places = (catalog_file(settings), local_path(settings.warehouse_uri))
     return any(is_read_only(place) for place in places if place is not None)
 

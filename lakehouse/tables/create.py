@@ -1,4 +1,4 @@
-"""How do tables come into being, and keep up with their specification? Created where missing, never altered in silence."""
+"""How are tables created, and altered when their specification changes? Every alteration is logged; narrowing is refused."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ log = structlog.get_logger("weir.tables")
 
 
 def ensure_tables(spark: SparkSession, domain: Domain) -> None:
-    """Create the domain's tables where they are missing, and bring those that are there to their specification.
+    """Create the domain's tables where they are missing, and alter existing ones to match their specification.
 
     Raises:
         OtherEdition: gold was made by another edition of its rules. Nothing was written.
@@ -28,7 +28,7 @@ def ensure_tables(spark: SparkSession, domain: Domain) -> None:
     """
     derived = [_with_properties(one.table, edition_properties(domain)) for one in domain.derived]
     if derived and not spark.catalog.tableExists(derived[0].name):
-        # A table that is made now agrees with the reference data in force (`references.py`).
+        # A new table agrees with the current reference data (`references.py`).
         derived[0] = _with_properties(derived[0], {edition_property(name): release for name, release in domain.references.items()})
     bronze = [_with_properties(one.bronze, {CONTRACT_PROPERTY: contract_property(one.contract)}) for one in domain.sources]
     tables = [
@@ -48,7 +48,7 @@ def ensure_tables(spark: SparkSession, domain: Domain) -> None:
 
 
 def create_missing(spark: SparkSession, tables: Iterable[Table]) -> None:
-    """Create tables, and their namespaces, where they are missing; bring those that are there to their specification.
+    """Create tables, and their namespaces, where they are missing; alter existing ones to match their specification.
 
     Raises:
         NarrowedSchema: a specification holds less than its table does. Nothing was written.
@@ -75,7 +75,7 @@ def look(spark: SparkSession, tables: Iterable[Table]) -> dict[str, Present]:
 
 
 def _bring(spark: SparkSession, tables: Sequence[Table], present: Mapping[str, Present], narrowed: Iterable[Refusal]) -> None:
-    """Refuse, or create and alter; never in silence."""
+    """Refuse, or create and alter; each alteration is logged."""
     compared = [compare_table(present[table.name], table) for table in tables if table.name in present]
     refusals = [*narrowed, *(refusal for _, refused in compared for refusal in refused)]
     if refusals:

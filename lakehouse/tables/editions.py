@@ -23,12 +23,12 @@ class OtherEdition(LakehouseError, Fatal):
 
 
 def edition_properties(domain: Domain) -> dict[str, str]:
-    """Give what a gold table's properties say of the edition of its rules."""
+    """Return the properties of a gold table that name the edition of its rules."""
     return {edition_property(what): value for what, value in domain.edition.items()}
 
 
 def check_edition(domain: Domain, properties_of: PropertiesOf) -> None:
-    """See that gold was made by the domain's edition; a table that says nothing of it was not made yet.
+    """Check that gold was computed by the domain's edition; a table without these properties is new.
 
     Raises:
         OtherEdition: it was not.
@@ -41,6 +41,6 @@ def check_edition(domain: Domain, properties_of: PropertiesOf) -> None:
 
 
 def edition_of(domain: Domain, properties: Any) -> dict[str, str]:  # noqa: ANN401 - Python's or Java's map
-    """Read by which edition a gold table was made; empty for one that was not made yet."""
+    """Return the edition by which a gold table was computed; empty for a new table."""
     said = {what: found for what in domain.edition if (found := properties.get(edition_property(what))) is not None}
     return {**domain.edition_before, **said} if said else {}

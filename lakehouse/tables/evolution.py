@@ -1,11 +1,11 @@
 """May a table, and the contract behind it, become what the specification says? What must be altered, and what is refused.
 
-Adding is fine, and so is widening a number: old rows have null, old files are read as the wider type. Narrowing is not: what
-was written would be lost, or would read as something else. Here both are only told apart; `create.py` looks at the
-tables, refuses before anything is written, and alters.
+Adding is allowed, and so is widening a number: old rows have null, and old files are read as the wider type. Narrowing is not: written data
+would be lost, or would be read as something else. This module only compares; `create.py` looks at the tables, refuses before anything is
+written, and alters.
 
-A table keeps in properties what weir made of it: `weir.columns`, so that a column that somebody added for their own use is
-left alone, and (bronze) `weir.contract`, so that a contract cannot narrow where the columns would not show it.
+A table's properties say how weir created it: `weir.columns`, so that a column that somebody else added is left alone, and for bronze
+`weir.contract`, so that a contract cannot narrow in a way that the columns do not show.
 """
 
 import json
@@ -74,7 +74,7 @@ class NarrowedSchema(LakehouseError, Fatal):
 
 
 def compare_table(present: Present, table: Table) -> tuple[list[Alteration], list[Refusal]]:
-    """Say what brings a table to its specification, in the order to be done, and what stands against it.
+    """Return the alterations that a table needs to match its specification, in order, and what forbids them.
 
     A table made before `weir.columns` was kept counts as weir's own in all its columns.
     """
@@ -101,7 +101,7 @@ def contract_property(contract: Contract) -> str:
 
 
 def compare_contract(recorded: str | None, contract: Contract, table: str) -> list[Refusal]:
-    """Say in what a contract holds less than the one recorded for the same topic; another topic has a contract of its own.
+    """Find what a contract lacks compared with the one recorded for the same topic.
 
     Args:
         recorded: the property of the bronze table, null where none was written yet.
@@ -116,7 +116,7 @@ def compare_contract(recorded: str | None, contract: Contract, table: str) -> li
     if before["topic"] != now["topic"]:
         return []
     found = [
-        Refusal(table, f"contract's {name}", _told(before[name]), _told(now[name]))
+        Refusal(table, f"contract's {name}", _text_of(before[name]), _text_of(now[name]))
         for name in ("entity", "key", "version", "codec")
         if before[name] != now[name]
     ]
@@ -141,7 +141,7 @@ def compare_contract(recorded: str | None, contract: Contract, table: str) -> li
 
 
 def _changed_versions(before: Sequence[Any], now: Sequence[Any], table: str) -> Iterable[Refusal]:
-    """Say which wire versions of Avro have other fields than the messages that are there were written by."""
+    """Return which wire versions of Avro have other fields than the messages that are there were written by."""
     for version, fields in enumerate(before, start=1):
         expected = now[version - 1] if version <= len(now) else []
         if fields != expected:
@@ -221,7 +221,7 @@ def _is_wider(found: str, expected: str) -> bool:
     return (found, expected) in WIDER
 
 
-def _told(value: str | Sequence[str]) -> str:
+def _text_of(value: str | Sequence[str]) -> str:
     return value if isinstance(value, str) else ", ".join(value)
 
 

@@ -1,6 +1,6 @@
-"""What do snapshots say that must be known after they have been expired? Notes in the properties of their table.
+"""Which facts must survive the expiry of the snapshots that hold them? They are kept as notes in the properties of the table.
 
-Maintenance writes them before it expires; whoever walks a table's snapshots for one of these asks the note as well.
+Maintenance writes the notes before it expires snapshots. Code that searches a table's snapshots for one of these facts reads the note too.
 """
 
 import json

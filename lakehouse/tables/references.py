@@ -75,7 +75,7 @@ class References:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """Give what --json prints."""
+        """Return what --json prints."""
         rows = [asdict(one) | {"since": one.since.isoformat(), "until": one.until.isoformat()} for one in self.outdated]
         return {"domain": self.domain, "in_force": dict(self.in_force), "noted": dict(self.noted), "outdated": rows}
 

@@ -337,7 +337,7 @@ class FencedAppend:
 
 
 def _held(mark: Mark) -> Iterator[str]:
-    """Give the SQL of the rows of each partition that a table with this mark holds."""
+    """Return the SQL of the rows of each partition that a table with this mark holds."""
     for (topic, partition), following in mark.next_offsets.items():
         yield f"topic = {quote(topic)} AND partition = {partition} AND kafka_offset < {following}"
 

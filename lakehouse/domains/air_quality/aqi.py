@@ -73,13 +73,13 @@ class AqiRule:
 
 
 def _joined(concentrations: Sequence[float], indices: Sequence[int]) -> tuple[Step, ...]:
-    """Give steps without gaps between breakpoints."""
+    """Return steps without gaps between breakpoints."""
     points = pairwise(zip(concentrations, indices, strict=True))
     return tuple(Step(low, high, index_low, index_high) for (low, index_low), (high, index_high) in points)
 
 
 def _printed(*concentrations: tuple[float, float], first: int = 0) -> tuple[Step, ...]:
-    """Give steps as the EPA prints them: 0-50, 51-100 …; `first` is how many of its rows are blank."""
+    """Return steps as the EPA prints them: 0-50, 51-100 …; `first` is how many of its rows are blank."""
     return tuple(Step(low, high, *_PRINTED[first + n]) for n, (low, high) in enumerate(concentrations))
 
 
@@ -145,12 +145,12 @@ def with_sub_indices(hours: DataFrame, rule: AqiRule) -> DataFrame:
 
 
 def overall(sub_indices: Sequence[str]) -> str:
-    """Give the SQL of the AQI: the largest sub-index, rounded half up; null when all are null."""
+    """Return the SQL of the AQI: the largest sub-index, rounded half up; null when all are null."""
     return f"CAST(floor({_greatest(sub_indices)} + {_double(0.5 + ROUNDING_GUARD)}) AS INT)"
 
 
 def dominant(sub_indices: Mapping[str, str]) -> str:
-    """Give the SQL of the pollutant with the largest sub-index; of equal ones the first in POLLUTANTS; null when all are null.
+    """Return the SQL of the pollutant with the largest sub-index; of equal ones the first in POLLUTANTS; null when all are null.
 
     Args:
         sub_indices: column by pollutant.
@@ -161,7 +161,7 @@ def dominant(sub_indices: Mapping[str, str]) -> str:
 
 
 def interpolate(concentration: str, scale: Scale) -> str:
-    """Give the SQL of a scale's index for a concentration, a column in the scale's unit, or in that of its last digit."""
+    """Return the SQL of a scale's index for a concentration, a column in the scale's unit, or in that of its last digit."""
     # Whole numbers, where it is truncated: 9.1 is no double, 91 is.
     unit = 10.0**scale.digits if scale.digits is not None else 1.0
     lines = [
@@ -199,7 +199,7 @@ def _concentration(pollutant: str, scale: Scale) -> str:
 
 
 def _truncated(concentration: str, scale: Scale) -> str:
-    """Give the SQL of a concentration as the scale looks it up: truncated, in units of its last digit, or as it is."""
+    """Return the SQL of a concentration as the scale looks it up: truncated, in units of its last digit, or as it is."""
     if scale.digits is None:
         return concentration
     # What is 9.1 in exact arithmetic may be a last bit less as a sum of doubles.

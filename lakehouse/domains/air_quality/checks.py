@@ -26,7 +26,7 @@ MISSING_SHARE = 0.05
 
 
 def quality_checks(days: Days, episode_hours: int) -> Sequence[Check]:
-    """Give the checks.
+    """Return the checks.
 
     Args:
         days: the grid that every place must fill, both included; from each place's first hour to its last without.

@@ -1,4 +1,4 @@
-"""What is one message of `air-quality.hourly.v1`? The air of one place in one hour, as the source told it at one time."""
+"""What is one message of `air-quality.hourly.v1`? The air of one place in one hour, as the source reported it at one time."""
 
 from typing import Literal
 

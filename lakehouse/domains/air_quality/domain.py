@@ -10,7 +10,7 @@ from lakehouse.settings import Settings
 
 
 def build(settings: Settings) -> Domain:
-    """Put the domain together; reads its lists of places and pollutants anew, so that an added place is seen.
+    """Put the domain together; the lists of places and pollutants are read each time, so that an added place is used.
 
     Raises:
         BadListError: a list cannot be read.

@@ -1,7 +1,7 @@
 """How far is our AQI from the provider's own, `us_aqi` and its six sub-indices, where the source sent them?
 
-The provider computes by editions of its own, which an answer does not name: by the time of its retrieval one knows which it was. Hours of
-another edition than ours are compared too, and told apart.
+The provider has editions of its own. An answer does not name its edition, but the time of retrieval tells which one it was. Hours of
+another edition than ours are compared too, in groups of their own.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ FAR_SHARE = 0.05
 
 
 def provider_checks(facts: str) -> Iterator[Check]:
-    """Give a check for each index that the provider sends: hours more than FAR apart where both are of one edition.
+    """Return a check for each index that the provider sends: hours more than FAR apart where both are of one edition.
 
     Its groups are cities and months with the share of hours within NEAR and FAR, and the hour that is farthest apart.
     """

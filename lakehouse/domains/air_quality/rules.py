@@ -13,7 +13,7 @@ FEWEST_MEASURES = 3
 
 
 def reading_rules(location_keys: Collection[str], left_out: Collection[str] = ()) -> list[Rule]:
-    """Give the rules in the order they are tried; a reject names the first one broken.
+    """Return the rules in the order they are tried; a reject names the first one broken.
 
     Args:
         location_keys: the known places.

@@ -55,7 +55,7 @@ class GoldRules:
 
     @classmethod
     def of_edition(cls, edition: Mapping[str, str], timezones: dict[str, str]) -> "GoldRules":
-        """Give the rules by which gold of an edition was made, as its tables' properties name it."""
+        """Return the rules by which gold of an edition was made, as its tables' properties name it."""
         threshold, hours = edition["rule_code"].removeprefix("AQI>=").removesuffix("h").split("_")
         return cls(cast(AqiRuleName, edition["aqi_rule"]), int(threshold), int(hours), timezones)
 

@@ -60,7 +60,7 @@ _MONTHS = ["January", "February", "March", "April", "May", "June", "July", "Augu
 
 @cache  # a domain is put together for every micro-batch
 def date_rows() -> list[tuple[object, ...]]:
-    """Give the rows of `dim_date`, FIRST to LAST."""
+    """Return the rows of `dim_date`, FIRST to LAST."""
     public = holidays.country_holidays("VN", years=range(FIRST.year, LAST.year + 1), language="en_US")
     days = (FIRST + timedelta(days=n) for n in range((LAST - FIRST).days + 1))
     return [
@@ -89,7 +89,7 @@ def date_rows() -> list[tuple[object, ...]]:
 
 
 def time_rows() -> list[tuple[object, ...]]:
-    """Give the rows of `dim_time`."""
+    """Return the rows of `dim_time`."""
     return [(hour, f"{hour:02d}:00", hour, _period(hour), hour in (7, 8, 17, 18)) for hour in range(24)]
 
 

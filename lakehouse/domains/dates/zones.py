@@ -41,13 +41,13 @@ def zone_names() -> frozenset[str]:
 
 
 def is_zone(name: str) -> bool:
-    """Say whether a place may have this zone."""
+    """Return whether a place may have this zone."""
     return name in zone_names()
 
 
 @cache
 def zone(name: str) -> ZoneInfo:
-    """Give Python's object of a zone, read from the package and not from the machine's own database.
+    """Return Python's object of a zone, read from the package and not from the machine's own database.
 
     Raises:
         KeyError: there is no such zone.
@@ -60,7 +60,7 @@ def zone(name: str) -> ZoneInfo:
 
 @cache
 def offsets(name: str) -> tuple[Offset, ...]:
-    """Give a zone's offsets in the order of time; the first one holds at the beginning of FIRST_YEAR."""
+    """Return a zone's offsets in the order of time; the first one holds at the beginning of FIRST_YEAR."""
     here, end = zone(name), datetime(LAST_YEAR + 1, 1, 1, tzinfo=UTC)
     at = datetime(FIRST_YEAR, 1, 1, tzinfo=UTC)
     found = [Offset(at, _seconds(here, at))]
@@ -81,7 +81,7 @@ def offsets(name: str) -> tuple[Offset, ...]:
 
 
 def local_seconds(instant: str, places: Mapping[str, str], place: str) -> str:
-    """Give the SQL for Spark of the seconds that a row's local clock is ahead of UTC; 0 for a place that is not listed.
+    """Return the SQL for Spark of the seconds that a row's local clock is ahead of UTC; 0 for a place that is not listed.
 
     Args:
         instant: a timestamp column.
@@ -97,7 +97,7 @@ def local_seconds(instant: str, places: Mapping[str, str], place: str) -> str:
 
 
 def _seconds_sql(instant: str, name: str) -> str:
-    """Give a zone's offset as a constant, or looked up in constant arrays that have an element for each year."""
+    """Return a zone's offset as a constant, or looked up in constant arrays that have an element for each year."""
     known = offsets(name)
     if len(known) == 1:
         return f"{known[0].seconds}L"
