@@ -36,6 +36,7 @@ VERBS = {
     "check": "batch.cli:check",
     "maintain": "batch.cli:maintain",
     "query": "lakehouse.cli:query",
+    "export": "lakehouse.cli:export",
     "connect": "lakehouse.cli:connect",
 }
 # They write in the home: without write access they say so before anything else. The demo may choose another home, and looks itself.
