@@ -38,6 +38,7 @@ VERBS = {
     "query": "lakehouse.cli:query",
     "export": "lakehouse.cli:export",
     "connect": "lakehouse.cli:connect",
+    "new": "deploy.new.cli:new",
 }
 # They write in the home: without write access they say so before anything else. The demo may choose another home, and looks itself.
 WRITERS = frozenset({"up", "produce", "stream", "resume", "backfill", "rebuild", "maintain"})
