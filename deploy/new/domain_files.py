@@ -15,7 +15,7 @@ def plan_domain(root: Path, name: str) -> Plan:
     Raises:
         UnusableName: it cannot be called so.
     """
-    check_name("domain", name, {*DOMAINS, *_folders(root)})
+    check_name("domain", name, {*DOMAINS, *_folders(root)}, root)
     words = {"name": name, "constant": name.upper(), "topic": f"{name.replace('_', '-')}.v1"}
     folder, tests = f"lakehouse/domains/{name}", f"tests/unit/lakehouse/domains/{name}"
     plan = Plan(root, "lakehouse/domain_names.py", f'    "{name}": "lakehouse.domains.{name}.domain",')

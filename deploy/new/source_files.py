@@ -29,7 +29,7 @@ def plan_source(root: Path, name: str, domain: str) -> Plan:
         UnusableName: it cannot be called so.
         UnknownDomain, NoContract: there is nothing that the records could go to.
     """
-    check_name("source", name, {source.replace("-", "_") for source in SOURCES})
+    check_name("source", name, {source.replace("-", "_") for source in SOURCES}, root)
     if domain not in DOMAINS:
         raise UnknownDomain(domain, DOMAINS)
     module = f"{DOMAINS[domain].rpartition('.')[0]}.contract"

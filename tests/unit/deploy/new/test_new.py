@@ -69,20 +69,21 @@ def test_a_dry_run_lists_the_files_and_writes_none(checkout: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("River", "use at most 40 lower-case letters"),
-        ("river-level", "use at most 40 lower-case letters"),
-        ("2rivers", "use at most 40 lower-case letters"),
-        ("../river", "use at most 40 lower-case letters"),
-        ("r" * 41, "use at most 40 lower-case letters"),
+        ("River", "use at most 30 lower-case letters"),
+        ("river-level", "use at most 30 lower-case letters"),
+        ("2rivers", "use at most 30 lower-case letters"),
+        ("../river", "use at most 30 lower-case letters"),
+        ("r" * 31, "use at most 30 lower-case letters"),
         ("class", "it is a word of Python"),
         ("calendar", "a Python module of that name is installed"),
         ("pyarrow", "a Python module of that name is installed"),
+        ("publish", "the word stands in lakehouse/errors.py"),
         ("taken", "there is one already. There are: other, taken."),
     ],
 )
 def test_a_name_that_cannot_be_is_refused_with_the_reason(name: str, why: str) -> None:
     with pytest.raises(UnusableName) as caught:
-        check_name("domain", name, ["taken", "other"])
+        check_name("domain", name, ["taken", "other"], ROOT)
     assert str(caught.value).startswith(f"{name!r} cannot be the name of a domain: {why}")
 
 
