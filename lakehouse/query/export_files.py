@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.query.show import text_of
 from lakehouse.tables.schema import quote_name
 
 Format = Literal["parquet", "csv"]
@@ -103,15 +104,19 @@ def write_csv(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: str) -
     def watched() -> Iterator[pa.RecordBatch]:
         # DuckDB makes an error of its own of what is raised here.
         try:
-            yield from batches
+            for batch in batches:
+                yield _with_texts(batch, readable)
         except BaseException as error:
             problems.append(error)
             raise
 
     columns = ", ".join(_csv_column(f) for f in schema)
+    readable = pa.schema([pa.field(f.name, pa.string()) if _is_binary(f.type) else f for f in schema])
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.register("batches", pa.RecordBatchReader.from_batches(schema, watched()))
+        # Several threads hold rows back to keep them in order, which took hundreds of megabytes more.
+        connection.execute("SET threads = 1")
+        connection.register("batches", pa.RecordBatchReader.from_batches(readable, watched()))
         target = path.replace("'", "''")
         try:
             connection.execute(f"COPY (SELECT {columns} FROM batches) TO '{target}' (FORMAT csv, HEADER, NULLSTR '')")
@@ -160,6 +165,19 @@ def _csv_column(field: pa.Field) -> str:
     if pa.types.is_timestamp(kind):
         instant, zone = (f"({name} AT TIME ZONE 'UTC')", "Z") if kind.tz else (name, "")
         return f"replace(strftime({instant}, '%Y-%m-%dT%H:%M:%S.%f{zone}'), '.000000{zone}', '{zone}') AS {name}"
-    if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind):
-        return f"coalesce(try(decode({name})), base64({name})) AS {name}"
     return name
+
+
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _with_texts(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Turn bytes into texts; DuckDB would raise and catch an error for each value that is no UTF-8."""
+    columns = [
+        pa.array([None if value is None else text_of(value) for value in column.to_pylist()], pa.string())
+        if _is_binary(column.type)
+        else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
