@@ -3,10 +3,11 @@
 import importlib
 import os
 import sys
-from typing import cast
+from collections.abc import Sequence
+from typing import Any, cast
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand, TyperGroup, TyperOption
 
 from deploy.local.agent.run_files import running_kafka
 from lakehouse.errors import Retryable, WeirError
@@ -35,15 +36,38 @@ VERBS = {
     "check": "batch.cli:check",
     "maintain": "batch.cli:maintain",
     "query": "lakehouse.cli:query",
+    "export": "lakehouse.cli:export",
     "connect": "lakehouse.cli:connect",
+    "new": "deploy.new.cli:new",
 }
 # They write in the home: without write access they say so before anything else. The demo may choose another home, and looks itself.
 WRITERS = frozenset({"up", "produce", "stream", "resume", "backfill", "rebuild", "maintain"})
 EXIT_FAILED, EXIT_TRY_AGAIN = 1, 75
 
 
+def _without_types_of_flags(params: Sequence[object]) -> None:
+    """Leave the type of a flag out of the help: typer's panel shows `<bool>` after each, though none takes a value."""
+    for param in params:
+        if isinstance(param, TyperOption) and param.is_flag:
+            param.metavar = ""
+
+
+class Verb(TyperCommand):
+    """A verb, whose help shows types of values only."""
+
+    def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]  # noqa: ANN401 - of typer's own click
+        """Print the help."""
+        _without_types_of_flags(self.get_params(ctx))
+        super().format_help(ctx, formatter)
+
+
 class LazyVerbs(TyperGroup):
     """A group of commands whose modules are imported when a verb is asked for."""
+
+    def format_help(self, ctx: typer.Context, formatter: Any) -> None:  # type: ignore[override]  # noqa: ANN401
+        """Print the help."""
+        _without_types_of_flags(self.get_params(ctx))
+        super().format_help(ctx, formatter)
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]  # typer's own copy of click
         """Name the verbs in the order of a newcomer's day."""
@@ -56,11 +80,11 @@ class LazyVerbs(TyperGroup):
         module, function = VERBS[cmd_name].split(":")
         one = typer.Typer(add_completion=False)
         verb = getattr(importlib.import_module(module), function)
-        one.command(cmd_name, context_settings=getattr(verb, "context_settings", None))(verb)
+        one.command(cmd_name, cls=Verb, context_settings=getattr(verb, "context_settings", None))(verb)
         return cast(TyperCommand, typer.main.get_command(one))
 
 
-app = typer.Typer(cls=LazyVerbs, add_completion=False, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
+app = typer.Typer(cls=LazyVerbs, no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False)
 
 
 @app.callback()
@@ -83,7 +107,7 @@ def main() -> None:
     raise_open_files()
     leave_out_this_machine(os.environ)
     try:
-        app()
+        app(prog_name="weir")  # not weir.py: shells complete the name as it is typed
     except WeirError as error:
         print(f"weir: {error}", file=sys.stderr)
         sys.exit(EXIT_TRY_AGAIN if isinstance(error, Retryable) else EXIT_FAILED)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lakehouse import completion
 from lakehouse.days import days_of, factor_of
 
 if TYPE_CHECKING:
@@ -16,7 +17,9 @@ _UNTIL = typer.Option(help="last UTC day, itself included")
 
 def prove(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(help="domain to prove, such as air_quality (default: all)")] = "",
+    domain: Annotated[
+        str, typer.Argument(help="domain to prove, such as air_quality (default: all)", autocompletion=completion.domains)
+    ] = "",
     since: Annotated[str, _SINCE] = "",
     until: Annotated[str, _UNTIL] = "",
     as_json: Annotated[bool, typer.Option("--json", help="an object per domain")] = False,
@@ -55,8 +58,8 @@ def prove(
 
 def why(
     ctx: typer.Context,
-    table: Annotated[str, typer.Argument(help="table of silver or gold, such as gold.fact_city_daily")],
-    conditions: Annotated[list[str], typer.Argument(metavar="COL=VALUE…", help="columns of the row, best those of its key")],
+    table: Annotated[str, typer.Argument(help="table of silver or gold, such as gold.fact_city_daily", autocompletion=completion.tables)],
+    conditions: Annotated[list[str], typer.Argument(metavar="COL=VALUE", help="columns of the row, best those of its key")],
     as_json: Annotated[bool, typer.Option("--json", help="a list of levels, each with its rows")] = False,
 ) -> None:
     """Show what a row is made of: silver's rows, bronze's, topic, partition and offset, and the messages as they arrived.
@@ -75,7 +78,9 @@ def why(
 
 def check(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(help="domain to check, such as air_quality (default: all)")] = "",
+    domain: Annotated[
+        str, typer.Argument(help="domain to check, such as air_quality (default: all)", autocompletion=completion.domains)
+    ] = "",
     since: Annotated[str, _SINCE] = "",
     until: Annotated[str, _UNTIL] = "",
     as_json: Annotated[bool, typer.Option("--json", help="a list of checks")] = False,
@@ -99,7 +104,7 @@ def check(
 
 def backfill(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(help="domain to fill, such as air_quality")],
+    domain: Annotated[str, typer.Argument(help="domain to fill, such as air_quality", autocompletion=completion.domains)],
     since: Annotated[str, typer.Option(help="first UTC day, YYYY-MM-DD; or latest: from each entity's newest row on")] = "",
     until: Annotated[str, typer.Option(help="last UTC day, itself included (default: today)")] = "",
     chunk: Annotated[str, typer.Option(help="how long a chunk is at most: month, week or day")] = "month",
@@ -135,7 +140,7 @@ def backfill(
 
 def rebuild(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(help="domain to make anew, such as air_quality")],
+    domain: Annotated[str, typer.Argument(help="domain to compute again, such as air_quality", autocompletion=completion.domains)],
     layer: Annotated[str, typer.Option(help="silver: from bronze, and gold of it; gold: from silver as it is")],
     tables: Annotated[str, typer.Option(help="gold tables: all, facts, dims, or names separated by commas (default: what belongs)")] = "",
     since: Annotated[str, _SINCE] = "",
@@ -163,7 +168,9 @@ def rebuild(
 
 def replay(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(help="domain whose messages are published again, such as air_quality")],
+    domain: Annotated[
+        str, typer.Argument(help="domain whose messages are published again, such as air_quality", autocompletion=completion.domains)
+    ],
     since: Annotated[str, _SINCE] = "",
     until: Annotated[str, _UNTIL] = "",
     speed: Annotated[str, typer.Option(help="max, or with the pauses between arrivals at this multiple of time, such as 60x")] = "max",
@@ -181,7 +188,10 @@ def replay(
 
 def maintain(
     ctx: typer.Context,
-    tables: Annotated[list[str] | None, typer.Argument(metavar="[TABLE]…", help="such as gold.fact_city_daily (default: all)")] = None,
+    tables: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="TABLE", help="such as gold.fact_city_daily (default: all)", autocompletion=completion.tables),
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and gained, and change nothing")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="a list of tables, each with its figures before and after")] = False,
 ) -> None:

@@ -28,6 +28,19 @@ def days_of(since: str, until: str) -> Days:
     return first, last
 
 
+def past_day_of(text: str, option: str) -> date | None:
+    """Read a UTC day that has ended, as given for an option; None where nothing was given."""
+    if not text:
+        return None
+    day, today = day_of(text, option), datetime.now(UTC).date()
+    if day >= today:
+        when = "has not ended yet" if day == today else "lies in the future"
+        raise typer.BadParameter(
+            f"{option} {day}: that day {when} (today is {today}, UTC). Leave out {option} to read the tables as they are now"
+        )
+    return day
+
+
 def factor_of(speed: str) -> float | None:
     """Read a multiple of time, such as 60x; None for max."""
     if speed == "max":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lakehouse.completion import beginning
 from lakehouse.days import days_of, factor_of
 from lakehouse.machine.progress_bar import progress
 from producers.sources.registry import SOURCES, load_source
@@ -51,9 +52,14 @@ class _Run:
         return self.settings.home / "state"
 
 
+def _sources(incomplete: str) -> list[str]:
+    """Complete a source's name."""
+    return beginning(incomplete, SOURCES)
+
+
 def produce(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(help=f"what to fetch from: {', '.join(SOURCES)}")],
+    source: Annotated[str, typer.Argument(help=f"what to fetch from: {', '.join(SOURCES)}", autocompletion=_sources)],
     locations: Annotated[
         str,
         typer.Option(

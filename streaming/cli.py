@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from lakehouse import completion
 from lakehouse.settings import Settings
 from streaming.errors import AlreadyRunning
 
@@ -23,7 +24,7 @@ ANSWER_SECONDS = 20.0
 
 def stream(
     ctx: typer.Context,
-    domains: Annotated[list[str], typer.Argument(metavar="DOMAIN...", help="domains to run in one driver")],
+    domains: Annotated[list[str], typer.Argument(metavar="DOMAIN", help="domains to run in one driver", autocompletion=completion.domains)],
     available_now: Annotated[
         bool, typer.Option("--available-now", help="drain what is there now, Kafka to bronze and bronze to gold, and end")
     ] = False,
@@ -53,7 +54,7 @@ def stream(
 
 def resume(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(help="domain whose query stopped, such as air_quality")],
+    domain: Annotated[str, typer.Argument(help="domain whose query stopped, such as air_quality", autocompletion=completion.domains)],
     accept: Annotated[
         bool, typer.Option("--accept", help="let the rows that are in bronze by then through, whatever share of them breaks the rules")
     ] = False,

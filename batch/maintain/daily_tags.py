@@ -3,14 +3,13 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 
 from pyspark.sql import SparkSession
 
 from batch.table_state import Snapshot, TableState
+from lakehouse.tables.day_tags import tag_name
 from lakehouse.tables.properties import BATCH_ID_PROPERTY, QUERY_PROPERTY
-
-PREFIX = "day-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +20,6 @@ class Tag:
     name: str
     snapshot_id: int
     days: int
-
-
-def tag_name(day: date) -> str:
-    """Name the tag of the end of a UTC day."""
-    return f"{PREFIX}{day:%Y-%m-%d}"
 
 
 def wanted_tags(tables: Sequence[TableState], now: datetime, days: int) -> list[Tag]:

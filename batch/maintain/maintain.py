@@ -18,7 +18,7 @@ from pyspark.sql import Row, SparkSession
 
 from batch.backfill.ledger import BACKFILLS
 from batch.maintain.closed_partitions import Closed, closed_partitions
-from batch.maintain.daily_tags import PREFIX, Tag, make_tags, tag_name, wanted_tags
+from batch.maintain.daily_tags import Tag, make_tags, wanted_tags
 from batch.maintain.expiry import NOTHING, Hold, backfill_hold, expired_by, limit, newest_hold, reader_hold
 from batch.maintain.maintenance_table import MAINTENANCE, Result
 from batch.maintain.retention import drop_before, droppable_before, trim_topic
@@ -50,6 +50,7 @@ from lakehouse.settings import Settings
 from lakehouse.spark import iceberg_table
 from lakehouse.storage.folders import HadoopFolder
 from lakehouse.tables.catalog import NAME
+from lakehouse.tables.day_tags import tagged_days
 from lakehouse.tables.notes import applied_note, applied_of
 from lakehouse.tables.properties import (
     APPLIED_PROPERTY,
@@ -234,7 +235,7 @@ class Round:
         until = limit(self._now, self._settings.snapshot_hours, self._holds(state))
         gone = [] if until.since <= NOTHING else expired_by(state, until.since)
         oldest_day = (self._now - timedelta(days=self._settings.tag_days)).date()
-        tags = [tag for tag in state.refs if tag.startswith(PREFIX) and tag < tag_name(oldest_day)]
+        tags = [day for day in tagged_days(state.refs) if day < oldest_day]
         if not gone and not (tags and until.since > NOTHING):
             return until.why, 0, 0
         freed = freed_bytes(state, gone)

@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Step(Protocol):
-    """Moves a bar on by one, and may say where it is."""
+    """Moves a bar on, and may say where it is."""
 
-    def __call__(self, where: str = "") -> None:
-        """One more is done."""
+    def __call__(self, where: str = "", by: int = 1) -> None:
+        """One more is done, or several."""
 
 
 @contextmanager
@@ -23,7 +23,7 @@ def progress(what: str, total: int) -> Iterator[Step]:
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(what, total=total)
 
-        def step(where: str = "") -> None:
-            bar.update(task, advance=1, description=f"{what}, {where}" if where else what)
+        def step(where: str = "", by: int = 1) -> None:
+            bar.update(task, advance=by, description=f"{what}, {where}" if where else what)
 
         yield step

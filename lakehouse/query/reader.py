@@ -3,13 +3,15 @@
 Each table that a query names is read at the snapshot that is current now, the columns that it needs and no others, and
 becomes a view `lh.<layer>.<table>` in a DuckDB that lives in memory and sees no file and no network. `lh.ops.batches` is
 such a view too, made of what the snapshots say about themselves.
+
+With a day, each table is read at the tag that maintenance made at the end of that UTC day, with the columns that it had then.
 """
 
 import difflib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from types import TracebackType
 from typing import Any
 
@@ -21,8 +23,10 @@ from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.errors import Fatal, LakehouseError
+from lakehouse.query.table_view import NoTableTagged, NotTagged, TableView, view_of
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import NAME, NoTables, ancestors, open_catalog
+from lakehouse.tables.day_tags import tag_name, tagged_days
 from lakehouse.tables.properties import (
     BATCH_ID_PROPERTY,
     CODE_VERSION_PROPERTY,
@@ -144,13 +148,18 @@ class _Needs:
 class Reader:
     """The tables of one catalog, open for reading. Use it in a `with`."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, as_of: date | None = None) -> None:
         """Open the catalog.
+
+        Args:
+            settings: name it.
+            as_of: read every table as it was at the end of this UTC day; as it is now without.
 
         Raises:
             NoTables: nothing has been written yet.
             UnsupportedCatalog: it can be read through Spark only.
         """
+        self._as_of = as_of
         self._catalog: Catalog = open_catalog(settings)
         try:
             found = [identifier for namespace in self._catalog.list_namespaces() for identifier in self._catalog.list_tables(namespace)]
@@ -174,15 +183,23 @@ class Reader:
         return sorted(".".join((NAME, *path)) for path in {*self._stored, BATCHES})
 
     def tables(self) -> Iterator[TableInfo]:
-        """Describe every table; rows are counted exactly, without those deleted by a MERGE."""
-        for path, identifier in self._stored.items():
+        """Describe every table; those that have the day's tag where a day was given. Rows that a MERGE deleted are not counted.
+
+        Raises:
+            NoTableTagged: none has the day's tag.
+        """
+        days: set[date] = set()
+        count = 0
+        for identifier in self._stored.values():
             table = self._load(identifier)
-            snapshot = table.current_snapshot()
-            columns = tuple(ColumnInfo(f.name, str(f.field_type), f.doc or "") for f in table.schema().fields)
-            grain = table.properties.get(GRAIN_PROPERTY) or table.properties.get("comment") or ""
-            commit = None if snapshot is None else _instant(snapshot.timestamp_ms)
-            yield TableInfo(".".join((NAME, *path)), path[0], grain, table.scan().count(), commit, columns)
-        if BATCHES not in self._stored:
+            if self._as_of is not None and tag_name(self._as_of) not in table.metadata.refs:
+                days.update(tagged_days(table.metadata.refs))
+                continue
+            count += 1
+            yield _info(view_of(table, self._as_of))
+        if self._as_of is not None and not count:
+            raise NoTableTagged(self._as_of, sorted(days))
+        if BATCHES not in self._stored and self._as_of is None:
             batches = self._batches()
             commits = batches.column("committed_ts").to_pylist()
             columns = tuple(ColumnInfo(name, kind.lower(), about) for name, _, kind, about in BATCHES_COLUMNS)
@@ -198,6 +215,7 @@ class Reader:
         Raises:
             NotASelect: it is another statement, or several.
             UnknownTable: a table is not there.
+            NotTagged: a table has no tag of the day that is asked for.
             QueryFailed: it does not parse, a column is not there, or a value does not fit; in DuckDB's words.
         """
         with _sandbox() as connection:
@@ -206,14 +224,29 @@ class Reader:
             for path in wanted:
                 if path not in self._stored and path != BATCHES:
                     raise UnknownTable(".".join(path), self.names)
-            loaded = {path: self._load(self._stored[path]) for path in wanted if path in self._stored}
+                if path not in self._stored and self._as_of is not None:
+                    raise NotTagged(".".join((NAME, *path)), self._as_of, ())
+            loaded = {path: view_of(self._load(self._stored[path]), self._as_of) for path in wanted if path in self._stored}
             # Bound against the whole tables without a row: a mistake is reported before anything is read, with the names of all columns.
             for path in wanted:
-                _register(connection, path, schema_to_pyarrow(loaded[path].schema()).empty_table() if path in loaded else _to_batches(()))
-            _bind(connection, sql, {path: [f.name for f in table.schema().fields] for path, table in loaded.items()})
+                _register(connection, path, schema_to_pyarrow(loaded[path].schema).empty_table() if path in loaded else _to_batches(()))
+            _bind(connection, sql, {path: [f.name for f in view.schema.fields] for path, view in loaded.items()})
             for path in wanted:
-                _register(connection, path, _read(path, loaded[path], needs.columns) if path in loaded else self._batches())
+                _register(connection, path, _read(loaded[path], needs.columns) if path in loaded else self._batches())
             return _fetch(connection, sql, limit)
+
+    def open_table(self, name: str) -> TableView:
+        """Open one stored table, named with `lh.` or without.
+
+        Raises:
+            UnknownTable: it is not there, or it is `lh.ops.batches`, which is not stored.
+            NotTagged: it has no tag of the day that is asked for.
+            UnreadableTable: a file of its metadata cannot be read.
+        """
+        path = tuple(name.lower().removeprefix(f"{NAME}.").split("."))
+        if path not in self._stored:
+            raise UnknownTable(name, sorted(".".join((NAME, *one)) for one in self._stored))
+        return view_of(self._load(self._stored[path]), self._as_of)
 
     def _load(self, identifier: tuple[str, ...]) -> Table:
         try:
@@ -311,14 +344,23 @@ def _bind(connection: duckdb.DuckDBPyConnection, sql: str, columns: dict[tuple[s
         raise QueryFailed("\n".join([str(error), *(present if isinstance(error, duckdb.BinderException) else ())])) from error
 
 
-def _read(path: tuple[str, ...], table: Table, columns: frozenset[str] | None) -> pa.Table:
-    """Read the current rows; the columns named, at least one, since a table without any has no rows either."""
-    fields = [f.name for f in table.schema().fields]
+def _info(view: TableView) -> TableInfo:
+    """Describe a table at a snapshot."""
+    properties = view.table.properties
+    columns = tuple(ColumnInfo(f.name, str(f.field_type), f.doc or "") for f in view.schema.fields)
+    grain = properties.get(GRAIN_PROPERTY) or properties.get("comment") or ""
+    commit = None if view.snapshot is None else _instant(view.snapshot.timestamp_ms)
+    return TableInfo(view.name, view.name.split(".")[1], grain, view.scan().count(), commit, columns)
+
+
+def _read(view: TableView, columns: frozenset[str] | None) -> pa.Table:
+    """Read the rows; the columns named, at least one, since a table without any has no rows either."""
+    fields = [f.name for f in view.schema.fields]
     selected = fields if columns is None else [name for name in fields if name.lower() in columns] or fields[:1]
     try:
-        return table.scan(selected_fields=tuple(selected)).to_arrow()
+        return view.scan(selected_fields=tuple(selected)).to_arrow()
     except OSError as error:
-        raise UnreadableTable(".".join((NAME, *path)), error) from error
+        raise UnreadableTable(view.name, error) from error
 
 
 def _fetch(connection: duckdb.DuckDBPyConnection, sql: str, limit: int | None) -> Answer:

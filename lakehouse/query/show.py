@@ -151,7 +151,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 - any value of SQL
             return int(value)
         return float(value) if Decimal(repr(float(value))) == value else str(value)
     if isinstance(value, bytes):
-        return _text_of(value)
+        return text_of(value)
     if isinstance(value, pa.MonthDayNano):
         return _duration(value)
     if isinstance(value, dict):
@@ -174,7 +174,8 @@ def _cell(value: Any) -> Text:  # noqa: ANN401 - any value of SQL
     return Text(_safe(json.dumps(shown, ensure_ascii=False) if isinstance(shown, (dict, list)) else str(shown)))
 
 
-def _text_of(value: bytes) -> str:
+def text_of(value: bytes) -> str:
+    """Write bytes as the text that they are by UTF-8, else in base64."""
     try:
         return value.decode()
     except UnicodeDecodeError:

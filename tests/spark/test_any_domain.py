@@ -6,12 +6,10 @@ Stream = batch = DuckDB's own SQL, whatever the order, repetition, cutting and c
 import itertools
 import random
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import cast
 
 import pyarrow.compute as pc
 import pytest
@@ -19,21 +17,17 @@ from pyspark.sql import SparkSession
 
 from batch.consistent_snapshots import Heads
 from batch.lineage import messages_of, trace
-from lakehouse import failpoints
 from lakehouse.apply import ApplyOptions, refresh_derived
 from lakehouse.pending import changes_since
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.properties import DEFERRED_PROPERTY
 from lakehouse.write.small_batches.memory_store import Memory
+from tests.support.law import Crash, assert_law, crash_at
 from tests.toy.home import NOON, ToyHome, item, maker, some_batch
 from tests.toy.tables import TOY
 
 Make = Callable[..., ToyHome]
 WAYS = pytest.mark.parametrize("from_memory", [True, False], ids=["from memory", "by MERGE"])
-
-
-class Crash(Exception):
-    """The process ends here."""
 
 
 @pytest.fixture
@@ -42,33 +36,9 @@ def make(session: SparkSession, tmp_path: Path) -> Make:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_stream_equals_batch_and_duckdb_in_any_order_with_repeats_and_crashes(
-    make: Make, monkeypatch: pytest.MonkeyPatch, seed: int
-) -> None:
-    chance, serial, home = random.Random(seed), itertools.count(), make()
-    applied = []
-    for number in range(10):
-        source_number, records = some_batch(chance, number, serial)
-        source = TOY.sources[source_number]
-        rows = home.land(source, records)
-        home.memory = None if chance.random() < 0.2 else home.memory or Memory(TOY)
-        fate = chance.random()
-        if fate < 0.3:  # ends somewhere between two commits, and is repeated by the next process, or only later
-            crash_at(monkeypatch, chance.choice(["silver.merged", "gold.first_table", "gold.merged"]))
-            with suppress(Crash):  # a micro-batch of rejects alone comes to no such point
-                home.take(rows, source)
-            monkeypatch.undo()
-            home.restart()
-            if fate < 0.15:
-                applied.append((rows, source))
-                continue
-        home.take(rows, source)
-        applied.append((rows, source))
-        if chance.random() < 0.2:
-            home.take(*chance.choice(applied))
-    for rows, source in applied[-3:]:
-        home.take(rows, source)
-    home.assert_right()
+def test_stream_equals_batch_and_duckdb_in_any_order_with_repeats_and_crashes(make: Make, seed: int) -> None:
+    chance, serial = random.Random(seed), itertools.count()
+    assert_law(make(), lambda number: some_batch(chance, number, serial), chance)
 
 
 @WAYS
@@ -245,13 +215,3 @@ def test_a_row_is_followed_through_joins_down_to_the_messages_of_both_sources(ma
     assert messages_of(found) == {"toy.items.v1/0": [(3, 3)], "toy.makers.v1/0": [(0, 0), (2, 2)]}
     assert {level.table: level.rows.num_rows for level in wide}["lh.silver.toy_makers"] == 1, "read on two ways, each row once"
     assert messages_of(wide) == messages_of(found)
-
-
-def crash_at(monkeypatch: pytest.MonkeyPatch, point: str) -> None:
-    """Let a process end at a point, once it comes there."""
-
-    def reach(found: str) -> None:
-        if found == point:
-            raise Crash(point)
-
-    monkeypatch.setattr(failpoints, "reach", cast(Callable[[failpoints.Point], None], reach))

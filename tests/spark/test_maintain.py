@@ -15,7 +15,6 @@ from batch.backfill.chunks import Backfill, plan
 from batch.backfill.ledger import Ledger
 from batch.bronze_since import NotWhole
 from batch.consistent_snapshots import Heads
-from batch.maintain.daily_tags import tag_name
 from batch.maintain.maintain import NoSuchTable, Round, all_tables, chosen_tables
 from batch.maintain.maintenance_table import MAINTENANCE, Result, keep, known_of, renewed
 from batch.prove.prove import prove
@@ -28,6 +27,7 @@ from lakehouse.locks.lease import held_lease
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import open_catalog
+from lakehouse.tables.day_tags import tag_name
 from lakehouse.write.fenced_append import FencedAppend, newest_mark
 from monitoring.freshness import read_facts
 from monitoring.lag import silver_lag
