@@ -21,7 +21,7 @@ from lakehouse.settings import Settings
 LEAST_OPEN_FILES = 512
 # As many as we ask for where the hard limit is higher: some programs walk through all that they might have.
 MOST_OPEN_FILES = 65_536
-# The newest recorded answer (deploy/local/recorded) is of this day: no clock that is right can say an earlier one.
+# The newest recorded answer (deploy/local/services/recorded) is of this day: no clock that is right can say an earlier one.
 NOT_BEFORE = datetime(2025, 9, 23, tzinfo=UTC)
 _ABOUT_RIGHTS = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG}
 # What weir writes in its home; other things there may well be read-only, such as a mounted weir.toml.

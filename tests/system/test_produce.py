@@ -17,7 +17,7 @@ from lakehouse.domains.air_quality.contract import HOURLY
 from tests.support.services import Kafka
 
 ROOT = Path(__file__).parents[2]
-PACKED = ROOT / "deploy" / "local" / "recorded" / "open_meteo.jsonl.gz"
+PACKED = ROOT / "deploy/local/services/recorded/open_meteo.jsonl.gz"
 DAY = 24
 THREE_DAYS = ("--since", "2024-01-01", "--until", "2024-01-03")
 

@@ -13,7 +13,7 @@ import pytest
 from lakehouse.machine.fitness import LEAST_OPEN_FILES
 
 ROOT = Path(__file__).resolve().parents[2]
-PACKED = ROOT / "deploy" / "local" / "recorded" / "open_meteo.jsonl.gz"
+PACKED = ROOT / "deploy/local/services/recorded/open_meteo.jsonl.gz"
 MAY_MOUNT = subprocess.run(["unshare", "-m", "--uts", "true"], capture_output=True, check=False).returncode == 0
 # A /tmp of its own that cannot execute. A checkout in /tmp, which this hides, is shown in its place again.
 _SHOWN = f'mkdir -p "{ROOT}" && mount --bind /mnt "{ROOT}"'
