@@ -59,7 +59,7 @@ def check(settings: Settings, domain: Domain, days: Days = None) -> list[Checked
     with Reader(settings) as reader:
         totals: dict[str, int] = {}
         found = []
-        for one in [*_of_specifications(domain), *domain.checks(days)]:
+        for one in [*specification_checks(domain), *domain.checks(days)]:
             try:
                 if one.table not in totals:
                     totals[one.table] = int(reader.query(f"SELECT count(*) FROM {one.table}").rows[0][0])
@@ -87,8 +87,8 @@ def _row(answer: Answer, row: tuple[Any, ...]) -> dict[str, Any]:
     return dict(zip(answer.columns[:-1], row[:-1], strict=True))
 
 
-def _of_specifications(domain: Domain) -> Iterator[Check]:
-    """Give what holds for every domain: rows are there, keys are whole and each there once, values lie in the contract's ranges."""
+def specification_checks(domain: Domain) -> Iterator[Check]:
+    """Yield what holds for every domain: rows are there, keys are whole and each there once, values lie in the contract's ranges."""
     dimensions = [table for table, _ in domain.dimensions]
     filled = [table for source in domain.sources for table in (source.bronze, source.silver)]
     for table in (*filled, *dimensions):

@@ -48,7 +48,7 @@ def answer(found: Answer, as_json: bool, seconds: Callable[[], float]) -> None:
         ]
         _print_objects(objects)
         return
-    console = _console()
+    console = open_console()
     numbers = [kind.startswith(_NUMBERS) and not kind.endswith("]") for kind in found.types]
     _grid(console, found.columns, numbers, found.rows)
     count = f"{len(found.rows):,} row{'' if len(found.rows) == 1 else 's'}"
@@ -73,7 +73,7 @@ def tables(found: Sequence[TableInfo], as_json: bool) -> None:
             ]
         )
         return
-    console = _console()
+    console = open_console()
     for number, table in enumerate(found):
         commit = "nothing committed yet" if table.last_commit is None else f"last commit {table.last_commit:%Y-%m-%d %H:%M:%SZ}"
         console.print(
@@ -92,7 +92,7 @@ def tables(found: Sequence[TableInfo], as_json: bool) -> None:
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print rows of values as a table, one under another where it would be too wide; numbers stand on the right."""
     numbers = [all(isinstance(row[n], int | float | Decimal) or row[n] is None for row in rows) for n in range(len(columns))]
-    _grid(_console(), columns, numbers, rows)
+    _grid(open_console(), columns, numbers, rows)
 
 
 def _grid(console: Console, columns: Sequence[str], numbers: Sequence[bool], rows: Sequence[Sequence[Any]]) -> None:
@@ -109,7 +109,8 @@ def _grid(console: Console, columns: Sequence[str], numbers: Sequence[bool], row
         _print_records(console, columns, cells)
 
 
-def _console() -> Console:
+def open_console() -> Console:
+    """Open stdout: as wide as the terminal, or without a limit for a file or a pipe."""
     return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=_PIPE_WIDTH)
 
 

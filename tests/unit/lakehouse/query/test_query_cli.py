@@ -87,7 +87,7 @@ def test_rows_too_wide_for_the_terminal_are_printed_one_under_another(
     from lakehouse.query import show
     from lakehouse.query.reader import Reader
 
-    monkeypatch.setattr(show, "_console", lambda: Console(width=30, highlight=False))
+    monkeypatch.setattr(show, "open_console", lambda: Console(width=30, highlight=False))
     with Reader(house.settings) as reader:
         found = reader.query("SELECT location_key, date_utc, max_aqi FROM gold.fact_city_daily ORDER BY ALL LIMIT 1")
     show.answer(found, as_json=False, seconds=lambda: 0.5)
