@@ -1,8 +1,8 @@
-"""How do bronze rows become silver and what is derived from it? One body with two callers: the streaming query and every batch program.
+"""How do bronze rows become silver and derived tables? By one function, which the streaming query and every batch program call.
 
-rules -> rejects -> newest version per key -> MERGE silver where newer -> changes -> for each derived table the part that they reach ->
-recompute it whole -> replace it (`derive.py`). Every step alone is safe to repeat, so a crash anywhere and a replay of the rows leaves
-the same tables: rejects are keyed by their offset, silver keeps the newer version, and a derived table never adds to a total.
+rules -> rejects -> newest version per key -> MERGE into silver where newer -> changes -> for each derived table the part that they affect
+-> recompute it whole -> replace it (`derive.py`). Every step is safe to repeat, so a crash anywhere followed by a replay of the rows
+leaves the same tables: rejects are keyed by their offset, silver keeps the newer version, and a derived table never adds to a total.
 """
 
 import json
@@ -70,19 +70,19 @@ class ApplyOptions:
 
 
 def apply(rows: DataFrame, source: Source, domain: Domain, options: ApplyOptions) -> Applied:
-    """Bring one bounded set of bronze rows into rejects, silver and the derived tables. Safe to repeat, in whole or in part.
+    """Apply a bounded set of bronze rows to rejects, silver and the derived tables. Safe to repeat, in whole or in part.
 
     Args:
-        rows: bronze rows of the source, in any order and cutting, with any repetition.
+        rows: bronze rows of the source, in any order, split and repeated in any way.
         source: whose rows.
         domain: whose tables.
         options: see `ApplyOptions`.
 
     Returns:
-        What the rows were; empty when there were none.
+        The counts of the rows; empty when there were none.
 
     Raises:
-        Py4JJavaError, PySparkException: Iceberg refused a commit again and again; what else Spark raises, at once.
+        Py4JJavaError, PySparkException: Iceberg refused a commit several times, or Spark failed otherwise.
     """
     call = _Call(source, domain, options)
     return until_accepted(lambda: _apply(rows, call))
@@ -108,7 +108,7 @@ def _apply(rows: DataFrame, call: _Call) -> Applied:
     if few.num_rows <= SMALL_ROWS:
         met = count_few(few, source)
         options.judge(met)
-        # Read and judged once: what follows starts from these rows.
+        # The rows are read and judged once; all that follows starts from these.
         with session_conf(spark, for_few):
             rows_judged = spark.createDataFrame(few).coalesce(1)
             touched = touched_by_few(source, met, few)
@@ -127,7 +127,7 @@ def _apply(rows: DataFrame, call: _Call) -> Applied:
             with options.phases.timed("judge"):
                 met = count_many(judged, source)
             options.judge(met)
-            # Of many rows the keys are not brought into memory: the tables are asked which of them changed.
+            # The keys of many rows are not collected; the tables tell which of them changed.
             touched = touched_part(source, met)
             store = MergeStore(spark, call.domain, _properties(call, met), is_beside=options.is_beside)
             _write(judged, met, touched, store, call)
@@ -145,7 +145,7 @@ def _from_memory_or_by_merge(
     conf: Mapping[str, str] = MappingProxyType({}),
     one_task: bool = False,
 ) -> None:
-    """Write from memory where there is one and the tables allow it, by settings for that alone; by MERGE otherwise."""
+    """Write from memory, with `conf`, where a memory is given and the tables allow it; by MERGE otherwise."""
     if options.memory is not None:
         try:
             with session_conf(spark, conf), options.memory.store(spark, domain, properties) as store:
@@ -157,7 +157,7 @@ def _from_memory_or_by_merge(
 
 
 def _write(judged: DataFrame, met: Applied, touched: Part, store: Store[Rows], call: _Call) -> None:
-    """Write rejects, silver and the derived tables, in this order; each step may be repeated."""
+    """Write rejects, silver and the derived tables, in this order; each step is safe to repeat."""
     source, domain, phases = call.source, call.domain, call.options.phases
     silver = source.silver.name
     if met.rejected:
@@ -184,18 +184,18 @@ def _write(judged: DataFrame, met: Applied, touched: Part, store: Store[Rows], c
 
 
 def refresh_derived(spark: SparkSession, domain: Domain, changes: Mapping[str, Changes], options: ApplyOptions) -> None:
-    """Recompute what changes of silver reach in every derived table, whole, and bring the tables to it. Safe to repeat.
+    """Recompute the part of every derived table that changes of silver affect, and replace it. Safe to repeat.
 
     Args:
         spark: the session.
         domain: whose tables.
-        changes: what has changed, by the name of the silver table.
+        changes: by the name of the silver table.
         options: properties, memory and whether the tables are branches; nothing is judged, timed or deferred.
     """
 
     def work(store: Store[Any]) -> None:
         to_do = Work(changes=dict(changes))
-        # What another writer owes is not done here, so nothing is noted as complete.
+        # Pending changes of other writers are not handled here, so no table is noted as complete.
         refresh(store, to_do, plan_work(store, to_do), Phases(), note=False)
 
     for_few = {} if options.memory is None else conf_for_few(options.memory.calls)

@@ -1,4 +1,4 @@
-"""What were the rows of one call of `apply`? Counted by verdict, with their offsets and the part of silver that they lie in."""
+"""What were the rows of one call of `apply`? Counts by verdict, their offsets, and the part of silver in which they lie."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -21,7 +21,7 @@ from lakehouse.write.store import aware
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What one call of `apply` met.
+    """The rows of one call of `apply`.
 
     Attributes:
         rows_in: rows read.

@@ -53,7 +53,7 @@ def read_topics(spark: SparkSession, domain: Domain, settings: Settings, startin
 
 
 def landings(domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder) -> dict[str, FencedAppend]:
-    """Return the way into the bronze table of each topic, which notes in the query's checkpoint what it owes."""
+    """Return the fenced append of each topic's bronze table, which notes pending offsets in the query's checkpoint."""
     found = {}
     for source in domain.sources:
         topic = source.contract.topic
@@ -75,7 +75,7 @@ def bronze_body(
         domain: whose bronze.
         topic_ids: the broker's id of each topic.
         checkpoint: the query's, in which Spark has noted where a micro-batch ends before it begins.
-        report: is told what each micro-batch was.
+        report: gets a report of each micro-batch.
         bronze: from `landings`; some of its own when left out.
     """
     into = bronze or landings(domain, topic_ids, checkpoint)

@@ -28,7 +28,7 @@ def run_drivers(
         names: of the domains.
         settings: all of them.
         available_now: drain what is there now, and end.
-        ready: is told the name of each domain whose queries were started.
+        ready: called with the name of each domain whose queries have started.
         new_checkpoint: move the checkpoints aside first.
 
     Raises:

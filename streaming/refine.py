@@ -75,10 +75,10 @@ def refine_body(
 
     Args:
         build: puts the domain together; called for every micro-batch, so that a place added while the query runs is known.
-        report: is told what each micro-batch was.
-        judge: is told of each source the micro-batch's id and what its rows are before they are applied; raises when they must not be.
+        report: gets a report of each micro-batch.
+        judge: called per source with the micro-batch's id and the counts of its rows before they are applied; raises to refuse them.
         compact_after: micro-batches into a table after which its small files are joined; 0 leaves them.
-        note: is told the same before `judge`; gives the unknown fields that it counted.
+        note: called before `judge` with the counts; returns the unknown fields that it counted.
         lock: keeps other programs from the tables while a micro-batch is written.
     """
     last = build()
@@ -99,7 +99,7 @@ def refine_body(
             for source, of_source in _by_source(rows, domain, held):
 
                 def look(met: Applied, source: Source = source) -> None:
-                    # First: unknown fields may be why too many rows are bad.
+                    # Before the breaker, since unknown fields may be why too many rows are bad.
                     batch.unknown = {**batch.unknown, **note(source, met)}
                     judge(source, batch_id, met)
 
