@@ -52,7 +52,7 @@ def read_topics(spark: SparkSession, domain: Domain, settings: Settings, startin
     )
 
 
-def landings(domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder) -> dict[str, FencedAppend]:
+def fenced_appends(domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder) -> dict[str, FencedAppend]:
     """Return the fenced append of each topic's bronze table, which notes pending offsets in the query's checkpoint."""
     found = {}
     for source in domain.sources:
@@ -76,9 +76,9 @@ def bronze_body(
         topic_ids: the broker's id of each topic.
         checkpoint: the query's, in which Spark has noted where a micro-batch ends before it begins.
         report: gets a report of each micro-batch.
-        bronze: from `landings`; some of its own when left out.
+        bronze: from `fenced_appends`; some of its own when left out.
     """
-    into = bronze or landings(domain, topic_ids, checkpoint)
+    into = bronze or fenced_appends(domain, topic_ids, checkpoint)
     has_one = len(domain.sources) == 1
 
     def append(messages: DataFrame, batch_id: int) -> None:

@@ -102,7 +102,7 @@ class BronzeQuery:
         begins = self._beginning()
         if lost := self._lost(begins):
             raise DataLoss(self.name, lost, domain.name)
-        appends = bronze.landings(domain, begins.ids, checkpoint)
+        appends = bronze.fenced_appends(domain, begins.ids, checkpoint)
         marks = dict(begins.marks)
         is_fit = all(fits(topic, bounds, begins.position) for topic, bounds in begins.bounds.items())
         if not begins.position.is_new and not is_fit:
@@ -137,7 +137,7 @@ class BronzeQuery:
         """Write what only the checkpoint knows into bronze first: offsets without a message would be missed once retention took them."""
         folder = self._checkpoint()
         ids = {topic: topic_id(self._settings.kafka_bootstrap, topic) for topic in self._domain.topics}
-        for append in bronze.landings(self._domain, ids, folder).values():
+        for append in bronze.fenced_appends(self._domain, ids, folder).values():
             append.settle(self._spark, batch_properties(self.name, None), at_once=True)
         move_aside(folder, self.name)
 
