@@ -24,6 +24,7 @@ from lakehouse.codecs.parse import to_bronze
 from lakehouse.domains.air_quality.contract import HOURLY, TOPIC
 from lakehouse.domains.air_quality.tables import BRONZE, SILVER
 from lakehouse.locks.lease import held_lease
+from lakehouse.query.reader import Reader
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import open_catalog
@@ -287,6 +288,9 @@ def test_daily_tags_agree_and_stay_and_named_ones_too(stand: Stand) -> None:
         )
         assert rows == then[table], table
         assert stand.session.sql(f"SELECT * FROM lh.{table} VERSION AS OF '{name}'").count() == len(rows)
+    with Reader(stand.settings, as_of=datetime.now(UTC).date()) as reader:  # what `weir query --as-of` opens
+        for table in TABLES[1:]:
+            assert reader.query(f"SELECT count(*) FROM {table}").rows == [(len(then[table]),)], table
     assert stand.state(SILVER.name).refs["mine"] == held
     # Iceberg lets a tag go by its own age, at the next expiry; that of a person stays.
     state = stand.state(SILVER.name)
