@@ -45,8 +45,8 @@ class Run:
         return self.rows / self.wall
 
     @property
-    def steady(self) -> float:
-        """Rows a second once running; 0 where there were too few commits to tell."""
+    def steady(self) -> float | None:
+        """Rows a second once running; None where there were too few commits to tell."""
         return steady_rate(self.points)
 
     @property
@@ -79,11 +79,14 @@ def land(here: Stage, backlog: Backlog, batch: int | None) -> Run:
     return _query(here, backlog, "bronze", batch)
 
 
-def steady_rate(points: list[Point]) -> float:
-    """Rows a second between the first commit and the last full one: the last of three or more may be cut short or wait for its turn."""
+def steady_rate(points: list[Point]) -> float | None:
+    """Return rows a second between the first commit and the last full one; None for fewer than two of them.
+
+    The last commit of three or more does not count, since it may be smaller or late.
+    """
     used = points[:-1] if len(points) > 2 else points
     if len(used) < 2 or used[-1][0] <= used[0][0]:
-        return 0.0
+        return None
     return (used[-1][1] - used[0][1]) / (used[-1][0] - used[0][0])
 
 
@@ -139,12 +142,13 @@ def _print(backlog: Backlog, turns: list[dict[str, Run]]) -> None:
     rows = []
     for name in turns[0]:
         runs = [turn[name] for turn in turns]
+        steady = [rate for rate in (run.steady for run in runs) if rate is not None]
         rows.append(
             [
                 name,
                 spread([run.wall for run in runs]),
                 f"{median(run.rate for run in runs):,.0f}",
-                f"{median(run.steady for run in runs):,.0f}",
+                f"{median(steady):,.0f}" if len(steady) == len(runs) else "-",
                 f"{median(run.cpu for run in runs):,.1f}",
                 f"{median(run.pss for run in runs) / MIB:,.0f}",
                 f"{runs[0].data / MIB:,.1f}" if runs[0].data else "-",
@@ -153,8 +157,10 @@ def _print(backlog: Backlog, turns: list[dict[str, Run]]) -> None:
             ]
         )
 
-    def ratio(one: str, other: str, of: Callable[[Run], float]) -> float:
-        return median(of(turn[one]) / max(of(turn[other]), 1e-9) for turn in turns)
+    def ratio(one: str, other: str, of: Callable[[Run], float | None]) -> float | None:
+        pairs = [(of(turn[one]), of(turn[other])) for turn in turns]
+        ratios = [mine / theirs for mine, theirs in pairs if mine is not None and theirs]
+        return median(ratios) if len(ratios) == len(pairs) else None
 
     show(
         f"B1 Kafka -> bronze, {backlog.readings:,} readings, median of {len(turns)} (least-greatest)",

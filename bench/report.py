@@ -24,8 +24,10 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]], note
         _CONSOLE.print(note, highlight=False)
 
 
-def goal(what: str, found: float, wanted: float, at_least: bool = False, digits: int = 2) -> str:
-    """Write one line: the figure, the goal, and whether it is reached."""
+def goal(what: str, found: float | None, wanted: float, at_least: bool = False, digits: int = 2) -> str:
+    """Return one line with the figure, the goal, and whether it is reached; None is no figure: the run was too short to measure it."""
+    if found is None:
+        return f"  --    {what}: not measured, the run was too short, goal {'≥' if at_least else '≤'} {wanted:g}"
     reached = found >= wanted if at_least else found <= wanted
     return f"  {'ok  ' if reached else 'MISS'}  {what}: {found:.{digits}f}, goal {'≥' if at_least else '≤'} {wanted:g}"
 

@@ -48,7 +48,13 @@ def test_percentiles_are_values_that_occurred() -> None:
 def test_steady_rate_leaves_the_start_and_the_last_commit_out() -> None:
     assert steady_rate([(100, 1_000), (105, 6_000), (110, 11_000), (119, 11_500)]) == 1_000
     assert steady_rate([(100, 1_000), (105, 6_000)]) == 1_000
-    assert steady_rate([(100, 1_000)]) == 0
+    assert steady_rate([(100, 1_000)]) is None
+
+
+def test_what_a_short_run_cannot_measure_reaches_no_goal() -> None:
+    assert "not measured" in goal("steady", None, 1.0, True)
+    assert goal("steady", 0.5, 1.0, True).startswith("  MISS")
+    assert goal("steady", 1.5, 1.0, True).startswith("  ok")
 
 
 def test_tenths_are_cut_from_both_ends() -> None:
