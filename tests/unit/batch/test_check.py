@@ -44,7 +44,7 @@ def tables() -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def bad(tables: duckdb.DuckDBPyConnection, check: Check) -> int:
-    return int(tables.sql(f"SELECT count(*) FROM ({check.bad})").fetchall()[0][0])
+    return int(tables.execute(f"SELECT count(*) FROM ({check.bad})").fetchall()[0][0])
 
 
 def breaks(check: Check) -> list[str]:
