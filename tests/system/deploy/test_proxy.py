@@ -115,6 +115,6 @@ def test_proxy_that_wants_credentials_is_named_for_http_and_https(closed_proxy: 
         assert done.returncode == 1, done.stderr
         last = done.stderr.splitlines()[-1]
         assert "A proxy or a network's log-in page answered instead of Open-Meteo: status 407" in last
-        assert "The proxy does not take the user and password in all_proxy" in last
+        assert "The proxy rejects the user and password in all_proxy" in last
         assert "wr0ng" not in done.stderr
         assert "Traceback" not in done.stderr
