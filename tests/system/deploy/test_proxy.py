@@ -66,7 +66,7 @@ def test_jars_come_through_a_proxy_with_a_password_that_no_command_line_shows(
 def test_jars_through_a_proxy_that_refuses_say_which(closed_proxy: ForwardProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jars_module, "by_maven", lambda *_: None)
     wrong = f"http://{USER.split()[0]}:wr0ng@{closed_proxy.address}"
-    with pytest.raises(JarsUnavailable, match=rf"https_proxy=http://{closed_proxy.address} is in force") as caught:
+    with pytest.raises(JarsUnavailable, match=rf"with the proxy https_proxy=http://{closed_proxy.address}") as caught:
         fetch(tmp_path / "jars", environment(https_proxy=wrong), SMALL)
     assert "wr0ng" not in str(caught.value)
 
