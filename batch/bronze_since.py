@@ -1,4 +1,4 @@
-"""From which day on can anything be made of bronze again? From all on, unless retention has dropped old arrivals."""
+"""From which day on can silver and gold be recomputed from bronze? From the first, unless retention has dropped old arrivals."""
 
 from collections.abc import Mapping
 from datetime import date, timedelta
@@ -12,30 +12,30 @@ from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.notes import whole_since
 
-# An AQI looks back a day, and a measured hour arrives after it began: what is two days younger than the first arrival is whole.
+# An AQI looks back a day, and a measured hour arrives after its start, so hours two days after the first arrival are complete.
 REACH = timedelta(days=2)
 
 
 class NotWhole(LakehouseError, Fatal):
-    """Bronze has dropped what the range that was asked for is made of."""
+    """Bronze has dropped rows from which the requested range is computed."""
 
     def __init__(self, bronze: str, since: date, first: date) -> None:
         super().__init__(
-            f"{bronze} was told to keep WEIR_BRONZE_DAYS, and holds what arrived from {since} on: silver and gold can be made again for "
-            f"{first} and later, not before. `--since {first}` names these days."
+            f"{bronze} keeps WEIR_BRONZE_DAYS and has only rows that arrived from {since} on, so silver and gold can be recomputed from "
+            f"{first} on, not earlier. Use `--since {first}`."
         )
 
 
 def whole_from(bronze: str, properties: Mapping[str, str], days: Days) -> date | None:
-    """Find the first UTC day that bronze can tell of; None where it has dropped nothing.
+    """Return the first UTC day that can be recomputed from bronze; None where it has dropped nothing.
 
     Args:
         bronze: its name.
         properties: of the table.
-        days: that are asked for, both included.
+        days: the requested days, both included.
 
     Raises:
-        NotWhole: they begin before that day.
+        NotWhole: the requested days begin before that day.
     """
     since = whole_since(properties)
     if since is None:
@@ -47,10 +47,10 @@ def whole_from(bronze: str, properties: Mapping[str, str], days: Days) -> date |
 
 
 def check_whole(spark: SparkSession, domain: Domain, days: Days) -> None:
-    """See that bronze holds all that silver of some days, or of all, is made of.
+    """Check that bronze has all rows from which silver is computed for some days, or for all.
 
     Raises:
-        NotWhole: it does not.
+        NotWhole: it has not.
     """
     for source in domain.sources:
         name = source.bronze.name

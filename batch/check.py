@@ -1,4 +1,4 @@
-"""Are the tables sound? What follows from their keys and the contract, and what their domain says must hold; by DuckDB, without Spark."""
+"""Are the tables consistent? Checks that follow from keys and contracts, and checks of the domain; with DuckDB, without Spark."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,15 +15,15 @@ FIRST = 3
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check found.
+    """The result of a check.
 
     Attributes:
-        table: whose rows.
-        name: what must hold.
-        rows: rows of the table.
-        bad: rows, or keys, for which it does not.
-        is_good: whether so many may be.
-        first: some of the bad.
+        table: the checked table.
+        name: the statement that must hold.
+        rows: the number of rows of the table.
+        bad: the number of rows, or keys, that violate it.
+        is_good: whether this number is allowed.
+        first: some of the violations.
         groups: figures by group, where the check has some.
     """
 
@@ -37,40 +37,40 @@ class Checked:
 
     @property
     def says(self) -> str:
-        """The first bad ones as text."""
+        """The first violations as text."""
         return "; ".join(", ".join(f"{name}={value}" for name, value in row.items()) for row in self.first)
 
     def as_dict(self) -> dict[str, Any]:
-        """Give what --json prints."""
+        """Return the result as --json prints it."""
         return asdict(self)
 
 
 def check(settings: Settings, domain: Domain, days: Days = None) -> list[Checked]:
-    """Check a domain's tables as they are now.
+    """Check a domain's tables in their current state.
 
     Args:
-        settings: name the catalog.
-        domain: whose tables.
-        days: the UTC days that must be complete, both included; as far as each entity's data go without.
+        settings: with the catalog.
+        domain: the domain with the tables.
+        days: the UTC days that must be complete, both included; without them, from each entity's first row to its last.
 
     Raises:
-        NoTables, UnknownTable: there are none yet.
+        NoTables, UnknownTable: there are no tables yet.
     """
     with Reader(settings) as reader:
         totals: dict[str, int] = {}
-        found = []
+        results = []
         for one in [*specification_checks(domain), *domain.checks(days)]:
             try:
                 if one.table not in totals:
                     totals[one.table] = int(reader.query(f"SELECT count(*) FROM {one.table}").rows[0][0])
-                found.append(_run(reader, one, totals[one.table]))
+                results.append(_run(reader, one, totals[one.table]))
             except UnknownTable as error:
                 if error.name == domain.sources[0].silver.name:
                     raise
-                # A table that an older version did not have: the other checks go on.
-                missing = {"table": f"{error.name} is missing", "next_step": "the stream makes it at its next start"}
-                found.append(Checked(one.table, one.name, 0, 1, False, (missing,)))
-        return found
+                # An older version did not have this table; the other checks continue.
+                missing = {"table": f"{error.name} is missing", "next_step": "the stream creates it at its next start"}
+                results.append(Checked(one.table, one.name, 0, 1, False, (missing,)))
+        return results
 
 
 def _run(reader: Reader, one: Check, rows: int) -> Checked:
@@ -88,7 +88,7 @@ def _row(answer: Answer, row: tuple[Any, ...]) -> dict[str, Any]:
 
 
 def specification_checks(domain: Domain) -> Iterator[Check]:
-    """Yield what holds for every domain: rows are there, keys are whole and each there once, values lie in the contract's ranges."""
+    """Yield the checks of every domain: there are rows, keys are unique and not null, values are within the contract's ranges."""
     dimensions = [table for table, _ in domain.dimensions]
     filled = [table for source in domain.sources for table in (source.bronze, source.silver)]
     for table in (*filled, *dimensions):

@@ -1,4 +1,4 @@
-"""How is the past brought in, and how are tables proved, explained, checked and kept small? The verbs of batch work."""
+"""How are tables backfilled, proved, explained, checked, rebuilt and maintained from the command line? By the verbs of batch work."""
 
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from lakehouse.settings import Settings
 
 _SINCE = typer.Option(help="first UTC day, YYYY-MM-DD")
-_UNTIL = typer.Option(help="last UTC day, itself included")
+_UNTIL = typer.Option(help="last UTC day, inclusive")
 
 
 def prove(
@@ -22,12 +22,12 @@ def prove(
     ] = "",
     since: Annotated[str, _SINCE] = "",
     until: Annotated[str, _UNTIL] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="an object per domain")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON list with an object per domain")] = False,
 ) -> None:
-    """Compute gold again in two ways, and compare it key by key with what the stream made.
+    """Recompute gold in two ways, and compare it key by key with the tables that the stream wrote.
 
-    Nothing has to run, and a stream may: what it has not applied yet is left out. Exits with 1 when anything differs; the
-    result is kept in lh.ops.proofs.
+    Needs no running part. A stream may run: messages that it has not applied yet are left out. Exits with 1 if there is a difference; the
+    result is stored in lh.ops.proofs.
 
     Example: weir prove air_quality --since 2025-01-01 --until 2025-01-31
     """
@@ -59,10 +59,10 @@ def prove(
 def why(
     ctx: typer.Context,
     table: Annotated[str, typer.Argument(help="table of silver or gold, such as gold.fact_city_daily", autocompletion=completion.tables)],
-    conditions: Annotated[list[str], typer.Argument(metavar="COL=VALUE", help="columns of the row, best those of its key")],
-    as_json: Annotated[bool, typer.Option("--json", help="a list of levels, each with its rows")] = False,
+    conditions: Annotated[list[str], typer.Argument(metavar="COL=VALUE", help="columns of the row, preferably its key")],
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON list of levels, each with its rows")] = False,
 ) -> None:
-    """Show what a row is made of: silver's rows, bronze's, topic, partition and offset, and the messages as they arrived.
+    """Show from which rows a row was computed: silver's, bronze's, with topic, partition and offset, and the messages as they arrived.
 
     Instants are UTC.
 
@@ -83,11 +83,11 @@ def check(
     ] = "",
     since: Annotated[str, _SINCE] = "",
     until: Annotated[str, _UNTIL] = "",
-    as_json: Annotated[bool, typer.Option("--json", help="a list of checks")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON list of checks")] = False,
 ) -> None:
-    """Check the tables: totals, keys, ranges, the grid of places and hours, date keys, and what else the domain says must hold.
+    """Check the tables: totals, keys, ranges, the grid of places and hours, date keys, and the domain's own rules.
 
-    Exits with 1 when a check fails. With a range every place must fill it; without, from its first hour to its last.
+    Exits with 1 if a check fails. With a range, every place must have all of its hours; without one, all hours from its first to its last.
 
     Example: weir check air_quality --since 2025-01-01 --until 2025-01-31
     """
@@ -96,7 +96,7 @@ def check(
 
     settings: Settings = ctx.obj
     days = days_of(since, until)
-    checked = [found for one in _domains(settings, domain) for found in check_domain(settings, one, days)]
+    checked = [result for one in _domains(settings, domain) for result in check_domain(settings, one, days)]
     print_checks(checked, as_json)
     if not all(one.is_good for one in checked):
         raise typer.Exit(1)
@@ -106,22 +106,22 @@ def backfill(
     ctx: typer.Context,
     domain: Annotated[str, typer.Argument(help="domain to fill, such as air_quality", autocompletion=completion.domains)],
     since: Annotated[str, typer.Option(help="first UTC day, YYYY-MM-DD; or latest: from each entity's newest row on")] = "",
-    until: Annotated[str, typer.Option(help="last UTC day, itself included (default: today)")] = "",
-    chunk: Annotated[str, typer.Option(help="how long a chunk is at most: month, week or day")] = "month",
+    until: Annotated[str, typer.Option(help="last UTC day, inclusive (default: today)")] = "",
+    chunk: Annotated[str, typer.Option(help="maximum length of a chunk: month, week or day")] = "month",
     locations: Annotated[str, typer.Option(help="only these entities, separated by commas (default: all that are watched)")] = "",
-    override: Annotated[bool, typer.Option("--override", help="write rows again whose values silver has already")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and end")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with the newest backfill that was cut off")] = False,
+    override: Annotated[bool, typer.Option("--override", help="also write rows whose values silver has already")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan and exit")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="continue the newest interrupted backfill")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="only what failed in the newest backfill that has a failed chunk")
+        bool, typer.Option("--retry-failed", help="retry only the failed chunks and entities of the newest backfill that has some")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary as one JSON object")] = False,
 ) -> None:
-    """Fetch the past from a domain's source into bronze and silver, chunk by chunk, and make gold of it at the end.
+    """Fetch past records from a domain's source into bronze and silver, chunk by chunk, and compute gold at the end.
 
-    May run beside the live stream. Ctrl-C ends it after the running chunk; --resume goes on, also after a crash, and doubles
-    nothing. A chunk that fails does not stop the others: the exit code is 1 then, and --retry-failed does it again. What silver
-    has with the same values is left out, unless --override.
+    May run beside the live stream. Ctrl-C stops it after the current chunk; --resume continues, also after a crash, without duplicates. A
+    chunk that fails does not stop the others: the exit code is 1 then, and --retry-failed tries it again. Rows that silver has with the
+    same values are left out, unless --override is given.
 
     Examples:
 
@@ -140,20 +140,20 @@ def backfill(
 
 def rebuild(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(help="domain to compute again, such as air_quality", autocompletion=completion.domains)],
-    layer: Annotated[str, typer.Option(help="silver: from bronze, and gold of it; gold: from silver as it is")],
-    tables: Annotated[str, typer.Option(help="gold tables: all, facts, dims, or names separated by commas (default: what belongs)")] = "",
+    domain: Annotated[str, typer.Argument(help="domain to rebuild, such as air_quality", autocompletion=completion.domains)],
+    layer: Annotated[str, typer.Option(help="silver: silver from bronze, then gold; gold: gold from silver as it is")],
+    tables: Annotated[str, typer.Option(help="gold tables: all, facts, dims, or names separated by commas (default: facts or all)")] = "",
     since: Annotated[str, _SINCE] = "",
     until: Annotated[str, _UNTIL] = "",
-    in_place: Annotated[bool, typer.Option("--in-place", help="write days into the tables themselves, in turns with the stream")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="build and compare, then throw it away")] = False,
+    in_place: Annotated[bool, typer.Option("--in-place", help="write days directly into the tables, alternating with the stream")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="build and compare, then discard the result")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="publish without asking")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout; needs --yes or --dry-run")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object; needs --yes or --dry-run")] = False,
 ) -> None:
-    """Make silver or gold anew after a rule, a transform or a setting such as aqi_rule has changed.
+    """Rebuild silver or gold after a rule, a transform or a setting such as aqi_rule has changed.
 
-    It is built beside the tables and compared with them: rows, keys, which columns change how often, the first differences. Then
-    you are asked, and it takes their place in one commit a table. The stream goes on meanwhile; nothing that it writes is lost.
+    The rebuild runs beside the tables and is compared with them: rows, keys, how often each column changes, the first differences. After
+    you confirm, it replaces them with one commit per table. The stream continues meanwhile; nothing that it writes is lost.
 
     Examples:
 
@@ -173,11 +173,11 @@ def replay(
     ],
     since: Annotated[str, _SINCE] = "",
     until: Annotated[str, _UNTIL] = "",
-    speed: Annotated[str, typer.Option(help="max, or with the pauses between arrivals at this multiple of time, such as 60x")] = "max",
+    speed: Annotated[str, typer.Option(help="max, or with the original pauses at a multiple of real time: 1x, 60x")] = "max",
 ) -> None:
-    """Publish what bronze holds through Kafka again, each message once; silver and gold end as they were, bronze gains a row for each.
+    """Publish bronze's messages to Kafka again, each once. Silver and gold end as they were; bronze gains a row per message.
 
-    The range is of event time; without one all messages go, those that no rule accepted too.
+    The range is of event time. Without one all messages are published, including rejected ones.
 
     Example: weir replay air_quality --since 2025-01-01 --until 2025-01-31
     """
@@ -192,13 +192,13 @@ def maintain(
         list[str] | None,
         typer.Argument(metavar="TABLE", help="such as gold.fact_city_daily (default: all)", autocompletion=completion.tables),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="say what would be done and gained, and change nothing")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="a list of tables, each with its figures before and after")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="report the work and its expected gain without changing anything")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON list of tables, each with its figures before and after")] = False,
 ) -> None:
-    """Join small files, expire old snapshots, make daily tags, remove what belongs to nothing; and drop what the settings let go.
+    """Compact small files, expire old snapshots, create daily tags, remove orphan files, and apply the settings' retention.
 
-    May run beside the live stream; `weir up` does it every WEIR_MAINTAIN_HOURS. What the stream has not read, an unfinished backfill
-    needs or a tag names stays. A table that fails does not stop the others: the exit code is 1 then.
+    May run beside the live stream; `weir up` runs it every WEIR_MAINTAIN_HOURS. Keeps data that the stream has not read, that an unfinished
+    backfill needs or that a tag names. A table that fails does not stop the others: the exit code is 1 then.
 
     Examples:
 

@@ -1,4 +1,4 @@
-"""In what do two sets of rows of one table differ? Key by key, in DuckDB."""
+"""How do two sets of rows of one table differ? They are compared key by key, in DuckDB."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,7 +12,7 @@ from lakehouse.days import Days
 from lakehouse.spans import Times
 from lakehouse.tables.schema import Table, quote_name
 
-# Means of doubles depend on the order in which they are added up.
+# Means of doubles depend on the order of summation.
 TOLERANCE = 1e-9
 FIRST = 5
 
@@ -21,12 +21,12 @@ Kind = Literal["missing", "extra", "different"]
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One key in which the two differ.
+    """One key whose rows differ.
 
     Attributes:
         key: the row's key, by column.
-        kind: `missing` is expected and not there, `extra` there and not expected.
-        columns: found and expected value by the name of each column that differs; all columns but the key's where one row is not there.
+        kind: `missing` for an expected row that was not found, `extra` for a found row that was not expected, else `different`.
+        columns: {column that differs: (found value, expected value)}; all columns but the key's where one of the rows is missing.
     """
 
     key: Mapping[str, Any]
@@ -36,18 +36,18 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A table's rows against those that were expected.
+    """A comparison of a table's rows with the expected rows.
 
     Attributes:
         table: its name.
-        rows: how many there are.
-        expected: how many there should be.
-        missing: keys that are expected and not there.
-        extra: keys that are there and not expected.
-        doubled: rows beyond the first of their key.
-        different: keys that both have, with other values.
-        columns: of these, how many keys differ in a column, by name.
-        first: some differences, by key.
+        rows: the number of rows found.
+        expected: the number of rows expected.
+        missing: the number of expected keys that were not found.
+        extra: the number of keys that were found but not expected.
+        doubled: the number of rows beyond the first of their key.
+        different: the number of keys on both sides with different values.
+        columns: {column: number of these keys that differ in it}.
+        first: the first differences, by key.
     """
 
     table: str
@@ -62,20 +62,20 @@ class Comparison:
 
     @property
     def differences(self) -> int:
-        """Rows and keys that are not as expected; 0 where the two are equal."""
+        """The number of rows and keys that are not as expected; 0 if all are."""
         return self.missing + self.extra + self.doubled + self.different
 
 
 def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None, times: Times | None = None) -> Comparison:
     """Compare rows by key; columns that the specification does not have are left out.
 
-    Doubles are equal within 1e-9 of the greater one, all else exactly; null equals null.
+    Doubles are compared with a tolerance of 1e-9 of the greater one, all other types exactly; null equals null.
 
     Args:
-        table: whose rows, all columns.
+        table: the rows' table, with all columns to compare.
         found: the rows as they are.
         expected: the rows as they should be, one per key.
-        days: only rows that touch these UTC days, both included; all rows of a table that is not kept by time.
+        days: only rows that overlap these UTC days, both included; all rows of a table that is not kept by time.
         times: the columns with a row's times; None where the table is not kept by time.
     """
     others = [column for column in table.columns if column.name not in table.key]
@@ -93,7 +93,7 @@ def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None
         counts = [
             "(SELECT count(*) FROM found)",
             "(SELECT count(*) FROM expected)",
-            # Not count_if: that is null, not 0, of no rows at all.
+            # Not count_if, which returns null instead of 0 where there are no rows.
             _counted("f._there IS NULL"),
             _counted("e._there IS NULL"),
             f"(SELECT count(*) - count(DISTINCT row({key})) FROM found)",
@@ -105,7 +105,7 @@ def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None
         by_column = {name: number for name, number in zip(differs, numbers[6:], strict=True) if number}
         first: tuple[Difference, ...] = ()
         if missing or extra or by_column:
-            # By position, since names may be anything: both sides, the key, then three for each other column.
+            # Read by position, since names may be anything: both sides, the key, then three for each other column.
             selected = [
                 "f._there",
                 "e._there",
@@ -126,7 +126,7 @@ def _counted(condition: str) -> str:
 
 
 def total(parts: Sequence[Comparison]) -> Comparison:
-    """Add up comparisons of one table, of which no key lies in two."""
+    """Sum comparisons of one table that have no key in common."""
     columns: Counter[str] = Counter()
     for part in parts:
         columns.update(part.columns)

@@ -1,4 +1,4 @@
-"""What did a domain's tables hold at one moment that they agree on? Their snapshots between two `apply`, and what of bronze is in them."""
+"""How are a domain's tables read in a consistent state? At their snapshots between two `apply`, with the bronze rows that these contain."""
 
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -27,68 +27,68 @@ from lakehouse.tables.schema import REJECTS, quote
 
 
 class NoGold(LakehouseError, Fatal):
-    """The domain's tables hold nothing yet."""
+    """The domain's tables have no rows yet."""
 
     def __init__(self, domain: str) -> None:
-        super().__init__(f"{domain} has no rows in silver and gold yet: `weir up` starts the stream that fills them.")
+        super().__init__(f"{domain} has no rows in silver and gold yet: `weir up` starts the stream that writes them.")
 
 
 @dataclass(frozen=True, slots=True)
 class Heads:
-    """The tables of a domain as they were at one moment; use it in a `with`.
+    """The tables of a domain at one moment; use it in a `with` block.
 
     Attributes:
-        domain: whose.
+        domain: the domain.
         tables: PyIceberg's object of each table, by its name with `lh.`.
-        applied: how far of each partition silver and gold hold. A partition that none of the snapshots tells of is not here: all of
-            it is taken to be applied.
+        applied: the last offset of each partition that silver and gold contain. A partition that no snapshot mentions is left out and
+            counts as applied completely.
     """
 
     domain: Domain
     tables: Mapping[str, Stored]
     applied: PartitionOffsets
-    _held: ExitStack
+    _opened: ExitStack
 
     @classmethod
     def look(cls, settings: Settings, domain: Domain) -> "Heads":
-        """Look, between two `apply` of whoever writes.
+        """Load the tables between two `apply`, with the table lock held.
 
         Raises:
             NoTables, NoGold: nothing has been written yet.
-            UnsupportedCatalog: the catalog can be read through Spark only.
+            UnsupportedCatalog: the catalog can be read by Spark only.
         """
-        with ExitStack() as held:
+        with ExitStack() as opened:
             catalog: Catalog = open_catalog(settings)
-            held.callback(catalog.close)
-            made = [table.name for table in domain.merged]
-            names = [*made, *(table.name for table, _ in domain.dimensions)]
+            opened.callback(catalog.close)
+            merged = [table.name for table in domain.merged]
+            names = [*merged, *(table.name for table, _ in domain.dimensions)]
             with table_lock(settings, domain.name):
                 tables = {name: catalog.load_table(_path(name)) for name in names if catalog.table_exists(_path(name))}
                 rejects = [catalog.load_table(_path(REJECTS.name))] if catalog.table_exists(_path(REJECTS.name)) else []
             silver = [source.silver.name for source in domain.sources]
-            if any(name not in tables for name in made) or all(tables[name].current_snapshot() is None for name in silver):
+            if any(name not in tables for name in merged) or all(tables[name].current_snapshot() is None for name in silver):
                 raise NoGold(domain.name)
-            # After them: what bronze has more is not asked for.
+            # Loaded after them, so that bronze has all their rows; its newer rows are not read.
             for source in domain.sources:
                 tables[source.bronze.name] = catalog.load_table(_path(source.bronze.name))
             applied = _applied(domain, [*tables.values(), *rejects])
-            return cls(domain, tables, applied, held.pop_all())
+            return cls(domain, tables, applied, opened.pop_all())
 
     def __enter__(self) -> "Heads":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._held.close()
+        self._opened.close()
 
     def by_own_edition(self) -> "Heads":
-        """Give the same with the domain as gold was made: by the edition that its tables name, whatever the settings say.
+        """Return the same with the domain by gold's own edition, which its tables have in their properties, whatever the settings are.
 
         Raises:
-            OtherEdition: gold's tables are of several editions, or of one that this version cannot compute any more.
+            OtherEdition: gold's tables are of several editions, or of one that this version can no longer compute.
         """
         domain = self.domain
-        found = {one.table.name: edition_of(domain, self.tables[one.table.name].properties) for one in domain.derived}
-        own = next((edition for edition in found.values() if edition), {})
+        editions = {one.table.name: edition_of(domain, self.tables[one.table.name].properties) for one in domain.derived}
+        own = next((edition for edition in editions.values() if edition), {})
         if not own or own == domain.edition or domain.by_edition is None:
             return self
         domain = domain.by_edition(own)
@@ -96,12 +96,12 @@ class Heads:
         return replace(self, domain=domain)
 
     def snapshot_id(self, name: str) -> int:
-        """Give the id of a table's snapshot; 0 for a table without one."""
+        """Return the id of a table's snapshot; 0 for a table without one."""
         snapshot = self.tables[name].current_snapshot()
         return 0 if snapshot is None else snapshot.snapshot_id
 
     def row_count(self, name: str) -> int:
-        """Tell how many rows a table's snapshot has, those that are marked as deleted among them."""
+        """Return the number of rows of a table's snapshot, including those marked as deleted."""
         snapshot = self.tables[name].current_snapshot()
         return 0 if snapshot is None or snapshot.summary is None else int(snapshot.summary.additional_properties.get("total-records", 0))
 
@@ -110,11 +110,11 @@ class Heads:
         return self.tables[name].scan(where, selected_fields=tuple(columns)).to_arrow()
 
     def bronze_files(self, source: Source, columns: Iterable[str], only_applied: bool = True) -> Any:  # noqa: ANN401 - Arrow's
-        """Give a scanner of a bronze table's rows, of those that are in silver or of all, read from the files that its snapshot lists."""
+        """Return a scanner of a bronze table's rows, either those that are in silver or all, which reads the files of its snapshot."""
         table = self.tables[source.bronze.name]
         wanted = list(columns)
         types = schema_to_pyarrow(table.schema(), include_field_ids=False)
-        # A home of an earlier version that has not been written since lacks the column.
+        # The column is missing in a home of an earlier version that has not been written since.
         present = {**{field.name: field for field in types}, "wire_version": pa.field("wire_version", pa.int32())}
         schema = pa.schema([_plain(present[name]) for name in wanted])
         io = table.io
@@ -129,7 +129,7 @@ class Heads:
         return files.scanner(columns=wanted, filter=self._is_applied() if only_applied else None)
 
     def is_applied(self) -> str:
-        """Give the same choice of rows of bronze as SQL for Spark."""
+        """Return the same condition on bronze's rows as SQL for Spark."""
         beyond = [f"(topic = {quote(t)} AND partition = {p} AND kafka_offset > {last})" for (t, p), last in self.applied.items()]
         return f"topic IS NULL OR NOT ({' OR '.join(beyond) or 'false'})"
 
@@ -142,22 +142,22 @@ class Heads:
 
 
 def _plain(field: pa.Field) -> pa.Field:
-    """Iceberg's reader gives large types; Parquet files here have the others."""
+    """Replace the large types of PyIceberg's schemas by those of the Parquet files."""
     kinds = {pa.large_string(): pa.string(), pa.large_binary(): pa.binary()}
     return pa.field(field.name, kinds.get(field.type, field.type))
 
 
 def _applied(domain: Domain, tables: Iterable[Stored]) -> dict[tuple[str, int], int]:
-    """Find the last offset of each partition that an `apply` has told of in a snapshot, or maintenance has noted of one that is gone."""
-    found: dict[tuple[str, int], int] = {}
+    """Find the last offset of each partition that an `apply` noted in a snapshot, or that maintenance noted from an expired one."""
+    applied: dict[tuple[str, int], int] = {}
     for table in tables:
         for place, last in applied_of(table.properties).items():
-            found[place] = max(found.get(place, -1), last)
+            applied[place] = max(applied.get(place, -1), last)
         for snapshot in ancestors(table):
-            said = snapshot.summary.additional_properties.get(OFFSET_RANGE_PROPERTY) if snapshot.summary else None
+            ranges = snapshot.summary.additional_properties.get(OFFSET_RANGE_PROPERTY) if snapshot.summary else None
             for topic in domain.topics:
-                add_applied(found, said, topic)
-    return found
+                add_applied(applied, ranges, topic)
+    return applied
 
 
 def _path(name: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Which rows is a row made of? From gold over silver down to the messages that arrived, by what the domain says that each table reads."""
+"""From which rows was a row computed? Traced from gold through silver to the messages that arrived, by the inputs that domains declare."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -42,17 +42,17 @@ MOST_ROWS = 20
 
 
 class CannotExplain(LakehouseError, Fatal):
-    """The question names no row that can be followed."""
+    """The arguments select no row that can be traced."""
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """One table's part of a trace: its name and those of its rows that rows before are made of, in the order of their keys.
+    """One table's part of a trace: the rows from which the rows of an earlier level were computed, sorted by key.
 
     Attributes:
-        table: with `lh.`.
-        rows: of it.
-        of: the table whose rows they make; empty for the rows that were asked for.
+        table: its name, with `lh.`.
+        rows: its rows.
+        of: the table whose rows were computed from them; empty for the requested rows.
         is_bronze: whether the rows are messages.
     """
 
@@ -63,55 +63,55 @@ class Level:
 
 
 def trace(heads: Heads, name: str, rows: pa.Table) -> list[Level]:
-    """Follow rows of silver or gold down to bronze.
+    """Trace rows of silver or gold down to bronze.
 
     Args:
         heads: the domain's tables.
-        name: of the table whose rows they are, with `lh.`.
-        rows: all of its columns, or those that its parts are named by.
+        name: the name of the rows' table, with `lh.`.
+        rows: with all of its columns, or those by which its parts are described.
 
     Returns:
-        A level per table from that one down to bronze; where a table reads several, one after the other. Bronze's are all messages of the
-        keys, those that were replaced and those that came too late among them; `_used` tells the ones whose version silver holds.
+        A level per table from that one down to bronze; where a table has several inputs, one after the other. Bronze's level has all
+        messages of the keys, including those that were replaced or came too late; `_used` marks those whose version silver has.
     """
     domain = heads.domain
-    found = {name: Level(name, rows)}
+    levels = {name: Level(name, rows)}
     for derived in reversed(domain.derived):
-        if derived.table.name in found:
-            of = found[derived.table.name]
+        if derived.table.name in levels:
+            of = levels[derived.table.name]
             inputs: dict[str, pa.Table] = {}
             for reads in derived.reads:
                 table = reads.table.name
                 inputs[table] = _read(heads, derived, reads, of.rows, inputs)
-                before = found.get(table)
-                found[table] = Level(table, inputs[table] if before is None else _both(before.rows, inputs[table]), of.table)
+                before = levels.get(table)
+                levels[table] = Level(table, inputs[table] if before is None else _both(before.rows, inputs[table]), of.table)
     messages = [
-        Level(source.bronze.name, _messages(heads, source, found[source.silver.name].rows), source.silver.name, is_bronze=True)
+        Level(source.bronze.name, _messages(heads, source, levels[source.silver.name].rows), source.silver.name, is_bronze=True)
         for source in domain.sources
-        if source.silver.name in found
+        if source.silver.name in levels
     ]
-    return [*found.values(), *messages]
+    return [*levels.values(), *messages]
 
 
 def messages_of(levels: Sequence[Level]) -> dict[str, list[tuple[int, int]]]:
-    """Give where the messages of a trace lie; see `offsets`."""
-    found: dict[str, list[tuple[int, int]]] = {}
+    """Return the offsets of a trace's messages; see `offsets`."""
+    places: dict[str, list[tuple[int, int]]] = {}
     for level in levels:
         if level.is_bronze:
-            found |= offsets(level.rows)
-    return found
+            places |= offsets(level.rows)
+    return places
 
 
 def explain(settings: Settings, table: str, conditions: Mapping[str, str]) -> list[Level]:
     """Trace the rows of a table that have certain values.
 
     Args:
-        settings: name the catalog.
+        settings: with the catalog.
         table: of silver or gold, with or without `lh.`.
-        conditions: values by column, as typed: a day as YYYY-MM-DD, an instant as ISO 8601, in UTC where it names no zone.
+        conditions: values by column, as typed: a day as YYYY-MM-DD, an instant as ISO 8601, in UTC if it has no zone.
 
     Raises:
-        CannotExplain: no such table or column, a value of another kind, no such row, or too many.
+        CannotExplain: no such table or column, a value of another type, no such row, or too many.
     """
     name = table if table.startswith(f"{NAME}.") else f"{NAME}.{table}"
     known: list[str] = []
@@ -124,22 +124,22 @@ def explain(settings: Settings, table: str, conditions: Mapping[str, str]) -> li
             rows = heads.rows(name, _condition(heads.tables[name], conditions))
             if not 1 <= rows.num_rows <= MOST_ROWS:
                 key = ", ".join(next(one.key for one in tables if one.name == name))
-                found = f"{rows.num_rows:,} rows, more than {MOST_ROWS}" if rows.num_rows else "no row"
+                number = f"{rows.num_rows:,} rows, more than {MOST_ROWS}," if rows.num_rows else "no row"
                 raise CannotExplain(
-                    f"{name} has {found} with {', '.join('='.join(pair) for pair in conditions.items())}. Its key is {key}."
+                    f"{name} has {number} with {', '.join('='.join(pair) for pair in conditions.items())}. Its key is {key}."
                 )
             return trace(heads, name, rows)
     raise CannotExplain(f"No table {table!r} of silver or gold; there are: {', '.join(known)}.")
 
 
 def sources_of(settings: Settings, domain: Domain, proof: Proof) -> dict[int, dict[str, list[tuple[int, int]]]]:
-    """Find where the messages lie that the rows of a proof's first differences are made of, by `id` of the difference.
+    """Return, by `id` of a proof's first differences, the offsets of the messages from which their rows were computed.
 
-    A row that is missing has no rows of its own to follow: its messages are those of its key's columns.
+    A missing row cannot be traced itself, so its messages are found by the columns of its key.
     """
     if proof.is_equal:
         return {}
-    found = {}
+    sources = {}
     with Heads.look(settings, domain) as heads:
         for _, one in proof.compared:
             for difference in one.first:
@@ -147,12 +147,12 @@ def sources_of(settings: Settings, domain: Domain, proof: Proof) -> dict[int, di
                 values = {**difference.key, **{name: pair[index] for name, pair in difference.columns.items()}}
                 row = _row_of(heads, one.table, values)
                 if row is not None:
-                    found[id(difference)] = messages_of(trace(heads, one.table, row))
-    return found
+                    sources[id(difference)] = messages_of(trace(heads, one.table, row))
+    return sources
 
 
 def offsets(bronze: pa.Table) -> dict[str, list[tuple[int, int]]]:
-    """Give where messages lie: by `topic/partition`, or by backfill chunk, the first and last of each run of offsets."""
+    """Return the messages' offsets by `topic/partition`, or by backfill chunk: the first and last of each contiguous range."""
     places: dict[str, list[int]] = {}
     for row in bronze.select(["topic", "partition", "kafka_offset", "source_run", "source_row"]).to_pylist():
         came_by_kafka = row["topic"] is not None
@@ -166,7 +166,7 @@ def _derived(domain: Domain, name: str) -> Derived | None:
 
 
 def _read(heads: Heads, derived: Derived, reads: Reads, rows: pa.Table, inputs: Mapping[str, pa.Table]) -> pa.Table:
-    """Read the rows of an input that rows of a derived table are made of."""
+    """Read the rows of an input from which rows of a derived table were computed."""
     needs = reads.needs(_part_of(derived, rows))
     if isinstance(needs, Matching):
         needs = Keys.of(list(needs.names.values()), distinct(inputs[needs.table], list(needs.names)))
@@ -174,7 +174,7 @@ def _read(heads: Heads, derived: Derived, reads: Reads, rows: pa.Table, inputs: 
 
 
 def _part_of(derived: Derived, rows: pa.Table) -> Part:
-    """Name the part of a table that some of its rows lie in."""
+    """Return the part of a table that contains some of its rows."""
     times = derived.times
     if times is None:
         return WHOLE if isinstance(derived.kind, Whole) else Keys.of(derived.table.key, distinct(rows, derived.table.key))
@@ -185,7 +185,7 @@ def _part_of(derived: Derived, rows: pa.Table) -> Part:
 def _within(heads: Heads, table: Table, part: Part, times: Times | None) -> pa.Table:
     """Read the rows of a part of a table."""
     if isinstance(part, Spans):
-        assert times is not None  # only what is read over time is asked for in spans
+        assert times is not None  # only inputs that are read over time are requested in spans
         return rows_in(heads.rows(table.name, _overlaps(part, times)), part, times) if part else heads.rows(table.name, AlwaysFalse())
     if part.is_whole:
         return heads.rows(table.name)
@@ -197,7 +197,7 @@ def _within(heads: Heads, table: Table, part: Part, times: Times | None) -> pa.T
             one = And(one, Or(known, IsNull(term=column)) if None in values else known)
         where = Or(where, one)
     rows = heads.rows(table.name, where)
-    # Of several columns the filter lets every combination through.
+    # With several columns the filter also accepts other combinations of their values.
     kept = [any(tuple(row[column] for column in columns) in found for columns, found in part.tuples.items()) for row in _plain(rows)]
     return rows.filter(pa.array(kept, pa.bool_()))
 
@@ -209,8 +209,8 @@ def _plain(rows: pa.Table) -> list[dict[str, Any]]:
 
 
 def _both(rows: pa.Table, others: pa.Table) -> pa.Table:
-    """Put rows together, each once."""
-    both = pa.concat_tables([rows, others.cast(rows.schema)])  # PyIceberg gives texts as one of two types
+    """Concatenate rows without duplicates."""
+    both = pa.concat_tables([rows, others.cast(rows.schema)])  # PyIceberg returns strings as one of two types
     return pa.Table.from_pylist(list({repr(row): row for row in both.to_pylist()}.values()), schema=both.schema)
 
 
@@ -221,12 +221,12 @@ def _messages(heads: Heads, source: Source, silver: pa.Table) -> pa.Table:
         part: Part = Spans.of(extents(silver, times), timedelta(0))
     else:
         times, part = None, Keys.of(key, distinct(silver, key))
-    found = _within(heads, source.bronze, part, times)
-    numbered = found.select(key).append_column("_row", pa.array(range(found.num_rows), pa.int64()))
-    held = silver.select([*key, version]).rename_columns([*key, "_held"])
-    pairs = numbered.join(held, key, join_type="inner").sort_by("_row")
-    messages = found.take(pairs["_row"])
-    used = pc.equal(messages[version], pairs["_held"])
+    bronze = _within(heads, source.bronze, part, times)
+    numbered = bronze.select(key).append_column("_row", pa.array(range(bronze.num_rows), pa.int64()))
+    versions = silver.select([*key, version]).rename_columns([*key, "_version"])
+    pairs = numbered.join(versions, key, join_type="inner").sort_by("_row")
+    messages = bronze.take(pairs["_row"])
+    used = pc.equal(messages[version], pairs["_version"])
     return _sorted(messages.append_column("_used", used), [*key, version])
 
 
@@ -243,7 +243,7 @@ def _sorted(rows: pa.Table, by: Sequence[str]) -> pa.Table:
 
 
 def _row_of(heads: Heads, name: str, values: Mapping[str, Any]) -> pa.Table | None:
-    """Give the row that differs: as the table has it, or as it should be where the table lacks it."""
+    """Return the row that differs: the table's row, or the expected one where the table lacks it."""
     derived = _derived(heads.domain, name)
     assert derived is not None  # proofs are of derived tables
     key = {column: values[column] for column in derived.table.key}

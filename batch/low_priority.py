@@ -1,4 +1,4 @@
-"""How does a batch program keep as little as may be from a live stream? The processors by a low priority, the tables by short turns."""
+"""How does a batch program disturb a live stream as little as possible? By a low process priority and by short table locks."""
 
 import os
 import time
@@ -10,28 +10,28 @@ from lakehouse.settings import Settings
 from lakehouse.write.small_batches.session_tuning import SMALL_ROWS
 
 NICENESS = 10
-# A turn brings in so many rows at most. Where one had to be waited for, the next is of so few that they are written from memory: whoever
-# held it up (a live stream) waits as long as it takes. Each turn that was free is followed by one of twice the rows.
+# The most rows to write under one lock. If the lock had to be waited for, so few rows are written that it is done from memory, since the
+# other program (a live stream) waits meanwhile. After each lock that was free, the number of rows doubles.
 MOST_ROWS, ROWS_IN_COMPANY = 200_000, SMALL_ROWS
 COMPANY_SECONDS = 0.05
-# Who held a turn for longer is no stream, but a proof or a publishing, which comes once.
+# A program that held the lock for longer is not a stream, but a proof or a publishing, which happens once.
 MOST_SECONDS_AWAY = 10.0
 
 
 def lower_priority() -> None:
-    """Lower the priority of this process, and of what it starts from now on. Where nobody else wants the processors nothing is slower."""
+    """Lower the priority of this process and of those that it starts later. On idle processors this slows nothing down."""
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 class ShortLocks:
-    """Turns at a domain's tables for a program that needs many, beside a stream that wants them too.
+    """Table locks on a domain for a program that takes many, beside a stream that needs them too.
 
-    A turn is next as soon as it is asked for. So after one that had to be waited for, this program stays away as long as the other held it
-    up, and a stream has about two micro-batches for each turn: one that did not wait, after one that did.
+    A program that asks for the lock gets it next. So if this program had to wait for the lock, it pauses after releasing it for as long as
+    it had waited. A stream then runs about two micro-batches for each lock taken here: one that waited for it, and one that did not.
 
     Args:
-        settings: name the catalog.
-        domain: whose tables.
+        settings: with the catalog.
+        domain: the domain's name.
     """
 
     def __init__(self, settings: Settings, domain: str) -> None:
@@ -41,12 +41,12 @@ class ShortLocks:
 
     @contextmanager
     def next(self) -> Iterator[int]:
-        """Have the next turn while the block runs; gives how many rows it may bring in."""
+        """Hold the lock while the block runs; yield the number of rows that may be written in it."""
         away = self._ended + self._held_up - time.monotonic()
         if self._held_up >= COMPANY_SECONDS and away > 0:
             time.sleep(away)
         with table_lock(self._settings, self._domain) as waited:
-            # A stream may be between two micro-batches at the moment: what it took before is forgotten by halves.
+            # A stream may just be between two micro-batches, so the earlier wait is halved rather than forgotten.
             self._held_up = min(max(waited, self._held_up / 2), MOST_SECONDS_AWAY)
             if waited >= COMPANY_SECONDS:
                 self._rows = ROWS_IN_COMPANY

@@ -1,4 +1,4 @@
-"""How do the answers of prove, rebuild, why and check look? As text for people, or as JSON for programs; on stdout."""
+"""How are the results of prove, rebuild, why and check printed? As text for people or as JSON for programs, on stdout."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,19 +14,19 @@ from batch.prove.proofs_table import Proof, Way
 from lakehouse.query.show import plain, table
 from lakehouse.tables.catalog import NAME
 
-# Where rows lie in Kafka, and the runs of offsets of each place.
+# {place, such as topic/partition: contiguous ranges of offsets}.
 Places = Mapping[str, Sequence[tuple[int, int]]]
 WAYS: Mapping[Way, str] = {"batch": "one batch pass", "independent": "DuckDB's SQL"}
 MOST_RUNS = 8
 
 
 def print_proofs(proofs: Sequence[Proof], sources: Mapping[int, Places], as_json: bool) -> None:
-    """Print what was proved, and the first differences.
+    """Print the results of proofs, with the first differences.
 
     Args:
         proofs: one per domain.
-        sources: by `id` of a difference, where the messages lie that its row is made of.
-        as_json: an object per domain.
+        sources: by `id` of a difference, the offsets of the messages from which its row was computed.
+        as_json: print JSON, with an object per domain.
     """
     if as_json:
         print(json.dumps([_proof_json(proof, sources) for proof in proofs], ensure_ascii=False, indent=1))
@@ -45,26 +45,26 @@ def print_proofs(proofs: Sequence[Proof], sources: Mapping[int, Places], as_json
             if one.differences:
                 _print_differences(way, one, sources)
         took = ", ".join(f"{part} {seconds:.1f}" for part, seconds in proof.seconds.items())
-        found = "is" if proof.is_equal else "is NOT"
-        kept = "kept in lh.ops.proofs" if proof.is_kept else "not kept: the tables are on a read-only mount"
-        print(f"gold {found} what the messages that arrived make it ({sum(proof.seconds.values()):.1f} s: {took}); {kept}")
+        verdict = "equals" if proof.is_equal else "does NOT equal"
+        kept = "stored in lh.ops.proofs" if proof.is_kept else "not stored: the tables are on a read-only mount"
+        print(f"gold {verdict} what is computed from the messages that arrived ({sum(proof.seconds.values()):.1f} s: {took}); {kept}")
         if proof.would_change:
-            parts = ", ".join(f"{what} from {found} to {asked}" for what, (found, asked) in proof.would_change.items())
+            parts = ", ".join(f"{what} from {current} to {asked}" for what, (current, asked) in proof.would_change.items())
             print(
                 f"Gold was proved by its own edition. The settings would change {parts}: "
-                f"`weir rebuild {proof.domain} --layer gold --dry-run` shows in which rows, and without --dry-run makes it so."
+                f"`weir rebuild {proof.domain} --layer gold --dry-run` shows in which rows, and without --dry-run applies it."
             )
         if proof.advice:
             print(proof.advice)
         elif not proof.is_equal:
             print(
-                "What a crash cut off is mended by the next start of the stream, and hours of a backfill are in gold once it has ended. "
-                "`weir why TABLE col=value …` shows what a row is made of."
+                "The next start of the stream completes work that a crash interrupted, and a backfill computes gold at its end. "
+                "`weir why TABLE col=value …` shows from which rows a row was computed."
             )
 
 
 def print_rebuilt(compared: Sequence[Comparison]) -> None:
-    """Print in what tables as they are differ from what was built anew beside them."""
+    """Print how tables differ from their rebuild."""
     table(
         ("table", "rows", "built", "new", "gone", "changed", "doubled", ""),
         [
@@ -84,7 +84,7 @@ def print_rebuilt(compared: Sequence[Comparison]) -> None:
 
 
 def comparison_json(one: Comparison, sources: Mapping[int, Places] = MappingProxyType({})) -> dict[str, Any]:
-    """Give a comparison as JSON has it; `sources` as for `print_proofs`."""
+    """Return a comparison for JSON; `sources` as for `print_proofs`."""
     names = ("table", "rows", "expected", "missing", "extra", "doubled", "different")
     return {
         **{name: getattr(one, name) for name in names},
@@ -94,7 +94,7 @@ def comparison_json(one: Comparison, sources: Mapping[int, Places] = MappingProx
 
 
 def print_trace(levels: Sequence[Level], as_json: bool) -> None:
-    """Print a row and what it is made of, level by level."""
+    """Print rows and the rows from which they were computed, level by level."""
     if as_json:
         print(
             json.dumps(
@@ -103,7 +103,8 @@ def print_trace(levels: Sequence[Level], as_json: bool) -> None:
         )
         return
     for number, one in enumerate(levels):
-        print(("" if number == 0 else "\nmade of ") + f"{one.rows.num_rows:,} row{'' if one.rows.num_rows == 1 else 's'} of {one.table}")
+        plural = "" if one.rows.num_rows == 1 else "s"
+        print(("" if number == 0 else "\ncomputed from ") + f"{one.rows.num_rows:,} row{plural} of {one.table}")
         if one.is_bronze:
             print("  " + _places(offsets(one.rows)))
         shown = _of_messages(one.rows) if one.is_bronze else one.rows
@@ -111,7 +112,7 @@ def print_trace(levels: Sequence[Level], as_json: bool) -> None:
 
 
 def print_checks(checked: Sequence[Checked], as_json: bool) -> None:
-    """Print what was checked, the failures last and with their first rows."""
+    """Print the results of checks, then the failures with their first rows."""
     if as_json:
         print(json.dumps([plain(one.as_dict()) for one in checked], ensure_ascii=False, indent=1))
         return
@@ -134,7 +135,7 @@ def _print_differences(way: Way, one: Comparison, sources: Mapping[int, Places])
     columns = ", ".join(f"{name} in {number:,}" for name, number in one.columns.items())
     print(f"\n{_short(one.table)} against {WAYS[way]}: {columns or 'whole rows'}; the first of them:")
     for difference in one.first:
-        print(f"  {_key(difference)}" + {"missing": ": missing", "extra": ": should not be there", "different": ""}[difference.kind])
+        print(f"  {_key(difference)}" + {"missing": ": missing", "extra": ": not expected", "different": ""}[difference.kind])
         if difference.kind == "different":
             for name, (found, expected) in difference.columns.items():
                 print(f"    {name} is {plain(found)}, expected {plain(expected)}")
@@ -173,18 +174,18 @@ def _row_json(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_messages(rows: pa.Table) -> pa.Table:
-    """Leave what tells a message: who used it, where it lies, and its bytes."""
+    """Select the columns that describe messages: whether silver uses them, their offsets and their bytes."""
     wanted = ["_used", "topic", "partition", "kafka_offset", "source_run", "source_row", "kafka_ts", "value"]
     empty = [name for name in wanted if rows[name].null_count == rows.num_rows]
     return rows.select([name for name in wanted if name not in empty])
 
 
 def _places(places: Places) -> str:
-    said = []
+    described = []
     for place, runs in places.items():
         shown = [str(first) if first == last else f"{first}-{last}" for first, last in runs[:MOST_RUNS]]
-        said.append(f"{place} at {', '.join(shown)}" + (f" and {len(runs) - MOST_RUNS} more" if len(runs) > MOST_RUNS else ""))
-    return "; ".join(said) or "no message"
+        described.append(f"{place} at {', '.join(shown)}" + (f" and {len(runs) - MOST_RUNS} more" if len(runs) > MOST_RUNS else ""))
+    return "; ".join(described) or "no message"
 
 
 def _key(difference: Difference) -> str:

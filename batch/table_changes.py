@@ -1,4 +1,4 @@
-"""What has happened to a table since a snapshot, and how far is bronze applied? By Spark, on every kind of catalog."""
+"""What has changed in a table since a snapshot, and how far is bronze applied? Read with Spark, which works with every kind of catalog."""
 
 import json
 
@@ -19,32 +19,32 @@ from lakehouse.write.fenced_append import Mark
 
 
 class SnapshotGone(LakehouseError, Retryable):
-    """The table's history no longer reaches back to where one looked first."""
+    """The snapshot at which the work began is no longer in the table's history."""
 
     def __init__(self, table: str) -> None:
         super().__init__(
-            f"{table}: its snapshots of when this began have expired, or somebody has set it back. Nothing was published. Begin again; if "
-            "this took longer than snapshots are kept, raise WEIR_SNAPSHOT_HOURS."
+            f"{table}: the snapshot at which this began has expired, or the table was rolled back. Nothing was published. Start again; if "
+            "it takes longer than snapshots are kept, raise WEIR_SNAPSHOT_HOURS."
         )
 
 
 def applied(spark: SparkSession, domain: Domain) -> PartitionOffsets:
-    """Find the last offset of each partition that silver, gold or rejects were made of."""
-    found: dict[tuple[str, int], int] = {}
+    """Return the last offset of each partition from which silver, gold or rejects were computed."""
+    offsets: dict[tuple[str, int], int] = {}
     for table in (*domain.merged, domain.rejects):
         if not spark.catalog.tableExists(table.name):
             continue
         state = TableState.read(spark, table.name)
         for place, last in applied_of(state.properties).items():
-            found[place] = max(found.get(place, -1), last)
+            offsets[place] = max(offsets.get(place, -1), last)
         for one in state.ancestors():
             for topic in domain.topics:
-                add_applied(found, one.summary.get(OFFSET_RANGE_PROPERTY), topic)
-    return found
+                add_applied(offsets, one.summary.get(OFFSET_RANGE_PROPERTY), topic)
+    return offsets
 
 
 def applied_ranges(spark: SparkSession, domain: Domain) -> str:
-    """Write the offsets that silver and gold hold as an `apply` writes those that it was given."""
+    """Return the offsets that silver and gold contain, in the form in which `apply` notes its offsets."""
     ranges: dict[str, dict[str, tuple[int, int]]] = {}
     for (topic, partition), last in applied(spark, domain).items():
         ranges.setdefault(topic, {})[str(partition)] = (0, last)
@@ -52,10 +52,10 @@ def applied_ranges(spark: SparkSession, domain: Domain) -> str:
 
 
 def applied_through(spark: SparkSession, domain: Domain, source: Source) -> int | None:
-    """Find the newest snapshot of a source's bronze whose messages are all in silver and gold; in a turn.
+    """Find the newest snapshot of a source's bronze whose messages are all in silver and gold. Call it with the table lock held.
 
     Returns:
-        Its id; bronze's newest where that cannot be told, and None where bronze is empty.
+        Its id; bronze's newest where it is unknown, and None where bronze is empty.
     """
     bronze = TableState.read(spark, source.bronze.name)
     waiting = first_waiting(spark, source, applied(spark, domain))
@@ -67,9 +67,9 @@ def applied_through(spark: SparkSession, domain: Domain, source: Source) -> int 
 
 
 def first_waiting(spark: SparkSession, source: Source, held: PartitionOffsets) -> dict[tuple[str, int], int]:
-    """Find the first message of each partition that bronze holds and silver and gold do not; partitions without one are left out.
+    """Return the first message of each partition that is in bronze but not in silver and gold; partitions without one are left out.
 
-    By its rows: bronze's marks pass over offsets without a message, of which no `apply` ever tells.
+    It reads bronze's rows, since bronze's marks also pass offsets without a message, which no `apply` notes.
     """
     rows = spark.table(source.bronze.name).where("topic IS NOT NULL AND value IS NOT NULL")
     for (topic, partition), last in held.items():
@@ -79,10 +79,10 @@ def first_waiting(spark: SparkSession, source: Source, held: PartitionOffsets) -
 
 
 def added_rows(spark: SparkSession, name: str, since: int, until: int) -> DataFrame | None:
-    """Read the rows that were appended to a table after one snapshot up to another; None where that is not a newer one.
+    """Read the rows that were appended to a table after one snapshot and up to another; return None where the other is not newer.
 
     Raises:
-        SnapshotGone: the first is no longer among those that the table's rows come from.
+        SnapshotGone: the first one is no longer an ancestor of the table's current snapshot.
     """
     newest_first = [one.id for one in TableState.read(spark, name).ancestors()]
     if since not in newest_first:
@@ -93,13 +93,13 @@ def added_rows(spark: SparkSession, name: str, since: int, until: int) -> DataFr
 
 
 def changed_silver(spark: SparkSession, domain: Domain, source: Source, since: int) -> Changes:
-    """Find what has changed in a source's silver since a snapshot; the changes of every writer count.
+    """Return the changes of a source's silver since a snapshot, by all writers.
 
     Raises:
-        SnapshotGone: it is no longer among those that silver's rows come from.
+        SnapshotGone: the snapshot is no longer an ancestor of silver's current one.
     """
     silver = source.silver
-    found = changes_since(spark, domain, silver, iceberg_table(spark, silver.name), since)
-    if found is None:
+    changes = changes_since(spark, domain, silver, iceberg_table(spark, silver.name), since)
+    if changes is None:
         raise SnapshotGone(silver.name)
-    return found
+    return changes

@@ -1,4 +1,4 @@
-"""What does a table's metadata say? Its snapshots, references and properties at one moment, read in one piece."""
+"""What is in a table's metadata? Its snapshots, references and properties at one moment, in one read."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -15,7 +15,7 @@ from lakehouse.write.publishing import MAIN
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """One snapshot; `summary` is its summary without the operation."""
+    """One snapshot; `summary` is without the operation."""
 
     id: int
     parent: int | None
@@ -34,7 +34,7 @@ class Snapshot:
         return self.operation == "append" and not self.number("added-data-files")
 
     def number(self, name: str) -> int:
-        """Give a number of the summary, 0 where it has none."""
+        """Return a number from the summary, 0 where it is missing."""
         return int(self.summary.get(name, 0))
 
 
@@ -56,12 +56,12 @@ class TableState:
         name: with `lh.`.
         location: URI of its folder.
         head: id of its current snapshot, None for a table without one.
-        snapshots: all that are kept, by id.
-        refs: id of the snapshot of each branch and tag but main.
+        snapshots: all that have not expired, by id.
+        refs: {branch or tag other than main: id of its snapshot}.
         branches: the names of the branches among them.
         properties: of the table.
         fields: its partitioning.
-        metadata_bytes: length of its metadata file, which every commit writes anew.
+        metadata_bytes: size of its metadata file, which every commit rewrites.
     """
 
     name: str
@@ -76,30 +76,31 @@ class TableState:
 
     @classmethod
     def read(cls, spark: SparkSession, name: str) -> "TableState":
-        """Read it as it is now."""
+        """Read the table's current state."""
         jvm: Any = spark._jvm
         table = iceberg_table(spark, name)
         current = table.operations().current()
-        # One text: asking the JVM for each snapshot is some thousand calls.
-        held = json.loads(jvm.org.apache.iceberg.TableMetadataParser.toJson(current))
+        # As one text, since asking the JVM for each snapshot takes some thousand calls.
+        metadata = json.loads(jvm.org.apache.iceberg.TableMetadataParser.toJson(current))
         length = 0
         if (location := current.metadataFileLocation()) is not None:
             length = table.io().newInputFile(location).getLength()
-        return cls._of(name, held, int(length))
+        return cls._of(name, metadata, int(length))
 
     @classmethod
-    def _of(cls, name: str, held: Mapping[str, Any], metadata_bytes: int) -> "TableState":
+    def _of(cls, name: str, metadata: Mapping[str, Any], metadata_bytes: int) -> "TableState":
         snapshots = {}
-        for one in held.get("snapshots", ()):
+        for one in metadata.get("snapshots", ()):
             summary = dict(one.get("summary", {}))
             operation = summary.pop("operation", "")
             snapshots[one["snapshot-id"]] = Snapshot(
                 one["snapshot-id"], one.get("parent-snapshot-id"), one["timestamp-ms"], operation, summary
             )
-        head = held.get("current-snapshot-id")
-        refs = {ref: one for ref, one in held.get("refs", {}).items() if ref != MAIN}
-        columns = {c["id"]: c for schema in held["schemas"] if schema["schema-id"] == held["current-schema-id"] for c in schema["fields"]}
-        (spec,) = (one for one in held["partition-specs"] if one["spec-id"] == held["default-spec-id"])
+        head = metadata.get("current-snapshot-id")
+        refs = {ref: one for ref, one in metadata.get("refs", {}).items() if ref != MAIN}
+        current = metadata["current-schema-id"]
+        columns = {c["id"]: c for schema in metadata["schemas"] if schema["schema-id"] == current for c in schema["fields"]}
+        (spec,) = (one for one in metadata["partition-specs"] if one["spec-id"] == metadata["default-spec-id"])
         fields = tuple(
             PartitionField(f["name"], columns[f["source-id"]]["name"], f["transform"], str(columns[f["source-id"]]["type"]))
             for f in spec["fields"]
@@ -107,27 +108,27 @@ class TableState:
         )
         return cls(
             name,
-            held["location"],
+            metadata["location"],
             head if head in snapshots else None,
             snapshots,
             {ref: one["snapshot-id"] for ref, one in refs.items()},
             frozenset(ref for ref, one in refs.items() if one["type"] == "branch"),
-            held.get("properties", {}),
+            metadata.get("properties", {}),
             fields,
             metadata_bytes,
         )
 
     def ancestors(self) -> Iterator[Snapshot]:
-        """Walk from the head back to the oldest snapshot that is kept."""
+        """Yield the snapshots from the head back to the oldest that has not expired."""
         one = self.snapshots.get(self.head) if self.head is not None else None
         while one is not None:
             yield one
             one = self.snapshots.get(one.parent) if one.parent is not None else None
 
     def newest(self, property_: str) -> Snapshot | None:
-        """Find the newest ancestor that says something under a name."""
+        """Return the newest ancestor with a property in its summary."""
         return next((one for one in self.ancestors() if property_ in one.summary), None)
 
     def last_change(self) -> Snapshot | None:
-        """Find the newest ancestor that changed rows; an append without a row says only how far a topic was read."""
+        """Return the newest ancestor that changed rows; an append without rows only notes how far a topic was read."""
         return next((one for one in self.ancestors() if one.operation != REPLACE and not one.is_empty), None)

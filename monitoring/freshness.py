@@ -1,7 +1,7 @@
-"""How fresh are the tables? The last commit of each, and the newest time of each entity (city), from metadata and two columns.
+"""How fresh are the tables? The last commit of each, and the newest time of each entity (city), from metadata and a few columns.
 
-A table's commit is its last one that changed rows: joining small files is none, nor is an append without a row. Which tables tell of
-entities, by which columns and rows, their domain says (`Domain.fresh`). An hour or day counts from its start.
+Only commits that changed rows count, so not those that compacted small files or appended no row. The domain declares the tables with
+entities, and their columns and rows to read (`Domain.fresh`). An hour or day counts from its start.
 """
 
 from collections.abc import Iterable, Mapping
@@ -21,13 +21,13 @@ from lakehouse.tables.catalog import NoTables, ancestors, open_catalog
 from lakehouse.tables.notes import changed_of
 
 LAYERS = ("bronze", "silver", "gold", "ops")
-# Newest hours, and the reasons of rejects, are read from the data: beyond so many rows that is no longer a glance.
+# Newest hours and the rules of rejects are read from the data; above this number of rows that takes too long.
 ROWS_AT_A_GLANCE = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """One table's head: its name without the catalog's, live rows, data files, and when its rows last changed."""
+    """A table's current state: its name without the catalog's, live rows, data files, and when its rows last changed."""
 
     name: str
     rows: int
@@ -45,7 +45,7 @@ class CityHour:
 
 
 def read_facts(settings: Settings) -> list[TableFacts]:
-    """Read the head of every table, in the order of the flow.
+    """Read the current state of every table, in the order bronze, silver, gold, ops.
 
     Raises:
         NoTables: nothing has been written yet.
@@ -57,7 +57,7 @@ def read_facts(settings: Settings) -> list[TableFacts]:
 
 
 def table_facts(table: Table, name: str) -> TableFacts:
-    """Tell of a table's head. Rows deleted by position, in delete files or deletion vectors, are still counted as records: taken off."""
+    """Return a table's current state. The summary still counts rows deleted by position as records, so they are subtracted."""
     head = table.current_snapshot()
     if head is None or head.summary is None:
         return TableFacts(name, 0, 0, None)
@@ -65,7 +65,7 @@ def table_facts(table: Table, name: str) -> TableFacts:
     rows = int(numbers.get("total-records", 0)) - int(numbers.get("total-position-deletes", 0))
     changes = (one for one in ancestors(table) if _changed_rows(one))
     last = next(changes, None)
-    # Where all that is kept only joined files, maintenance has noted when rows last changed.
+    # Where all remaining snapshots are compactions, maintenance has noted when rows last changed.
     noted = None if last is not None else changed_of(table.properties)
     changed = noted or datetime.fromtimestamp((last or head).timestamp_ms / 1000, UTC)
     return TableFacts(name, rows, int(numbers.get("total-data-files", 0)), changed)
@@ -74,12 +74,12 @@ def table_facts(table: Table, name: str) -> TableFacts:
 def read_cities(settings: Settings, domain: Domain, facts: Iterable[TableFacts]) -> dict[str, list[CityHour]]:
     """Read the newest hour of each city that has one, sorted by city, for each table of a domain that has cities.
 
-    Tables of more than two million rows are left out.
+    Tables with more than two million rows are left out.
 
     Args:
-        settings: where the catalog is.
-        domain: whose tables.
-        facts: which tables there are, from `read_facts`.
+        settings: with the catalog.
+        domain: the domain with the tables.
+        facts: the existing tables, from `read_facts`.
     """
     small = {one.name for one in facts if one.rows <= ROWS_AT_A_GLANCE}
     wanted = {bare_name(one): one for one in domain.fresh if bare_name(one) in small}
@@ -93,12 +93,12 @@ def read_cities(settings: Settings, domain: Domain, facts: Iterable[TableFacts])
 
 
 def bare_name(one: Fresh) -> str:
-    """Name the table without the catalog."""
+    """Return the table's name without the catalog's."""
     return one.table.name.partition(".")[2]
 
 
 def most_behind(hours: Iterable[CityHour], places: Iterable[str], most: int) -> list[CityHour]:
-    """Choose the watched cities to be told of one by one: with more than `most`, those whose newest hour is oldest."""
+    """Select the watched cities to report individually: at most `most`, those whose newest hour is the oldest."""
     watched = set(places)
     return sorted((one for one in hours if one.city in watched), key=lambda one: (one.newest_ts, one.city))[:most]
 
@@ -107,9 +107,9 @@ def _cities(table: Table, one: Fresh) -> list[CityHour]:
     measured: BooleanExpression = EqualTo(term=one.but, value=False) if one.but else AlwaysTrue()
     times = [one.time, *([one.asked] if one.asked else [])]
     rows = table.scan(row_filter=measured, selected_fields=(one.entity, *times)).to_arrow()
-    found: Any = rows.group_by(one.entity).aggregate([(name, "max") for name in times])
-    found = found.take(pc.sort_indices(found, sort_keys=[(one.entity, "ascending")]))
-    return [_city_hour(row, one) for row in found.to_pylist()]
+    newest: Any = rows.group_by(one.entity).aggregate([(name, "max") for name in times])
+    newest = newest.take(pc.sort_indices(newest, sort_keys=[(one.entity, "ascending")]))
+    return [_city_hour(row, one) for row in newest.to_pylist()]
 
 
 def _city_hour(row: Mapping[str, Any], one: Fresh) -> CityHour:
@@ -121,8 +121,8 @@ def _city_hour(row: Mapping[str, Any], one: Fresh) -> CityHour:
 def _changed_rows(snapshot: Snapshot) -> bool:
     if snapshot.summary is None:
         return True
-    said = snapshot.summary.additional_properties
-    is_empty = snapshot.summary.operation == Operation.APPEND and said.get("added-data-files", "0") == "0"
+    summary = snapshot.summary.additional_properties
+    is_empty = snapshot.summary.operation == Operation.APPEND and summary.get("added-data-files", "0") == "0"
     return snapshot.summary.operation != Operation.REPLACE and not is_empty
 
 

@@ -1,18 +1,18 @@
-"""How far is each query behind its source, in messages and in seconds? The one address for the rule of lag.
+"""How far is each query behind its source, in messages and in seconds? Lag is defined here only.
 
-Spark commits no offsets to Kafka, so tools that ask the broker for a group's lag see nothing. What a query has done is read
-from lakehouse.tables.properties import MARK_PROPERTY
-from what it has committed, not from what its driver says: so lag goes on being true when the query is held up, or dead.
+Spark commits no offsets to Kafka, so tools that ask the broker for a consumer group's lag see nothing. A query's progress is read from what
+it has committed, not from what its driver reports, so lag stays correct while the query hangs or is dead.
 
-    bronze   the broker's offsets against the next offset of each partition, which a bronze table's newest append carries as a property
-    silver   the bronze tables' snapshots against those that the query's checkpoint ends with; gold is made in the same micro-batch
+    bronze   the broker's offsets against the next offset of each partition, which a bronze table's newest append has as a property
+    silver   the bronze tables' snapshots against those at which the query's checkpoint ends; gold is computed in the same micro-batch
 
-**Lag in messages** is what can be read and is not committed; a message that retention took is no lag but a loss (`ops.losses`).
-An offset without a message (a transaction's control record, an aborted record, one that compaction took) is no lag either, so where
-offsets are missing the broker is asked what is there: few are counted, of many the offsets' difference is told. What was written within
-a transaction that is still open can be read by nobody: it waits, and is told apart.
-**Lag in seconds** is the age of the oldest of them, from its arrival at the source (Kafka's timestamp, or the commit into
-bronze) until now; 0 where there is none. So it does not jump when the first message after a quiet hour comes.
+**Lag in messages** counts the messages that can be read and are not committed. A message that retention deleted is not lag but a loss
+(`ops.losses`). An offset without a message (a transaction's control record, an aborted record, a compacted record) is not lag either, so
+where offsets are missing, the broker is asked for the messages: if they are few, they are counted, else the difference of the offsets is
+reported. Messages of a transaction that is still open cannot be read yet; they are reported separately, as waiting.
+
+**Lag in seconds** is the age of the oldest of these messages, from its arrival at the source (Kafka's timestamp, or the commit to bronze)
+until now; 0 where there is none. So it does not jump when the first message after a quiet hour arrives.
 """
 
 import json
@@ -39,17 +39,17 @@ from lakehouse.tables.stream_positions import Position, committed_positions
 
 
 class LagUnknown(WeirError, Retryable):
-    """The source, or the query's progress, cannot be asked."""
+    """The source, or the query's progress, cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lag:
-    """What a query has not committed of one source.
+    """The messages of one source that a query has not committed.
 
     Attributes:
-        messages: how many; rows, where the source is a table.
-        first: the oldest one's offset; 0 where the source is a table.
-        since: when the oldest one arrived; None where there is none, or it is not known.
+        messages: their number; of rows, where the source is a table.
+        first: the oldest message's offset; 0 where the source is a table.
+        since: when the oldest message arrived; None where there is none, or it is not known.
     """
 
     messages: int
@@ -57,9 +57,9 @@ class Lag:
     since: datetime | None = None
 
     def seconds(self, now: datetime) -> float | None:
-        """Give the age of the oldest one in seconds, 0 where there is none, None where it is not known.
+        """Return the age of the oldest message in seconds, 0 where there is none, None where it is not known.
 
-        A broker's clock that is ahead gives 0 too.
+        It is also 0 if the broker's clock is ahead.
         """
         if not self.messages:
             return 0.0
@@ -68,13 +68,13 @@ class Lag:
 
 @dataclass(frozen=True, slots=True)
 class TopicLag:
-    """What bronze lacks of a topic.
+    """The messages of a topic that bronze lacks.
 
     Attributes:
         topic: its name.
-        topic_id: the one whose offsets bronze holds, empty where it holds none.
-        partitions: the lag of each.
-        waiting: by partition, offsets that were written and cannot be read before an open transaction ends.
+        topic_id: the id of the topic whose offsets bronze has; empty where it has none.
+        partitions: the lag of each partition.
+        waiting: by partition, the number of offsets that were written and cannot be read before an open transaction ends.
     """
 
     topic: str
@@ -89,43 +89,43 @@ class TopicLag:
 
 
 def whole_of(lags: Iterable[Lag]) -> Lag:
-    """Add up what a query has not committed of several sources."""
+    """Sum a query's lag over several sources or partitions."""
     behind = [lag for lag in lags if lag.messages]
     arrivals = [lag.since for lag in behind if lag.since is not None]
     return Lag(sum(lag.messages for lag in behind), 0, min(arrivals) if arrivals and len(arrivals) == len(behind) else None)
 
 
 def topic_lag(topic: str, offsets: TopicOffsets, mark: Mapping[str, Any]) -> TopicLag:
-    """Compare a topic's offsets with a mark: by offsets alone, so that one without a message counts.
+    """Compare a topic's offsets with a mark. It uses offsets alone, so offsets without a message count as lag.
 
     Args:
         topic: its name.
         offsets: the broker's.
-        mark: bronze's, {topic: {"id": …, "next": {partition: offset}}}. Where it has none for the topic, or for one that was
-            deleted and made again under this name, every message that is kept is lag.
+        mark: bronze's, {topic: {"id": …, "next": {partition: offset}}}. Where it lacks the topic, or the topic was deleted and created
+            again with this name, every message in the topic is lag.
     """
-    held = mark.get(topic, {})
-    is_same = held.get("id", "") in ("", offsets.id)
-    following = {int(partition): int(offset) for partition, offset in held.get("next", {}).items()} if is_same else {}
+    reached = mark.get(topic, {})
+    is_same = reached.get("id", "") in ("", offsets.id)
+    following = {int(partition): int(offset) for partition, offset in reached.get("next", {}).items()} if is_same else {}
     partitions = {}
     for partition, (first, end) in offsets.bounds.items():
         start = max(first, following.get(partition, 0))
         partitions[partition] = Lag(max(0, end - start), start)
-    return TopicLag(topic, held.get("id", ""), partitions, offsets.waiting)
+    return TopicLag(topic, reached.get("id", ""), partitions, offsets.waiting)
 
 
 def bronze_lag(settings: Settings, source: Source, bootstrap: str | None = None, broker: Broker | None = None) -> TopicLag:
-    """Compare the broker's offsets of a topic with what its bronze table holds, and ask how many messages lie there and since when.
+    """Compare a topic's offsets with its bronze table's mark, and ask the broker for the number and age of the messages between.
 
     Args:
-        settings: where the catalog is.
-        source: whose topic and bronze.
+        settings: with the catalog.
+        source: the source with the topic and the bronze table.
         bootstrap: host:port of Kafka, if it is not in the settings.
-        broker: one whose connections are kept; one for this question when left out.
+        broker: an open client; a new one for this call when left out.
 
     Raises:
-        LagUnknown: no broker is known.
-        NoKafkaError: it does not answer, or it has no such topic.
+        LagUnknown: no broker's address is known.
+        NoKafkaError: the broker does not answer, or has no such topic.
     """
     address = bootstrap or settings.kafka_bootstrap
     if broker is None:
@@ -133,16 +133,16 @@ def bronze_lag(settings: Settings, source: Source, bootstrap: str | None = None,
             raise LagUnknown("Kafka is not running, so there is no end offset to compare with. `weir up` starts it.")
         with Broker(address) as once:
             return bronze_lag(settings, source, address, once)
-    # The mark first: what is committed between the two questions is then told as lag once more, never as less than none.
+    # The mark is read first: a commit between the two reads is then still reported as lag, and lag is never negative.
     topic, mark = source.contract.topic, bronze_mark(settings, source)
     lag = topic_lag(topic, broker.topic(topic), mark)
     behind = {partition: (one.first, one.first + one.messages) for partition, one in lag.partitions.items() if one.messages}
-    found = {p: Lag(one.messages, behind[p][0], one.since) for p, one in _missing(broker, topic, behind).items()}
-    return replace(lag, partitions={**lag.partitions, **found})
+    counted = {p: Lag(one.messages, behind[p][0], one.since) for p, one in _missing(broker, topic, behind).items()}
+    return replace(lag, partitions={**lag.partitions, **counted})
 
 
 def _missing(broker: Broker, topic: str, behind: Mapping[int, tuple[int, int]]) -> Mapping[int, Missing]:
-    """Ask what lies there; that it cannot be read must not hide that it waits."""
+    """Ask the broker for the messages; if it cannot be asked, the lag by offsets is still reported."""
     try:
         return broker.missing(topic, behind)
     except NoKafkaError:
@@ -153,8 +153,8 @@ def bronze_mark(settings: Settings, source: Source) -> dict[str, Any]:
     """Read the newest mark among the ancestors of bronze's head: {topic: {"id": …, "next": {partition: offset}}}; empty without one."""
     table = _bronze(settings, source)
     for snapshot in ancestors(table) if table is not None else ():
-        if snapshot.summary is not None and (held := snapshot.summary.additional_properties.get(MARK_PROPERTY)):
-            mark: dict[str, Any] = json.loads(held)
+        if snapshot.summary is not None and (text := snapshot.summary.additional_properties.get(MARK_PROPERTY)):
+            mark: dict[str, Any] = json.loads(text)
             return mark
     return {}
 
@@ -162,11 +162,11 @@ def bronze_mark(settings: Settings, source: Source) -> dict[str, Any]:
 def silver_lag(settings: Settings, domain: Domain) -> Lag:
     """Count bronze rows that the refine query has not committed yet, from its checkpoint.
 
-    A snapshot that was read in part counts by its share of files that are left. A query that has committed nothing, or whose
-    checkpoint was moved aside, has all of bronze before it.
+    A snapshot that was partly read counts by the share of its files that are not read yet. For a query that has committed nothing, or whose
+    checkpoint was moved aside, all of bronze is lag.
 
     Raises:
-        LagUnknown: its checkpoint cannot be read here, or holds an offset that this version cannot read.
+        LagUnknown: its checkpoint cannot be read here, or has an offset that this version cannot read.
     """
     positions = _committed(open_folder(settings.checkpoint(domain.refine_query)), len(domain.sources))
     lags = zip(domain.sources, positions, strict=True)
@@ -200,10 +200,10 @@ def _bronze(settings: Settings, source: Source) -> Table | None:
 
 
 def _committed(checkpoint: Folder, tables: int) -> list[Position | None]:
-    """Read the position in each table that the last committed micro-batch ended with; None before the first."""
+    """Read the position in each table at which the last committed micro-batch ended; None before the first."""
     try:
         return committed_positions(checkpoint.names("commits"), checkpoint.text, tables)
     except ValueError as error:
-        raise LagUnknown(f"The checkpoint {checkpoint.uri} holds an offset that this version cannot read ({error}).") from error
+        raise LagUnknown(f"The checkpoint {checkpoint.uri} has an offset that this version cannot read ({error}).") from error
     except OSError as error:
-        raise LagUnknown(f"The checkpoint {checkpoint.uri} cannot be read here, so its position is not known ({error}).") from error
+        raise LagUnknown(f"The checkpoint {checkpoint.uri} cannot be read here, so the query's position is unknown ({error}).") from error

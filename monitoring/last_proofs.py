@@ -1,4 +1,4 @@
-"""What did the last proof of each domain say? Read from what the snapshots of `lh.ops.proofs` say of themselves, without a row."""
+"""What was the result of each domain's last proof? Read from properties of the snapshots of `lh.ops.proofs`, without reading rows."""
 
 import json
 from collections.abc import Mapping
@@ -13,12 +13,12 @@ from lakehouse.tables.catalog import NoTables, ancestors, open_catalog
 from lakehouse.tables.properties import PROOF_PROPERTY
 
 TABLE = "ops.proofs"
-# What a proof writes into its snapshot: {"domain", "proved_ts", "differences": {table: {against: number}}}.
+# The snapshot property of a proof: {"domain", "proved_ts", "differences": {table: {against: number}}}.
 
 
 @dataclass(frozen=True, slots=True)
 class LastProof:
-    """The newest proof of a domain: when its snapshots were taken, and its differences by table and by what it was compared with."""
+    """The newest proof of a domain: when its snapshots were taken, and the differences by table and by what it was compared with."""
 
     domain: str
     proved_ts: datetime
@@ -31,8 +31,8 @@ class LastProof:
     @classmethod
     def from_json(cls, text: str) -> "LastProof":
         """Read a snapshot property."""
-        held = json.loads(text)
-        return cls(held["domain"], datetime.fromisoformat(held["proved_ts"]), held["differences"])
+        proof = json.loads(text)
+        return cls(proof["domain"], datetime.fromisoformat(proof["proved_ts"]), proof["differences"])
 
 
 def last_proofs(settings: Settings) -> list[LastProof]:
@@ -48,8 +48,8 @@ def last_proofs(settings: Settings) -> list[LastProof]:
         return []
     newest: dict[str, LastProof] = {}
     for snapshot in ancestors(table):
-        said = snapshot.summary.additional_properties.get(PROOF_PROPERTY) if snapshot.summary else None
-        if said is not None:
-            proof = LastProof.from_json(said)
+        text = snapshot.summary.additional_properties.get(PROOF_PROPERTY) if snapshot.summary else None
+        if text is not None:
+            proof = LastProof.from_json(text)
             newest.setdefault(proof.domain, proof)
     return list(newest.values())

@@ -1,4 +1,7 @@
-"""How healthy are the tables? From the head's summary and the metadata file; what only manifests tell, as maintenance last found it."""
+"""How many files, snapshots and bytes of metadata do the tables have? Read from the current snapshot's summary and the metadata file.
+
+Facts that only manifests contain are taken from the last maintenance.
+"""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -19,12 +22,12 @@ TABLE = "ops.maintenance"
 
 @dataclass(frozen=True, slots=True)
 class Maintained:
-    """What is known of a table since it was last maintained.
+    """The known facts about a table from its last maintenance.
 
     Attributes:
-        small_files: that were left.
-        rewritten_ms: when nothing was left to rewrite, in milliseconds since 1970; 0 for never.
-        orphans_ms: when files that belong to nothing were last looked for, likewise.
+        small_files: the number of small files that remained.
+        rewritten_ms: when no file was left to rewrite, in milliseconds since 1970; 0 for never.
+        orphans_ms: when orphan files were last searched for, likewise.
     """
 
     small_files: int = 0
@@ -34,7 +37,7 @@ class Maintained:
 
 @dataclass(frozen=True, slots=True)
 class TableHealth:
-    """One table: its name without the catalog's; the last two are None where it was never maintained."""
+    """The files, snapshots and metadata of a table; its name is without the catalog's. The last two are None if it was never maintained."""
 
     name: str
     files: int
@@ -46,12 +49,12 @@ class TableHealth:
 
 
 def maintained_json(known: Mapping[str, Maintained]) -> str:
-    """Write the snapshot property."""
+    """Return the value of the snapshot property."""
     return json.dumps({table: asdict(one) for table, one in known.items()})
 
 
 def maintained_of(text: str | None) -> dict[str, Maintained]:
-    """Read the snapshot property; empty without one."""
+    """Parse the snapshot property; empty without one."""
     return {table: Maintained(**one) for table, one in json.loads(text or "{}").items()}
 
 
@@ -74,15 +77,15 @@ def _health(catalog: Catalog, names: Iterable[str]) -> Iterable[TableHealth]:
     for name in names:
         try:
             table = catalog.load_table(name)
-        except NoSuchTableError:  # dropped a moment ago
+        except NoSuchTableError:  # dropped meanwhile
             continue
         head = table.current_snapshot()
-        said = head.summary.additional_properties if head is not None and head.summary is not None else {}
+        summary = head.summary.additional_properties if head is not None and head.summary is not None else {}
         last = known.get(f"lh.{name}")
         yield TableHealth(
             name,
-            int(said.get("total-data-files", 0)),
-            int(said.get("total-delete-files", 0)),
+            int(summary.get("total-data-files", 0)),
+            int(summary.get("total-delete-files", 0)),
             len(table.metadata.snapshots),
             len(table.io.new_input(table.metadata_location)),
             None if last is None else last.small_files,
@@ -96,7 +99,7 @@ def _maintained(catalog: Catalog) -> dict[str, Maintained]:
     except NoSuchTableError:
         return {}
     for snapshot in ancestors(table):
-        said = snapshot.summary.additional_properties.get(MAINTAINED_PROPERTY) if snapshot.summary else None
-        if said is not None:
-            return maintained_of(said)
+        text = snapshot.summary.additional_properties.get(MAINTAINED_PROPERTY) if snapshot.summary else None
+        if text is not None:
+            return maintained_of(text)
     return {}

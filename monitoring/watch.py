@@ -1,12 +1,11 @@
-"""What is true now of a part that hangs, or is dead? Worked out when the page is asked for, by the process that serves it.
+"""Which metrics stay correct while a part hangs or is dead? Those that the process with the metrics page computes on request.
 
-Nothing here is told by a query: lag comes from what was committed and the broker (`lag.py`), freshness from the tables
-(`freshness.py`). Ages and lags in seconds grow between two looks, as they are taken against the clock of each answer.
+None of them is reported by a query: lag comes from commits and the broker (`lag.py`), freshness from the tables (`freshness.py`). Ages and
+lags in seconds grow between two reads, since they are computed with the time of each request.
 
-**What it costs is bounded.** A look is repeated no sooner than after 199 times the processor time that it took, so the six
-together take at most 3 % of one core, however often the page is asked for; but an answer is never older than 30 s, since an alert
-that comes minutes late is none. `weir_watch_age_seconds` says how old the look is. What cannot be read has no sample, and
-`weir_watch_known` is 0: a number that is not known is never a zero.
+**The cost is bounded.** A read is repeated only after 199 times the processor time that it took, so the six reads together use at most 3 %
+of one core, however often the page is requested. But a value is never older than 30 s, since an alert must not come minutes late.
+`weir_watch_age_seconds` is the age of the read. A value that cannot be read has no sample, rather than 0, and `weir_watch_known` is 0.
 """
 
 import threading
@@ -33,7 +32,7 @@ from monitoring.lag import Lag, LagUnknown, TopicLag, bronze_lag, silver_lag, wh
 from monitoring.last_proofs import LastProof, last_proofs
 from monitoring.table_health import TableHealth, read_health
 
-# A look that took a second of the processor is repeated after 199: half a percent of the time for each of the six.
+# A read that took one second of processor time is repeated after 199 s: half a percent of a core for each of the six.
 REST = 199.0
 LEAST_SECONDS, MOST_SECONDS = 1.0, 30.0
 
@@ -42,13 +41,13 @@ _T = TypeVar("_T")
 
 
 class Look(Generic[_T]):
-    """Something outside that is looked at for an answer of the page, but not more often than it may cost.
+    """A value that is read for the page, at most as often as its cost allows.
 
     Args:
         what: its name in the metrics.
-        ask: looks; whatever it raises means that it is not known now.
-        clock: seconds, never back.
-        cost: seconds of the processor that this thread has used.
+        ask: reads it; any exception means that it is unknown now.
+        clock: seconds of a monotonic clock.
+        cost: seconds of processor time that this thread has used.
     """
 
     def __init__(
@@ -63,20 +62,20 @@ class Look(Generic[_T]):
         self._found: _T | None = None
         self._looked_at, self._next = 0.0, float("-inf")
         self._problem = ""
-        self._is_first = True  # it loads libraries, which is paid once
+        self._is_first = True  # the first read also loads libraries
 
     def found(self) -> _T | None:
-        """Give what there is, from a new look if it is time for one; None where it is not known."""
+        """Return the value, read again if it is due; None where it is unknown."""
         began, used = self._clock(), self._cost()
         if began >= self._next:
             try:
                 self._found, problem = self._ask(), ""
-            except Exception as error:  # the page must answer whatever is broken: that is what it is for
+            except Exception as error:  # the page must answer whatever is broken, since that is its purpose
                 self._found, problem = None, f"{type(error).__name__}: {error}"
             if problem and problem != self._problem:
-                log.warning("not known", what=self.what, reason=problem)
+                log.warning("cannot be read", what=self.what, reason=problem)
             self._problem, self._looked_at = problem, self._clock()
-            # One that waits in vain for a broker costs no processor, but the page's time.
+            # Waiting for a broker that does not answer costs no processor time, but delays the page.
             earned = 0.0 if self._is_first else REST * (self._cost() - used)
             rest = max(LEAST_SECONDS, min(earned, MOST_SECONDS), self._looked_at - began)
             self._is_first = False
@@ -85,12 +84,12 @@ class Look(Generic[_T]):
 
     @property
     def is_known(self) -> bool:
-        """Whether the last look found it."""
+        """Whether the last read succeeded."""
         return not self._problem
 
     @property
     def age(self) -> float:
-        """Seconds since the last look."""
+        """Seconds since the last read."""
         return self._clock() - self._looked_at
 
 
@@ -103,13 +102,13 @@ class _Cities:
 
 
 class Watch(Collector):
-    """The metrics of a home that are worked out when the page is asked for.
+    """The metrics of a home that are computed when the page is requested.
 
     Args:
         settings: of the home.
-        bootstrap: gives the broker's host:port, empty or None while there is none.
-        now: gives the time.
-        upstream: gives when the values of each source last changed, as its polls noted.
+        bootstrap: returns the broker's host:port, empty or None while there is none.
+        now: returns the current time.
+        upstream: returns by source when its values last changed, as its polls noted.
     """
 
     def __init__(
@@ -121,7 +120,7 @@ class Watch(Collector):
     ) -> None:
         self._settings, self._bootstrap, self._now, self._upstream = settings, bootstrap, now, upstream
         self._broker: Broker | None = None
-        # The page has a thread for each that asks.
+        # The page serves each request in a thread of its own.
         self._lock = threading.Lock()
         # By the name of the query.
         self._kafka: Look[dict[str, list[TopicLag]]] = Look("kafka", self._bronze_lags)
@@ -132,27 +131,27 @@ class Watch(Collector):
         self._health: Look[list[TableHealth]] = Look("health", lambda: read_health(settings))
 
     def describe(self) -> Iterable[Metric]:
-        """Name the metrics, so that registering them looks at nothing."""
+        """Return the metrics without samples, so that registering reads nothing."""
         return [watched.family() for watched in metrics.WATCHED]
 
     def collect(self) -> Iterator[Metric]:
-        """Work out all of them."""
+        """Compute all metrics."""
         with self._lock:
             kafka, silver, tables = self._kafka.found(), self._checkpoint.found(), self._tables.found()
             cities, proofs, health = self._cities.found(), self._proofs.found(), self._health.found()
             now = self._now()
             families = {watched: watched.family() for watched in metrics.WATCHED}
             for query, lags in (kafka or {}).items():
-                _tell_topics(families, query, lags, now)
+                _add_topics(families, query, lags, now)
             for query, lag in (silver or {}).items():
-                _tell_query(families, query, lag, now)
+                _add_query(families, query, lag, now)
             for table in tables or ():
-                _tell_table(families, table, now)
+                _add_table(families, table, now)
             for one in health or ():
-                _tell_health(families, one, now)
-            for found in cities or ():
-                for name, hours in found.hours.items():
-                    _tell_cities(families, f"lh.{name}", hours, found.places, self._settings.metrics_cities, now)
+                _add_health(families, one, now)
+            for domain in cities or ():
+                for name, hours in domain.hours.items():
+                    _add_cities(families, f"lh.{name}", hours, domain.places, self._settings.metrics_cities, now)
             for proof in proofs or ():
                 families[metrics.PROOF_AGE].add_metric([proof.domain], _age(proof.proved_ts, now))
                 for table_name, ways in proof.differences.items():
@@ -182,7 +181,7 @@ class Watch(Collector):
         return {domain.refine_query: silver_lag(self._settings, domain) for domain in self._domains()}
 
     def _domains(self) -> list[Domain]:
-        """Put the domains together anew: places may have been added."""
+        """Build the domains again, since places may have been added."""
         return [build_domain(name, self._settings) for name in DOMAINS]
 
     def _facts(self) -> list[TableFacts]:
@@ -199,31 +198,31 @@ class Watch(Collector):
 _Families = dict[metrics.Watched, GaugeMetricFamily]
 
 
-def _tell_topics(families: _Families, query: str, lags: Iterable[TopicLag], now: datetime) -> None:
-    told = list(lags)
-    for lag in told:
+def _add_topics(families: _Families, query: str, lags: Iterable[TopicLag], now: datetime) -> None:
+    topics = list(lags)
+    for lag in topics:
         for partition, one in lag.partitions.items():
             labels = [query, lag.topic, str(partition)]
             families[metrics.PARTITION_LAG].add_metric(labels, one.messages)
             _add_known(families[metrics.PARTITION_LAG_SECONDS], labels, one.seconds(now))
         for partition, offsets in lag.waiting.items():
             families[metrics.OPEN_TRANSACTION].add_metric([lag.topic, str(partition)], offsets)
-    _tell_query(families, query, whole_of(lag.whole for lag in told), now)
+    _add_query(families, query, whole_of(lag.whole for lag in topics), now)
 
 
-def _tell_query(families: _Families, query: str, lag: Lag, now: datetime) -> None:
+def _add_query(families: _Families, query: str, lag: Lag, now: datetime) -> None:
     families[metrics.QUERY_LAG].add_metric([query], lag.messages)
     _add_known(families[metrics.QUERY_LAG_SECONDS], [query], lag.seconds(now))
 
 
-def _tell_table(families: _Families, table: TableFacts, now: datetime) -> None:
+def _add_table(families: _Families, table: TableFacts, now: datetime) -> None:
     name = f"lh.{table.name}"
     families[metrics.TABLE_ROWS].add_metric([name], table.rows)
     if table.last_commit_ts is not None:
         families[metrics.TABLE_COMMIT_AGE].add_metric([name], _age(table.last_commit_ts, now))
 
 
-def _tell_health(families: _Families, table: TableHealth, now: datetime) -> None:
+def _add_health(families: _Families, table: TableHealth, now: datetime) -> None:
     labels = [f"lh.{table.name}"]
     families[metrics.TABLE_FILES].add_metric(labels, table.files)
     families[metrics.TABLE_DELETE_FILES].add_metric(labels, table.delete_files)
@@ -233,7 +232,7 @@ def _tell_health(families: _Families, table: TableHealth, now: datetime) -> None
     _add_known(families[metrics.TABLE_REWRITE_AGE], labels, None if table.rewritten_ts is None else _age(table.rewritten_ts, now))
 
 
-def _tell_cities(families: _Families, table: str, hours: list[CityHour], places: list[str], most: int, now: datetime) -> None:
+def _add_cities(families: _Families, table: str, hours: list[CityHour], places: list[str], most: int, now: datetime) -> None:
     ranked = most_behind(hours, places, len(places))
     families[metrics.TABLE_MISSING_CITIES].add_metric([table], len(places) - len(ranked))
     if ranked:

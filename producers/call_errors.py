@@ -1,4 +1,4 @@
-"""How can a call of a source end badly, and does asking again help? A client raises these; `calls.py` acts by them."""
+"""How can a call of a source fail, and does a retry help? Clients raise these errors; `calls.py` retries according to their type."""
 
 from datetime import datetime
 
@@ -7,32 +7,34 @@ from producers.budget import LimitSpan
 
 
 class RefusedError(ProducerError, Fatal):
-    """The API refused the request itself; asking again changes nothing."""
+    """The API refused the request itself; a retry would be refused too."""
 
 
 class UnavailableError(ProducerError, Retryable):
-    """The API did not answer: down, overloaded, too slow, or out of reach."""
+    """The API did not answer: it is down, overloaded, too slow or unreachable."""
 
 
 class NotReachedError(UnavailableError):
-    """The request ended at a proxy: the API did not see it."""
+    """A proxy stopped the request: it did not reach the API."""
 
 
 class BrokenAnswerError(ProducerError, Retryable):
-    """The source answered with something that is not an answer to what was asked: cut off, of another entity, too short."""
+    """The answer does not match the request: it is cut off, too short, or about another entity."""
 
 
 class LimitError(ProducerError, Retryable):
     """A limit on calls is used up.
 
     Args:
-        api: whose limit, as people call it.
+        api: the API's name, for people.
         span: which limit.
-        until: when it begins anew.
-        reason: who says so, and how.
-        asked: what was asked for.
+        until: when it resets.
+        reason: the API's message, or weir's own count.
+        asked: what was requested, for the message.
     """
 
     def __init__(self, api: str, span: LimitSpan, until: datetime, reason: str, asked: str) -> None:
-        super().__init__(f"{api}'s limit of the {span} is used up ({reason}), asked for {asked}. Come back at {until:%Y-%m-%dT%H:%M:%SZ}.")
+        super().__init__(
+            f"The limit of {api} for the {span} is used up ({reason}); requested: {asked}. Run it again after {until:%Y-%m-%dT%H:%M:%SZ}."
+        )
         self.span, self.until = span, until

@@ -1,8 +1,8 @@
-"""How is a source called so that limits are kept, an outage of a second is none, and nothing is asked for ever?
+"""How is a source called within its limits, with retries after short outages, and never without end?
 
-A call takes its weight from the budget first, and waits for the limits of the minute and the hour. An outage or a broken answer is asked
-again a few times, jittered; a limit of which the API itself says that it is used up is waited for until it begins anew, but for that of the
-day; a refusal is final. What did not reach the API gives its weight back. Each call is counted by how it ended.
+A call first takes its weight from the budget, and waits for the limits of the minute and the hour. After an outage or a broken answer it is
+retried a few times, with jitter. When the API itself reports that a limit is used up, the call waits until the limit resets, except for the
+limit of the day. A refusal is final. A call that did not reach the API returns its weight to the budget. A metric counts calls by outcome.
 """
 
 import random
@@ -29,13 +29,13 @@ log = structlog.get_logger()
 
 
 class Calls:
-    """The calls of one client. Not for several threads.
+    """The calls of one client. Not thread-safe.
 
     Args:
-        source: labels log lines and metrics.
-        api: the API's name for people.
-        clock: the present.
-        is_stopping: asked before a call is repeated.
+        source: label of log lines and metrics.
+        api: the API's name, for people.
+        clock: returns the current time and sleeps.
+        is_stopping: checked before a call is retried.
         budget: of the API; None where calls are not counted.
     """
 
@@ -43,20 +43,20 @@ class Calls:
         self._source, self._api, self._clock, self._is_stopping, self._budget = source, api, clock, is_stopping, budget
 
     def make(self, call: Callable[[], Answer], asked: str, weight: float = 1.0, attempts: int = ATTEMPTS) -> Answer:
-        """Make one call, repeated and waited for as the module says.
+        """Make one call, with retries and waits as the module describes.
 
         Args:
-            call: makes it and reads the answer, with a time limit of its own; its errors say how it ended.
-            asked: what is asked for, for messages.
+            call: sends the request and reads the answer, with a timeout of its own; raises the errors of `call_errors`.
+            asked: what is requested, for messages.
             weight: as the API's limits count it.
-            attempts: how often it is made at most, waits for limits apart.
+            attempts: the maximum number of attempts, not counting those that a limit stopped.
 
         Raises:
             RefusedError: the API refused.
-            LimitError: the limit of the day is used up, or another one still is after waiting for it.
-            InterceptedError: somebody else answered for the API.
+            LimitError: the limit of the day is used up, or another limit still is after waiting for it.
+            InterceptedError: a proxy or a log-in page answered instead of the API.
             TooHeavyError, StateFileError: see `Budget.take`.
-            UnavailableError, BrokenAnswerError: still so after the last attempt.
+            UnavailableError, BrokenAnswerError: the last attempt failed too.
         """
         for waits_left in reversed(range(LIMIT_WAITS + 1)):
             try:
@@ -64,7 +64,7 @@ class Calls:
             except LimitError as limit:
                 if limit.span == "day" or not waits_left:
                     raise
-                # A little later than the boundary, and not all at once: the clocks differ, and others wait for it as well.
+                # A little later than the boundary, and at a random time: clocks differ, and other programs wait for it too.
                 seconds = (limit.until - self._clock.now()).total_seconds() + random.uniform(0.5, 2)
                 until = limit.until.isoformat()
                 log.warning("waiting for the limit", source=self._source, span=limit.span, until=until, seconds=round(seconds, 1))
@@ -104,11 +104,11 @@ class Calls:
         return answer
 
     def _wait_for_budget(self, weight: float, asked: str) -> None:
-        """Take one call's weight; wait, however often, for the minute's and the hour's limit, but not for midnight."""
+        """Take one call's weight; wait as often as needed for the limits of the minute and the hour, but not for midnight."""
         while self._budget and (wait := self._budget.take(weight, self._clock.now())):
             if wait.span == "day":
                 raise LimitError(self._api, wait.span, wait.until, wait.reason, asked)
-            # A poll comes back first, a backfill after it.
+            # A poll retries before a backfill does.
             after = random.uniform(0.5, 2) if self._budget.lane == "poll" else random.uniform(2.5, 4)
             until = wait.until.isoformat()
             log.warning("waiting for the budget", source=self._source, span=wait.span, until=until, reason=wait.reason, asked=asked)

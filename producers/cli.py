@@ -1,4 +1,4 @@
-"""How are a source's records published? The verb `produce`."""
+"""How are a source's records published from the command line? By `weir produce`."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ ONLY = "--locations"
 
 @dataclass(slots=True)
 class _Run:
-    """One command's run: what it works with and what it can say at its end."""
+    """One run of the command: its inputs, and the counts for its summary."""
 
     source: "Source[Any]"
     settings: "Settings"
@@ -48,7 +48,7 @@ class _Run:
 
     @property
     def state(self) -> Path:
-        """The folder of the cursors, the memory, and what is known of the polls."""
+        """The folder with the cursors, the memory of published records, and the facts about polls."""
         return self.settings.home / "state"
 
 
@@ -59,29 +59,27 @@ def _sources(incomplete: str) -> list[str]:
 
 def produce(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(help=f"what to fetch from: {', '.join(SOURCES)}", autocompletion=_sources)],
+    source: Annotated[str, typer.Argument(help=f"the source to fetch from: {', '.join(SOURCES)}", autocompletion=_sources)],
     locations: Annotated[
         str,
-        typer.Option(
-            ONLY, "--only", help="only these of what is polled, such as places, by key, separated by commas (default: all that are watched)"
-        ),
+        typer.Option(ONLY, "--only", help="only these entities, such as places: keys, separated by commas (default: all that are watched)"),
     ] = "",
-    since: Annotated[str, typer.Option(help="first UTC day, YYYY-MM-DD: fetch a range and end")] = "",
-    until: Annotated[str, typer.Option(help="last UTC day, itself included (default: today)")] = "",
+    since: Annotated[str, typer.Option(help="first UTC day, YYYY-MM-DD: fetch a range of days and exit")] = "",
+    until: Annotated[str, typer.Option(help="last UTC day, inclusive (default: today)")] = "",
     replay: Annotated[
-        Path | None, typer.Option(help="publish recorded answers: a packed .jsonl.gz, one .json, or a folder of them")
+        Path | None, typer.Option(help="publish recorded answers from a packed .jsonl.gz, a single .json, or a folder of .json files")
     ] = None,
-    set_name: Annotated[str, typer.Option("--set", help="with --replay: only this set of the recorded answers, such as revised")] = "",
-    speed: Annotated[str, typer.Option(help="with --replay: max, or hour by hour at this multiple of time, such as 1x or 60x")] = "max",
-    once: Annotated[bool, typer.Option("--once", help="poll one time and end")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="end with one JSON object on stdout")] = False,
+    set_name: Annotated[str, typer.Option("--set", help="with --replay: only this set of recorded answers, such as revised")] = "",
+    speed: Annotated[str, typer.Option(help="with --replay: max, or hour by hour at a multiple of real time: 1x, 60x")] = "max",
+    once: Annotated[bool, typer.Option("--once", help="poll once and exit")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the summary as one JSON object")] = False,
 ) -> None:
     """Fetch records from a source and publish them to Kafka.
 
-    Without a range it polls now and then every WEIR_POLL_MINUTES, each time from where the last delivery of an entity (a place, an
-    account) ended, until it is told to stop; entities added meanwhile are picked up. A poll publishes what is new or changed since it was
-    last published. A range publishes all its records, whatever was published before, gives way to the polls, and ends. An entity that
-    fails does not stop the others; its cursor stands, and the next run fetches what is missing.
+    Without a range it polls at once and then every WEIR_POLL_MINUTES until it is stopped. Each poll continues where the last delivery of
+    an entity (a place, an account) ended, and picks up entities that were added meanwhile. A poll publishes only records that are new or
+    changed since they were last published. A range publishes all of its records, whatever was published before, leaves the API's limits to
+    the polls first, and exits. An entity that fails does not stop the others: its cursor stays, and the next run fetches what is missing.
 
     Examples:
 
@@ -105,7 +103,7 @@ def produce(
     if not structlog.is_configured():
         configure_logs(settings.log_format, settings.log_level)
     if source not in SOURCES:
-        raise typer.BadParameter(f"{source!r} is no source; there is {', '.join(SOURCES)}")
+        raise typer.BadParameter(f"{source!r} is not a source; expected one of {', '.join(SOURCES)}")
     chosen = load_source(source)
     _check_usage(chosen, since, replay, set_name, speed, once)
     failpoints.arm(settings.failpoint, [])
@@ -127,24 +125,24 @@ def produce(
 
 def _check_usage(source: "Source[Any]", since: str, replay: Path | None, set_name: str, speed: str, once: bool) -> None:
     if once and (since or replay is not None):
-        raise typer.BadParameter("--once polls the present: leave out --since and --replay")
+        raise typer.BadParameter("--once cannot be combined with --since or --replay")
     if replay is None and (set_name or speed != "max"):
-        raise typer.BadParameter("--set and --speed go with --replay")
+        raise typer.BadParameter("--set and --speed need --replay")
     if replay is not None and source.recorded is None:
-        raise typer.BadParameter(f"{source.name} has no form for recorded answers: leave out --replay")
+        raise typer.BadParameter(f"{source.name} does not support recorded answers: leave out --replay")
     if replay is None and since and source.ranges is None:
-        raise typer.BadParameter(f"{source.name} can be asked for the present only: leave out --since")
+        raise typer.BadParameter(f"{source.name} provides current records only: leave out --since")
     if replay is not None and not source.contract.event_time and (since or speed != "max"):
         raise typer.BadParameter(f"records of {source.name} have no event time: leave out --since and --speed")
 
 
 def _watched(run: _Run) -> Mapping[str, Any]:
-    """Read whom the source polls, by key; those of --locations alone where it is given."""
+    """Read the entities that the source polls, by key; only those of --locations where it is given."""
     watched = run.source.watched(run.settings)
     unknown = [name for name in run.names if name not in watched.entities]
     if unknown:
         known = ", ".join(watched.entities)
-        raise typer.BadParameter(f"{ONLY} {', '.join(unknown)}: no such {run.source.words.entity} in {watched.where}, which has {known}")
+        raise typer.BadParameter(f"{ONLY} {', '.join(unknown)}: no such {run.source.words.entity} in {watched.where}; it has {known}")
     return {key: entity for key, entity in watched.entities.items() if not run.names or key in run.names}
 
 
@@ -160,7 +158,7 @@ def _replay(
             run.source, answers, list(watched.values()), writer, run.outcome, days=days, speed=factor, clock=run.clock, on_step=on_step
         )
     if not run.outcome.records:
-        raise NothingRecordedError(f"{path}: nothing recorded of the {run.source.words.entities} and days asked for")
+        raise NothingRecordedError(f"{path}: no recorded answer for the requested {run.source.words.entities} and days")
     writer.raise_invalid()
 
 
@@ -170,12 +168,12 @@ def _range(run: _Run, watched: Mapping[str, Any], days: tuple[date, date]) -> No
     assert run.source.ranges is not None
     steps = run.source.ranges.steps(list(watched.values()), *days, run.clock.now().date())
     if not steps:
-        raise typer.BadParameter(f"{run.source.ranges.has}; nothing of {days[0]} to {days[1]}")
+        raise typer.BadParameter(f"{run.source.ranges.has}, but none from {days[0]} to {days[1]}")
     with _writing(run) as writer, _publisher(run, writer, steps, "range") as publisher:
         is_done = publisher.publish_days(list(watched.values()), *days, run.outcome)
     _raise_what_failed(run, writer)
     if not is_done:
-        raise StoppedError(f"stopped before the end of {days[0]} to {days[1]}; the same command again publishes the rest")
+        raise StoppedError(f"stopped before all of {days[0]} to {days[1]} was published; run the same command again")
 
 
 def _once(run: _Run, watched: Mapping[str, Any]) -> None:
@@ -191,7 +189,7 @@ def _once(run: _Run, watched: Mapping[str, Any]) -> None:
 
 
 def _loop(run: _Run, watched: Mapping[str, Any]) -> None:
-    """Poll until told to stop. What a later poll may heal is logged; a refusal of the source ends the command."""
+    """Poll until stopped. An error that a later poll may not have is logged; a refusal by the source ends the command."""
     import structlog
 
     from lakehouse.broker.topics import NoKafkaError
@@ -212,7 +210,7 @@ def _loop(run: _Run, watched: Mapping[str, Any]) -> None:
                 log.warning(late, source=source.name)
             try:
                 with _writing(run, summary=False) as writer, _publisher(run, writer, len(watched), "poll") as publisher:
-                    # Only now that Kafka answered: a producer that cannot publish keeps no calls from a backfill.
+                    # Announced only after Kafka answered: a producer that cannot publish must not reserve calls.
                     if source.budget is not None and run.budget is not None:
                         run.budget.announce(source.budget.poll_weight(len(watched), run.settings.poll_past_days), every, utc_now())
                     is_done = publisher.publish_latest(list(watched.values()), run.outcome)
@@ -233,7 +231,7 @@ def _loop(run: _Run, watched: Mapping[str, Any]) -> None:
                 watched = _watched(run)
             except (WeirError, typer.BadParameter) as error:
                 entities = source.words.entities
-                log.error(f"the list of {entities} cannot be read: going on with the {entities} before", reason=str(error))
+                log.error(f"the list of {entities} cannot be read: continuing with the {entities} of the last poll", reason=str(error))
     finally:
         if run.has_begun:
             _print_summary(run)
@@ -246,7 +244,7 @@ def _polls(run: _Run) -> "Polls":
 
 
 def _note_poll(run: _Run, watched: Mapping[str, Any], every: timedelta | None) -> None:
-    """Keep and tell how a poll ended, and whether upstream or we are behind."""
+    """Store and log how a poll ended, and how old upstream's newest change is."""
     import structlog
 
     from producers.clock import utc_now
@@ -284,7 +282,7 @@ def _note_success(run: _Run) -> None:
 
 @contextmanager
 def _writing(run: _Run, summary: bool = True) -> "Iterator[KafkaWriter]":
-    """Give a writer of the topic; flush it at the end, and say on stdout what came of it whatever happened."""
+    """Open a writer for the topic and flush it at the end; print the summary even after an error."""
     from lakehouse.broker.topics import ensure_topic
     from producers.kafka_writer import KafkaWriter, connect
 

@@ -1,8 +1,8 @@
 """Up to which instant has an entity been published?
 
-One small file per source, HOME/state/<source>.cursor.json: the entity's key -> the instant that the source gave with its records, such as
-the newest measured hour, once Kafka has reported their delivery. It moves after the delivery reports and never back, so a crash repeats
-records and loses none; the next run begins where it stands, less the days that the source still revises, so an outage closes itself.
+One small file per source, HOME/state/<source>.cursor.json, maps each entity's key to the instant that the source returned with its records,
+such as the newest measured hour. A cursor advances only after Kafka has reported the delivery, so a crash repeats records and loses none.
+The next run starts at the cursor, less the days that the source still revises, so the gap of an outage is filled without manual work.
 """
 
 import json
@@ -19,25 +19,25 @@ Entity = TypeVar("Entity")
 
 
 class BadCursorError(ProducerError, Fatal):
-    """The cursor's file is there but cannot be read; guessing would leave a hole or publish years again."""
+    """The cursor file exists but cannot be read. Guessing its content would leave a gap or publish years again."""
 
     def __init__(self, path: Path, problem: str) -> None:
-        way_out = "Repair it, or remove it: everything then begins anew with its first poll, and --since fetches the time before"
-        super().__init__(f"{path}: {problem}. {way_out}.")
+        next_step = "Repair or remove it: without it the next poll is like the first one, and --since fetches earlier days"
+        super().__init__(f"{path}: {problem}. {next_step}.")
         self.path = path
 
 
 class Cursors:
-    """The cursors of one source. Several processes may move them at a time."""
+    """The cursors of one source. Several processes may advance them at the same time."""
 
     def __init__(self, folder: Path, source: str) -> None:
         self.path = folder / f"{source}.cursor.json"
 
     def read(self) -> dict[str, datetime]:
-        """Give by entity up to which instant, UTC, it has been published; an entity that was not yet is absent.
+        """Return {entity: the instant, UTC, up to which it has been published}, without entities that were never published.
 
         Raises:
-            BadCursorError: for a file that is not what `advance` writes.
+            BadCursorError: the file cannot be read, or is not in the form that `advance` writes.
         """
         try:
             text = self.path.read_text(encoding="utf-8")
@@ -51,9 +51,9 @@ class Cursors:
             raise BadCursorError(self.path, f"not a cursor file ({error})") from error
 
     def advance(self, entity: str, instant: datetime) -> None:
-        """Move one entity's cursor forward, to the whole second; an earlier instant changes nothing.
+        """Advance one entity's cursor, in whole seconds; an earlier instant changes nothing.
 
-        The file is replaced in one step, so that a crash leaves the old one or the new one.
+        The file is replaced atomically, so a crash leaves the old or the new content.
         """
         with locked(self.path):
             cursors = self.read()
@@ -65,14 +65,14 @@ class Cursors:
 
 
 def first_day_to_ask(cursor: datetime | None, today: date, past_days: int) -> date:
-    """Say from which UTC day on an entity is asked for: some days before its cursor, or before today where it has none."""
+    """Return the first UTC day that a poll requests of an entity: `past_days` before its cursor, or before today without a cursor."""
     return min(cursor.date() if cursor else today, today) - timedelta(days=past_days)
 
 
 def by_first_day(
     entities: Iterable[Entity], key_of: Callable[[Entity], str], cursors: Mapping[str, datetime], today: date, past_days: int
 ) -> Iterator[tuple[date, list[Entity]]]:
-    """Group entities by the UTC day from which on a poll asks for them; the earliest day comes first."""
+    """Group entities by the first UTC day that a poll requests of them; the earliest day comes first."""
 
     def first_day(entity: Entity) -> date:
         return first_day_to_ask(cursors.get(key_of(entity)), today, past_days)
@@ -83,8 +83,8 @@ def by_first_day(
 
 def _to_instant(value: object) -> datetime:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is no instant")
+        raise ValueError(f"{value!r} is not an instant")
     instant = datetime.fromisoformat(value)
     if instant.tzinfo is None:
-        raise ValueError(f"{value!r} is without a zone")
+        raise ValueError(f"{value!r} has no time zone")
     return instant.astimezone(UTC)

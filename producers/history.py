@@ -1,6 +1,6 @@
-"""What does a backfill need of a source? Its past, asked for in ranges of UTC days.
+"""What does a backfill need from a source? Past records, in ranges of UTC days.
 
-Whether a source has a past, and for which domain, stands in its record (`source.py`); `sources/registry.py` finds it by the domain.
+A source's record (`source.py`) states whether it has past records, and of which domain; `sources/registry.py` finds it by the domain.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,12 +14,12 @@ from lakehouse.errors import ProducerError, Retryable
 
 
 class SourceSpent(ProducerError, Retryable):
-    """The source takes no more calls for now, or the program was told to stop: nothing is wrong with what was asked."""
+    """The source accepts no more calls for now, or the program was stopped; the request itself was right."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a source would be asked: how many calls, and their weight as its limits count them."""
+    """The cost of a request to a source: the number of calls, and their weight as the source's limits count them."""
 
     calls: int = 0
     weight: float = 0.0
@@ -35,8 +35,8 @@ class Records:
     Attributes:
         entity: the entity's key, as in the contract's Kafka key.
         records: those that have data.
-        cursor: the instant, UTC, up to which a poll has the entity once these are delivered; None moves no cursor.
-        without_data: event times for which the source answered and has no data, ascending, UTC.
+        cursor: the instant, UTC, to which the entity's cursor advances once these are delivered; None leaves the cursor as it is.
+        without_data: event times for which the source answered without data, ascending, UTC.
     """
 
     entity: str
@@ -47,33 +47,33 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class Lacking:
-    """An entity whose records could not be had, and why; it is not asked for again in the same call."""
+    """An entity whose records could not be fetched, and why; the same call does not request it again."""
 
     entity: str
     error: ProducerError
 
 
 class History(AbstractContextManager["History"], Protocol):
-    """A source's past, open for asking."""
+    """An open connection to a source's past records."""
 
     @property
     def entities(self) -> Sequence[str]:
-        """Whom it is asked about: the domain's entities that are watched."""
+        """The watched entities of the domain."""
 
     @property
     def rows_of_a_day(self) -> int:
-        """How many records an entity has on a day, about."""
+        """The approximate number of records of an entity per day."""
 
     def asks(self, entities: Sequence[str], since: date, until: date) -> Asked:
-        """Say what UTC days, both included, would cost."""
+        """Return what fetching UTC days, both included, would cost."""
 
     def least_time(self, asked: Asked) -> timedelta:
-        """Say how long that takes at least."""
+        """Return the least time that such a request takes."""
 
     def fetch(self, entities: Sequence[str], since: date, until: date) -> Iterator[Records | Lacking]:
         """Fetch UTC days, both included.
 
         Raises:
-            SourceSpent: nothing more can be had for now.
-            ProducerError: what else concerns all entities, such as a refusal.
+            SourceSpent: nothing more can be fetched for now.
+            ProducerError: another error that concerns all entities, such as a refusal.
         """

@@ -1,7 +1,7 @@
 """How does a record get into Kafka, and how do we know that it did?
 
-Idempotent, acknowledged by all replicas, keyed by the contract's entity. Every message's delivery report is counted: what was
-sent and not reported as delivered is an error when flushed, never a guess.
+The producer is idempotent and waits for acknowledgement by all replicas; the contract's entity is the key. Delivery reports are counted:
+if a message that was sent has not been reported as delivered, `flush` raises an error.
 """
 
 import time
@@ -20,7 +20,7 @@ from lakehouse.errors import Fatal, ProducerError, Retryable
 from monitoring import metrics
 
 DELIVERY_SECONDS = 60.0
-# Of each kind of bad record only the first few are described: one line a record would bury the log.
+# Only this many records of each kind of fault are logged: a line per record would flood the log.
 DESCRIBED = 5
 
 Headers = list[tuple[str, str | bytes | None]]
@@ -29,15 +29,15 @@ log = structlog.get_logger()
 
 
 class DeliveryError(ProducerError, Retryable):
-    """Messages were handed to Kafka and not all of them were reported as delivered."""
+    """Messages were sent to Kafka, but not all of them were reported as delivered."""
 
 
 class InvalidRecordsError(ProducerError, Fatal):
-    """The source gave records that are no records of the contract; they could not be sent."""
+    """The source returned records that do not match the contract; they were not sent."""
 
 
 class KafkaClient(Protocol):
-    """What the writer needs of confluent-kafka's Producer; a test hands in its own."""
+    """The methods of confluent-kafka's Producer that the writer uses; tests pass their own client."""
 
     def produce(
         self,
@@ -48,21 +48,21 @@ class KafkaClient(Protocol):
         on_delivery: Callable[[KafkaError | None, Message], None] | None = None,
         headers: Headers | None = None,
     ) -> None:
-        """Queue a message; BufferError when the queue is full."""
+        """Queue a message; raises BufferError when the queue is full."""
 
     def poll(self, timeout: float) -> int:
         """Serve delivery reports."""
 
     def flush(self, timeout: float) -> int:
-        """Wait for all delivery reports; the number still missing."""
+        """Wait for all delivery reports; return the number still missing."""
 
     def purge(self) -> None:
-        """Drop what is queued."""
+        """Drop the queued messages."""
 
 
 @dataclass(slots=True)
 class Counts:
-    """What became of the records of one writer."""
+    """The records of one writer, counted by what became of them."""
 
     sent: int = 0
     delivered: int = 0
@@ -72,10 +72,10 @@ class Counts:
 
 
 def connect(bootstrap: str, run_id: str) -> Producer:
-    """Make a client for an idempotent producer; it connects by itself when it is used.
+    """Create an idempotent producer client; it connects on first use.
 
     Raises:
-        NoKafkaAddressError, BadBootstrapError: no address is known, or they cannot be read.
+        NoKafkaAddressError, BadBootstrapError: no address is known, or the addresses cannot be parsed.
     """
     if not bootstrap:
         raise NoKafkaAddressError
@@ -87,25 +87,25 @@ def connect(bootstrap: str, run_id: str) -> Producer:
             "acks": "all",
             "compression.type": "lz4",
             "linger.ms": 20,
-            # The Java clients' partitioner: any other producer of the topic puts a key into the same partition.
+            # The Java clients' partitioner, so that other producers of the topic write a key to the same partition.
             "partitioner": "murmur2_random",
-            # A little less than a flush waits, so that it sees the reports of what failed.
+            # Slightly less than a flush waits, so that it receives the reports of failed messages.
             "message.timeout.ms": int(DELIVERY_SECONDS * 900),
-            # librdkafka writes a line per failed connection to stderr; what matters comes back as an error.
+            # Otherwise librdkafka writes a line to stderr for each failed connection; the relevant ones are raised as errors.
             "log_level": 2,
         }
     )
 
 
 class KafkaWriter:
-    """Send records of one contract. Leaving its `with` flushes; an exception on the way flushes as well, but is the one raised.
+    """Sends records of one contract. Leaving the `with` block flushes, also after an exception, which is then the one raised.
 
     Args:
-        client: of `connect`.
-        contract: what the records must be.
-        source: goes into the header `source` and the metrics.
-        run_id: goes into the header `run_id`.
-        delivery_seconds: how long to wait for delivery reports before the rest counts as lost.
+        client: from `connect`.
+        contract: of the records.
+        source: value of the header `source` and label of the metrics.
+        run_id: value of the header `run_id`.
+        delivery_seconds: how long to wait for delivery reports before the remaining messages count as lost.
     """
 
     def __init__(
@@ -130,7 +130,9 @@ class KafkaWriter:
             self._client.flush(self._delivery_seconds)
 
     def send(self, record: Mapping[str, Value]) -> bool:
-        """Queue one record; a record that is none of the contract's is counted and described instead, see `raise_invalid`.
+        """Queue one record. A record that does not match the contract is counted and logged instead, see `raise_invalid`.
+
+        A record of the right shape with a value out of range is queued too, and goes to the rejects later.
 
         Returns:
             Whether it was queued.
@@ -152,13 +154,13 @@ class KafkaWriter:
         return True
 
     def send_bytes(self, key: bytes | None, value: bytes | None, wire_version: int | Literal["current"] | None = "current") -> None:
-        """Queue a message as it is, whatever it holds.
+        """Queue a message without checking its content.
 
         Args:
             key: the Kafka key.
             value: the message.
-            wire_version: of the schema that the value was written by; `current` is the contract's, None says nothing of it, as a message
-                that is sent again and said nothing.
+            wire_version: version of the schema that the value was written with; `current` is the contract's. None omits the header, for a
+                message that is sent again and had none.
 
         Raises:
             DeliveryError: as for `send`.
@@ -172,7 +174,7 @@ class KafkaWriter:
                 break
             except BufferError as error:
                 if time.monotonic() > deadline:
-                    raise self._delivery_error("the queue is full and nothing leaves it") from error
+                    raise self._delivery_error("the queue stayed full") from error
                 self._client.poll(0.1)
             except KafkaException as error:
                 raise self._delivery_error(_text(error)) from error
@@ -180,10 +182,10 @@ class KafkaWriter:
         self._client.poll(0)
 
     def flush(self) -> None:
-        """Wait until every message was reported.
+        """Wait until Kafka has reported on every message.
 
         Raises:
-            DeliveryError: for messages that were reported as failed or not at all.
+            DeliveryError: messages were reported as failed, or not at all.
         """
         missing = self._client.flush(self._delivery_seconds)
         if missing or self.counts.failed or self.counts.delivered < self.counts.sent:
@@ -191,14 +193,14 @@ class KafkaWriter:
             raise self._delivery_error(self._first_failure or f"no report within {self._delivery_seconds:g} s")
 
     def raise_invalid(self) -> None:
-        """Fail when there were records that could not be sent; call it after everything else was.
+        """Raise an error if there were invalid records; call it after all other records were sent.
 
         Raises:
-            InvalidRecordsError: with their number and the first one's faults.
+            InvalidRecordsError: with the number of invalid records and the faults of the first.
         """
         if self.counts.invalid:
             raise InvalidRecordsError(
-                f"{self.counts.invalid} record(s) of {self._source} are none of {self._contract.topic} and were not sent; "
+                f"{self.counts.invalid} record(s) of {self._source} do not match the contract of {self._contract.topic} and were not sent; "
                 f"the first: {self._first_invalid}"
             )
 
@@ -206,7 +208,7 @@ class KafkaWriter:
         self.counts.invalid += 1
         self._first_invalid = self._first_invalid or "; ".join(broken)
         if self.counts.invalid <= DESCRIBED:
-            log.error("not a record of the contract", topic=self._contract.topic, fields=_fields(broken))
+            log.error("record does not match the contract", topic=self._contract.topic, fields=_fields(broken))
 
     def _on_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is None:
@@ -221,12 +223,12 @@ class KafkaWriter:
         lost = self.counts.sent - self.counts.delivered
         return DeliveryError(
             f"{lost} of {self.counts.sent} message(s) to {self._contract.topic} were not delivered: {reason}. "
-            "No cursor moved past them; the next run sends them again."
+            "No cursor advanced past them; the next run sends them again."
         )
 
 
 def _fields(violations: list[str]) -> list[str]:
-    # Names only: the contents of rows stay out of the log.
+    # Names only: row values must not appear in the log.
     return [violation.removeprefix("unknown field ").split(" ", 1)[0] for violation in violations]
 
 

@@ -1,7 +1,7 @@
-"""How did the last polls of a source end? What `weir status` and the next poll know of them: HOME/state/<source>.polls.json.
+"""How did the last polls of a source end? `weir status` and the next poll read it from HOME/state/<source>.polls.json.
 
-When a poll last succeeded, what it could not get and since when, and when upstream last changed. A lost file costs this knowledge
-only; which records were published stands elsewhere (`published.py`, `cursor.py`).
+The file holds when a poll last succeeded, which entities failed and since when, and when upstream last changed. Losing it loses only these
+facts; which records were published is stored elsewhere (`published.py`, `cursor.py`).
 """
 
 import json
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Failing:
-    """An entity whose records cannot be had: since which poll, and why."""
+    """An entity whose records cannot be fetched: since which poll, and why."""
 
     since: datetime
     reason: str
@@ -30,15 +30,15 @@ class Failing:
 
 @dataclass(frozen=True, slots=True)
 class PollFacts:
-    """What is known of the polls of one source.
+    """The known facts about the polls of one source.
 
     Attributes:
-        every: the interval of the program that polls again and again; None where nothing does.
-        last_poll: when one last ended, however.
-        last_success: when one last delivered all it got, from at least one entity.
-        upstream_changed: when published values last came with others; None while that was not seen.
+        every: the interval of the program that polls repeatedly; None where there is no such program.
+        last_poll: when a poll last ended, successful or not.
+        last_success: when a poll last delivered all it fetched, from at least one entity.
+        upstream_changed: when upstream last changed values that had been published; None before the first change is seen.
         problem: why the last poll failed as a whole; empty when it did not.
-        failing: by key, entities that their last poll could not get.
+        failing: by key, the entities whose last poll failed.
     """
 
     every: timedelta | None = None
@@ -50,13 +50,13 @@ class PollFacts:
 
 
 class Polls:
-    """The facts of one source. Several processes may note theirs at a time.
+    """The facts about one source's polls. Several processes may note polls at the same time.
 
     Args:
         folder: HOME/state.
-        source: names the file, and the label of metrics.
-        words: what the source calls its entities; needed to note.
-        timetable: of the source; needed to note.
+        source: the source's name, used for the file and as label of metrics.
+        words: what the source's entities are called; needed for `note`.
+        timetable: of the source; needed for `note`.
     """
 
     def __init__(self, folder: Path, source: str, words: Words | None = None, timetable: Timetable | None = None) -> None:
@@ -64,26 +64,26 @@ class Polls:
         self._source, self._words, self._timetable = source, words or Words(), timetable
 
     def read(self) -> PollFacts:
-        """Give what is known; nothing where the file is missing, or cannot be read, which is logged."""
+        """Read the facts; return empty ones where the file is missing, or cannot be read, which is logged."""
         try:
             return _from_json(json.loads(self.path.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return PollFacts()
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            log.warning("how the last polls ended cannot be read: beginning anew", path=str(self.path), reason=str(error))
+            log.warning("the results of the last polls cannot be read: starting without them", path=str(self.path), reason=str(error))
             return PollFacts()
 
     def note(
         self, now: datetime, every: timedelta | None, polled: Collection[str], failures: Mapping[str, Exception], has_changed: bool
     ) -> PollFacts:
-        """Note a poll that came to its end.
+        """Note a poll that was completed.
 
         Args:
-            now: the present.
-            every: see `PollFacts`; None leaves what was noted.
-            polled: keys of the entities it asked for; what is known of others stays.
-            failures: of them, those whose records could not be had.
-            has_changed: whether a published value came with another.
+            now: the current time.
+            every: see `PollFacts`; None keeps the noted interval.
+            polled: keys of the entities that it requested; the facts about other entities stay.
+            failures: those of them whose records could not be fetched.
+            has_changed: whether upstream changed a value that had been published.
         """
         with locked(self.path):
             before = self.read()
@@ -97,7 +97,7 @@ class Polls:
                 last_poll=now,
                 last_success=now if is_success else before.last_success,
                 upstream_changed=changed_at(before.last_success, now, self._timetable) if has_changed else before.upstream_changed,
-                problem="" if is_success else f"no {self._words.entity} could be had",
+                problem="" if is_success else f"no {self._words.entity} could be fetched",
                 failing=failing,
             )
             self._write(facts)
@@ -127,7 +127,7 @@ class Polls:
 def _from_json(known: dict[str, object]) -> PollFacts:
     every, failing = known["every_minutes"], known["failing"]
     if not isinstance(failing, dict):
-        raise ValueError("failing is no object")
+        raise ValueError("`failing` is not an object")
     return PollFacts(
         every=timedelta(minutes=float(str(every))) if every is not None else None,
         last_poll=_instant(known["last_poll"]),
@@ -143,7 +143,7 @@ def _instant(value: object) -> datetime | None:
         return None
     instant = datetime.fromisoformat(str(value))
     if instant.tzinfo is None:
-        raise ValueError(f"{value!r} is without a zone")
+        raise ValueError(f"{value!r} has no time zone")
     return instant
 
 

@@ -1,8 +1,8 @@
-"""How do records get from a source into the topic so that none is lost and every loss is told?
+"""How do records get from a source into the topic so that none is lost without an error?
 
-Three ways, one path: a range of days, a poll that repeats, and recorded answers. The first two send an entity's records, wait for their
-delivery reports, and only then remember the records as published and move the entity's cursor. A poll leaves out what is remembered
-with the same values; a range publishes all that was asked for, and is remembered too; recorded answers are not.
+There are three ways: a range of days, a repeated poll, and recorded answers. The first two send an entity's records, wait for the delivery
+reports, and only then remember the records as published and advance the entity's cursor. A poll skips records that are remembered with the
+same values. A range publishes all requested records and remembers them too. Recorded answers are not remembered.
 """
 
 from collections import Counter
@@ -32,24 +32,24 @@ log = structlog.get_logger()
 
 
 class EntitiesFailedError(ProducerError, Retryable):
-    """Some entities' records could not be fetched; their cursors stand, and the next run fetches them."""
+    """Some entities' records could not be fetched. Their cursors stay, and the next run fetches them."""
 
 
 class EntitiesRefusedError(ProducerError, Fatal):
-    """The source refuses some entities; the next run will fare no better until somebody acts."""
+    """The source refuses some entities; the next run fails too until an operator acts."""
 
 
 class NothingRecordedError(ProducerError, Fatal):
-    """A replay found answers, but none of the entities and days that were asked for."""
+    """A replay found answers, but none for the requested entities and days."""
 
 
 class NoRangeError(ProducerError, Fatal):
-    """The source can be asked for the present only."""
+    """The source provides current records only."""
 
 
 @dataclass(frozen=True, slots=True)
 class NoData:
-    """Event times of one entity for which the source answered and has no data: how many, the first, the last."""
+    """Event times of one entity for which the source answered without data: how many, the first, the last."""
 
     count: int
     first: datetime
@@ -58,17 +58,17 @@ class NoData:
 
 @dataclass(slots=True)
 class Outcome:
-    """What one command, or one of its polls, published.
+    """The result of one command, or of one of its polls.
 
     Attributes:
-        source: whose records they are.
-        records: those handed over to be sent.
-        entities: key of every entity that has at least one record with data, be it sent or known.
-        first, last: the least and the greatest event time published; None where records have none.
-        kinds: how many records were new, changed, and so on; see `Published.judge`.
-        without_data: by entity, event times that the source answered without data.
-        failures: by entity, why its records could not be had.
-        unknown: answers skipped in a replay because they are of no known entity.
+        source: the source of the records.
+        records: the number of records passed to the writer.
+        entities: key of every entity with at least one record with data, whether it was sent or known before.
+        first, last: the earliest and the latest event time published; None where records have none.
+        kinds: the number of records that were new, changed, and so on; see `Published.judge`.
+        without_data: by entity, the event times that the source answered without data.
+        failures: by entity, why its records could not be fetched.
+        unknown: by name, the number of a replay's answers that were skipped because their entity is not known.
     """
 
     source: Source[Any]
@@ -82,11 +82,11 @@ class Outcome:
     unknown: dict[str, int] = field(default_factory=dict)
 
     def next_poll(self) -> "Outcome":
-        """Begin the next poll of the same command: what was published adds up, what failed was the last poll's."""
+        """Begin the next poll of the same command: it keeps the totals of published records and starts without failures."""
         return Outcome(self.source, records=self.records, entities=self.entities, first=self.first, last=self.last)
 
     def note(self, records: Iterable[Record]) -> Iterator[Record]:
-        """Count records on their way."""
+        """Count records while they pass through."""
         for record in records:
             self.records += 1
             self.entities.add(self.source.entity_of(record))
@@ -96,7 +96,7 @@ class Outcome:
             yield record
 
     def note_without_data(self, answered: Records) -> None:
-        """Count and tell the event times that have no data: they are no failure, and no record."""
+        """Count and log event times without data, which are neither records nor a failure."""
         times, words = answered.without_data, self.source.words
         if not times:
             return
@@ -111,34 +111,34 @@ class Outcome:
         )
 
     def note_failure(self, lacking: Lacking) -> None:
-        """Keep and tell why an entity's records could not be had."""
+        """Store and log why an entity's records could not be fetched."""
         self.failures[lacking.entity] = lacking.error
         words = self.source.words
         log.error(f"{words.entity} failed", source=self.source.name, **{words.log_field: lacking.entity}, reason=str(lacking.error))
 
     def raise_failures(self) -> None:
-        """Fail when an entity did.
+        """Raise an error if an entity failed.
 
         Raises:
-            EntitiesRefusedError, EntitiesFailedError: with every entity and its reason; the former when one of the reasons is final.
+            EntitiesRefusedError, EntitiesFailedError: with every entity and its reason; the former if one of the reasons is final.
         """
         if not self.failures:
             return
         reasons = "".join(f"\n  {key}: {error}" for key, error in sorted(self.failures.items()))
         kind = EntitiesRefusedError if any(isinstance(error, Fatal) for error in self.failures.values()) else EntitiesFailedError
         failed = f"{len(self.failures)} {self.source.words.entity}(s) of {self.source.name}"
-        raise kind(f"{failed} failed and were not advanced:{reasons}")
+        raise kind(f"{failed} failed, their cursors were not advanced:{reasons}")
 
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """What was handed to Kafka of one entity.
+    """The records of one entity that were passed to Kafka.
 
     Attributes:
         entity: its key.
         records: those that were sent.
-        cursor: how far that brings the entity; None where its cursor stays.
-        is_whole: whether no record was refused on the way.
+        cursor: the instant to which they advance the entity's cursor; None where it stays.
+        is_whole: whether all its records were sent, none being invalid.
     """
 
     entity: str
@@ -152,15 +152,15 @@ class Publisher(Generic[Entity]):
     """Fetch, send, wait for delivery, remember, move the cursor.
 
     Attributes:
-        source: what is published.
-        client: the source, open.
+        source: the source whose records are published.
+        client: the open source.
         writer: of the topic.
         cursors: of this source.
-        memory: of what was published of this source.
-        clock: the present.
-        past_days: days before today, or before the cursor, that a poll asks for again.
+        memory: the records of this source that were published.
+        clock: returns the current time and sleeps.
+        past_days: the number of days before today, or before the cursor, that a poll requests again.
         on_step: called after each entity's part of a request, for a progress bar.
-        is_stopping: asked between two requests.
+        is_stopping: checked between two requests.
     """
 
     source: Source[Entity]
@@ -174,13 +174,13 @@ class Publisher(Generic[Entity]):
     is_stopping: Callable[[], bool] = lambda: False
 
     def publish_latest(self, entities: Sequence[Entity], outcome: Outcome) -> bool:
-        """Publish what is new or changed of every entity since its cursor.
+        """Publish the new and changed records of every entity since its cursor.
 
         Returns:
             As `publish_days`.
 
         Raises:
-            ProducerError: what concerns all entities: a refusal, a limit, DeliveryError, StateFileError.
+            ProducerError: an error that concerns all entities: a refusal, a limit, DeliveryError, StateFileError.
         """
         if not self._publish(self.client.poll(entities, self.cursors.read()), outcome, only_news=True):
             return False
@@ -192,24 +192,25 @@ class Publisher(Generic[Entity]):
         """Publish all records of UTC days, both included, whatever was published before.
 
         Args:
-            entities: to ask for.
+            entities: the entities to request.
             since: first day.
             until: last day.
-            outcome: is added to.
+            outcome: the result, to which this adds.
 
         Returns:
-            Whether it came to the end; False when it was asked to stop between two requests.
+            Whether all requests were made; False when it was stopped between two requests.
 
         Raises:
-            NoRangeError: the source has no past.
-            ProducerError: what concerns all entities: a refusal, a limit, DeliveryError, StateFileError.
+            NoRangeError: the source has no past records.
+            ProducerError: an error that concerns all entities: a refusal, a limit, DeliveryError, StateFileError.
         """
         if not isinstance(self.client, RangeClient):
-            raise NoRangeError(f"{self.source.name} can be asked for the present only, not for {since} to {until}")
+            raise NoRangeError(f"{self.source.name} provides current records only, not those of {since} to {until}")
         return self._publish(self.client.range(entities, since, until), outcome, only_news=False)
 
     def _publish(self, requests: Iterable[Request], outcome: Outcome, only_news: bool) -> bool:
-        # A cursor must not jump over event times that nobody asked for: only what follows on it, or on the first poll's days, moves it.
+        # A cursor must not skip event times that were never requested: only a request that continues at the cursor, or at the first day of
+        # a first poll, advances it.
         asked_until = self.cursors.read()
         first_poll = self._first_remembered()
         for request in requests:
@@ -233,7 +234,7 @@ class Publisher(Generic[Entity]):
         return True
 
     def _first_remembered(self) -> datetime:
-        """Say from which instant on a poll asks again; what lies before is asked for after an outage only."""
+        """Return the instant from which every poll requests records again; earlier ones are requested only after an outage."""
         today = self.clock.now().astimezone(UTC).date()
         return midnight(today - timedelta(days=self.past_days))
 
@@ -242,13 +243,13 @@ class Publisher(Generic[Entity]):
         return (record for record in records if (ts := self.source.event_time_of(record)) is None or ts >= first)
 
     def _send(self, answered: Iterable[Records | Lacking], outcome: Outcome, only_news: bool) -> Iterator[_Sent]:
-        """Hand each entity's records to Kafka."""
+        """Pass each entity's records to Kafka."""
         for one in answered:
             if isinstance(one, Lacking):
                 outcome.note_failure(one)
             else:
                 chosen = self._choose(one, outcome, only_news)
-                # A record of which nobody will know whether Kafka has it must not be taken for published, see `published`.
+                # If it is unknown whether Kafka has a record, it must not count as published, see `published`.
                 self.memory.doubt(self._remembered(chosen))
                 sent = [record for record in outcome.note(chosen) if self.writer.send(record)]
                 outcome.note_without_data(one)
@@ -283,18 +284,18 @@ def publish_recorded(
     clock: Clock | None = None,
     on_step: Callable[[], None] = lambda: None,
 ) -> None:
-    """Publish recorded answers as if the source had just given them; no cursor moves.
+    """Publish recorded answers as if the source had just returned them; no cursor advances.
 
     Args:
-        source: whose answers they are.
+        source: the source of the answers.
         answers: in the order in which they were served.
-        entities: those that are published; answers of others are counted as unknown.
+        entities: the entities to publish; answers about others are counted as unknown.
         writer: of the topic.
-        outcome: is added to.
-        days: keep these UTC days of event time only, both included.
-        speed: None publishes answer by answer, at once. Else instant by instant, in the order of event time, a recorded hour in 1/speed
-            hours; only for records with an event time.
-        clock: sleeps between the instants; needed with `speed`.
+        outcome: the result, to which this adds.
+        days: publish only these UTC days of event time, both included.
+        speed: None publishes answer by answer, without pauses. Otherwise records are published in the order of event time, a recorded hour
+            in 1/speed hours; only for records with an event time.
+        clock: sleeps between event times; needed with `speed`.
         on_step: called after each answer.
     """
     records = _recorded(answers, entities, outcome, days, on_step)
@@ -305,7 +306,7 @@ def publish_recorded(
 
         def event_time(record: Record) -> datetime:
             ts = source.event_time_of(record)
-            assert ts is not None, f"records of {source.name} have no event time to be published by"
+            assert ts is not None, f"records of {source.name} have no event time to order them by"
             return ts
 
         for ts, at_once in groupby(sorted(records, key=event_time), key=event_time):
@@ -328,7 +329,7 @@ def _recorded(
         for name, answered in answer.records(entities, days):
             if answered is None:
                 outcome.unknown[name] = outcome.unknown.get(name, 0) + 1
-                log.warning(f"no known {words.entity} there: skipped", answer=answer.name, **{words.entity: name})
+                log.warning(f"skipped an answer about an unknown {words.entity}", answer=answer.name, **{words.entity: name})
                 continue
             yield from answered.records
             outcome.note_without_data(answered)

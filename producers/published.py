@@ -1,15 +1,15 @@
-"""Which records has Kafka got already, and with which values?
+"""Which records does Kafka have already, and with which values?
 
-A poll asks for records that were published before, because the source revises them. The memory, HOME/state/<source>.published.db, holds
-per topic and key a digest of the values and the version of the newest message that Kafka reported as delivered: what is neither new nor
-changed need not be sent again.
+A poll requests records that were published before, because the source revises them. The memory, HOME/state/<source>.published.db, holds
+for each topic and key a digest of the values and the version of the newest message that Kafka reported as delivered, so that records that
+are neither new nor changed are not sent again.
 
-Losing it, in part or whole, costs repeats and never a record:
+Losing all or part of it causes repeated messages but never loses a record:
 
-- It is written after the delivery reports. A kill before leaves the records as they were known before.
-- Before they are sent the records are put in doubt: of a kill, or a report that never came, nobody knows whether Kafka has the message.
-  A record in doubt is sent again whatever its values; else a value that went and came back would never be corrected.
-- Of two producers the later version is remembered, as the later one wins in silver, in whatever order they write.
+- It is written after the delivery reports. A process that is killed before leaves the memory as it was.
+- Records are marked as in doubt before they are sent: after a kill or a missing report it is unknown whether Kafka has the message. A
+  record in doubt is sent again whatever its values. Otherwise, if a value changed and changed back, the correction would never be sent.
+- Of two producers' messages the later version is remembered, in whatever order they write, as the later version wins in silver.
 - It is kept by the topic's id: another topic, or another broker, has none of it.
 """
 
@@ -27,20 +27,20 @@ from lakehouse.contract import Contract, Value, to_millis
 from producers.state_file import StateFile
 
 Record = Mapping[str, Value]
-# measured: published as a forecast, and now its event time has passed; silver tells the two apart by the version, which says when the
-# source answered, and gold leaves forecasts out.
+# measured: published as a forecast, and its event time has passed since; silver distinguishes the two by the version, the time at which
+# the source answered, and gold excludes forecasts.
 # repeated: in doubt, see above.
 Kind = Literal["new", "changed", "measured", "repeated", "unchanged"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The table of the memory. A file with other names or types is set aside as lost: a source's layout stays as it is.
+    """The memory's table. A file with other names or types is moved aside as lost, so a source's layout must never change.
 
     Attributes:
         table: its name.
         entity: the column with the entity.
-        rest: the column with what else is in the key.
+        rest: the column with the other fields of the key.
         rest_type: INTEGER for the event time in milliseconds, TEXT for a JSON list of the fields.
         version: the column with the version; an instant in milliseconds.
     """
@@ -53,7 +53,7 @@ class _Layout:
 
     @property
     def tables(self) -> dict[str, str]:
-        # digest: of the values last reported as delivered; empty where none were. The version is that of the newest message sent.
+        # digest: of the values last reported as delivered; empty before the first report. The version is the newest message's.
         return {
             self.table: f"topic_id TEXT NOT NULL, {self.entity} TEXT NOT NULL, {self.rest} {self.rest_type} NOT NULL, "
             f"digest BLOB NOT NULL, {self.version} INTEGER NOT NULL, in_doubt INTEGER NOT NULL, "
@@ -76,7 +76,7 @@ class _Layout:
 
     @property
     def remember(self) -> str:
-        # Two different values of one version: which of them silver keeps is decided by their content, so the record stays in doubt.
+        # Of two different values with the same version, silver chooses by content, so the record stays in doubt.
         return (
             f"INSERT INTO {self.table} VALUES (?, ?, ?, ?, ?, 0) ON CONFLICT DO UPDATE SET "
             f"in_doubt = NOT (excluded.{self.version} > {self.version} OR in_doubt OR digest = excluded.digest), "
@@ -98,22 +98,22 @@ class _Known(NamedTuple):
 
 
 class Published:
-    """The memory of one source and topic. Several processes may use it at a time.
+    """The memory of one source and topic. Several processes may use it at the same time.
 
     Args:
         folder: HOME/state.
-        source: names the file.
+        source: the source's name, used for the file.
         contract: of the records.
-        topic_id: as the broker gives it.
+        topic_id: the broker's id of the topic.
 
     Raises:
-        StateFileError: it can be neither read nor begun anew.
+        StateFileError: the file can be neither read nor replaced by a new one.
     """
 
     def __init__(self, folder: Path, source: str, contract: Contract, topic_id: str) -> None:
         self._entity = contract.entity
         self._rest = tuple(name for name in contract.key if name not in contract.entity)
-        # One entity's records are then a span of event times, and old ones can be forgotten by theirs.
+        # Then one entity's records can be selected by a range of event times, and old ones forgotten by event time.
         self._is_by_time = bool(contract.event_time) and self._rest == (contract.event_time,)
         self._layout = (
             _Layout("hours", "_".join(contract.entity), "ts_ms", "INTEGER", "retrieved_ms")
@@ -127,7 +127,7 @@ class Published:
         problem = self._file.prepare()
         if problem:
             log.warning(
-                "the memory of what was published is lost: the next poll publishes all it gets, nothing goes missing",
+                "the memory of published records was lost: the next poll publishes everything it fetches; no record is lost",
                 path=str(self.path),
                 reason=problem,
                 kept_as=f"{self.path.name}.broken",
@@ -139,7 +139,7 @@ class Published:
         return self._file.path
 
     def judge(self, records: Sequence[Record]) -> list[Kind]:
-        """Say of each record of one entity, in order, whether Kafka has it already; all but the unchanged are to be sent.
+        """Return for each record of one entity, in order, whether Kafka has it already; all but the unchanged must be sent.
 
         Raises:
             StateFileError: the memory cannot be read.
@@ -153,7 +153,7 @@ class Published:
         return [self._kind(known.get(rest), rest, record) for rest, record in zip(keys, records, strict=True)]
 
     def doubt(self, records: Iterable[Record]) -> None:
-        """Put records in doubt; call it before they are sent.
+        """Mark records as in doubt; call it before they are sent.
 
         Raises:
             StateFileError: the memory cannot be written.
@@ -175,9 +175,9 @@ class Published:
                 state.executemany(self._layout.remember, rows)
 
     def forget(self, before: datetime) -> None:
-        """Drop the records of event times before an instant, those of other topics too: no poll asks for them any more.
+        """Drop records with event times before an instant, of all topics, since no poll requests them again.
 
-        Where the key is not entity and event time, nothing is dropped: a poll may ask for any of them again.
+        Where the key is not entity and event time, nothing is dropped, since a poll may request any record again.
 
         Raises:
             StateFileError: the memory cannot be written.
@@ -209,17 +209,17 @@ class Published:
         return json.dumps([to_millis(value) if isinstance(value, datetime) else value for value in values])
 
     def _digest(self, record: Record) -> bytes:
-        # By repr and not as on the wire: a record that cannot be encoded is for the writer to find.
+        # Computed from `repr`, not from the encoded message: the writer reports records that cannot be encoded.
         values = [(name, _plain(record[name])) for name in self._values if record.get(name) is not None]
         return hashlib.blake2b(repr(values).encode(errors="surrogatepass"), digest_size=16).digest()
 
 
 def _plain(value: Value) -> Value:
-    """Make 1 and 1.0 one value: a table has one column for both."""
+    """Convert integers to float, so that 1 and 1.0 are equal, as they are in a table's column."""
     return float(value) if type(value) is int and abs(value) < 2**53 else value
 
 
 def _number(value: Value) -> float:
-    """Give what versions and event times are compared by: milliseconds of an instant, or the number itself."""
+    """Return the number by which versions and event times are compared: milliseconds of an instant, or the number itself."""
     assert isinstance(value, (datetime, int, float))
     return to_millis(value) if isinstance(value, datetime) else value

@@ -1,8 +1,8 @@
-"""What does the poller need of a source? A `Source` record, which says what the source is and can do, and the client that it opens.
+"""What does the poller need from a source? A `Source` record, which describes the source and its features, and the client that it opens.
 
-A source is a folder in `producers/sources/` with such a record in its `source.py`, and one line in `sources/registry.py`. From it follow
-`weir produce NAME`, its loop, cursors, the memory of what was published, `--since`, `--replay`, metrics, and `weir backfill DOMAIN`. What
-the record leaves out, the source cannot do, and the command says so.
+A source is a folder in `producers/sources/` with such a record in its `source.py`, and one line in `sources/registry.py`. The record drives
+`weir produce NAME`, its loop, cursors, the memory of published records, `--since`, `--replay`, metrics, and `weir backfill DOMAIN`. If a
+field is left out, the source lacks that feature, and the command reports it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
     from producers.budget import Budget, Lane
     from producers.stopping import Stop
 
-# What a source polls: a place, an account, a market. The poller never looks into one; it knows its key.
+# What a source polls: a place, an account, a market. The poller only uses its key.
 Entity = TypeVar("Entity")
 _Entity = TypeVar("_Entity", contravariant=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """What a source's records and entities are called, on stdout, in --json, in the log and in errors.
+    """The names of a source's records and entities, on stdout, in --json, in the log and in errors.
 
     Attributes:
         records: several records; a key of --json.
@@ -48,7 +48,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Watched(Generic[Entity]):
-    """Whom a source polls: by key, in their order; and where that stands, for messages."""
+    """The entities that a source polls, by key and in order, and the place where they are configured, for messages."""
 
     where: str
     entities: Mapping[str, Entity]
@@ -56,13 +56,13 @@ class Watched(Generic[Entity]):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request to a source, not made yet.
+    """One request to a source, not sent yet.
 
     Attributes:
-        fetch: makes it, and gives for each of its entities the records or why they cannot be had. Raises a ProducerError for what
-            concerns all entities: a refusal, a limit, nobody there.
-        covers: the first and the last event time that it asks for, UTC; None where its records have none.
-        step: how far apart two event times of an entity are; a request that begins so far after the one before follows on it.
+        fetch: sends it, and returns for each of its entities the records, or why they cannot be fetched. Raises a ProducerError for an
+            error that concerns all entities: a refusal, a limit, an outage.
+        covers: the first and the last event time that it requests, UTC; None where its records have none.
+        step: the distance of two event times of an entity; a request that begins one step after the previous one's end continues it.
     """
 
     fetch: Callable[[], Iterable[Records | Lacking]]
@@ -71,67 +71,68 @@ class Request:
 
 
 class Client(Protocol[_Entity]):
-    """A source, open for asking. It repeats and waits within bounds, best by `producers.calls`; what is still wrong then is an error."""
+    """An open source. It retries and waits within bounds, preferably with `producers.calls`, and raises an error after that."""
 
     def poll(self, entities: Sequence[_Entity], cursors: Mapping[str, datetime]) -> Iterator[Request]:
-        """Ask for what may be new or revised.
+        """Request records that may be new or revised.
 
         Args:
-            entities: whom to ask for; one that failed is left out of later requests.
-            cursors: by key, up to which instant, UTC, an entity has been published; one that was not yet is absent.
+            entities: the entities to request; one that failed is left out of later requests.
+            cursors: {key: the instant, UTC, up to which the entity has been published}, without entities that were never published.
         """
 
 
 @runtime_checkable
 class RangeClient(Client[_Entity], Protocol[_Entity]):
-    """A source that can also be asked for its past."""
+    """An open source that also provides past records."""
 
     def range(self, entities: Sequence[_Entity], since: date, until: date) -> Iterator[Request]:
-        """Ask for UTC days, both included, in order of time; an entity that failed is left out of later requests."""
+        """Request UTC days, both included, in order of time; an entity that failed is left out of later requests."""
 
 
 class OpenClient(Protocol[_Entity]):
-    """Opens a source; leaving the `with` closes its connections."""
+    """Opens a source; leaving the `with` block closes its connections."""
 
     def __call__(
         self, settings: "Settings", clock: Clock, is_stopping: Callable[[], bool], budget: "Budget | None"
     ) -> AbstractContextManager[Client[_Entity]]:
-        """Open it.
+        """Open the source.
 
         Args:
-            settings: name its address and what it needs.
-            clock: the present; its sleep ends when the program is told to stop.
-            is_stopping: asked before a request is repeated.
-            budget: take each request's weight from it; None where the source has none.
+            settings: with its address, and whatever else it needs.
+            clock: returns the current time; its sleep ends when the program is stopped.
+            is_stopping: checked before a request is retried.
+            budget: the budget from which each request takes its weight; None where the source has none.
         """
 
 
 class RecordedAnswer(Protocol[_Entity]):
-    """An answer of a source that was recorded."""
+    """A recorded answer of a source."""
 
     @property
     def name(self) -> str:
-        """Where it was read, for messages."""
+        """Where it was read from, for messages."""
 
     def records(self, known: Sequence[_Entity], days: tuple[date, date] | None) -> Iterator[tuple[str, Records | None]]:
-        """Read it as if the source had just given it.
+        """Read it as if the source had just returned it.
 
         Args:
-            known: the entities that are watched.
+            known: the watched entities.
             days: only these UTC days of event time, both included.
 
         Yields:
-            Per entity a name for messages, and its records; None in their stead where the entity is none of the known ones.
+            Per entity a name for messages, and its records; None instead of records where the entity is not a known one.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Ranges(Generic[Entity]):
-    """Which past a source has; its client is a `RangeClient`.
+    """The past records that a source has; its client is a `RangeClient`.
 
     Attributes:
-        has: which days there are, for people, such as "the API has days from 2013-01-01 to 5 days ahead".
-        steps: how many steps the UTC days `since` to `until`, asked on the day `today`, are; none when the source has nothing of them.
+        has: the available days, for people, such as "the API has days from 2013-01-01 to 5 days ahead".
+        steps: returns the number of steps for the UTC days `since` to `until`, requested on the day `today`; 0 when the source has none of
+            these days.
     """
 
     has: str
@@ -143,8 +144,8 @@ class BudgetUse:
     """How a source's calls are counted.
 
     Attributes:
-        open: opens the budget for a lane; the text tells this program from others.
-        poll_weight: weighs a poll of so many entities that goes so many days back.
+        open: opens the budget for a lane; the text identifies this program among others.
+        poll_weight: returns the weight of a poll of a number of entities that goes back a number of days.
     """
 
     open: "Callable[[Settings, Lane, str], Budget]"
@@ -153,20 +154,20 @@ class BudgetUse:
 
 @dataclass(frozen=True, slots=True)
 class Source(Generic[Entity]):
-    """What a source is and what it can do. What is optional and left out, it cannot.
+    """The description of a source and its features. An optional field that is left out is a feature that it lacks.
 
     Attributes:
-        name: as typed; also in the names of state files, in the header `source`, and the label of metrics.
-        domain: whose tables the records go to.
-        contract: what each record is.
-        watched: reads whom to poll, anew before each poll. Raises a WeirError where that cannot be read.
+        name: as typed; also used in the names of state files, in the header `source`, and as label of metrics.
+        domain: the domain whose tables the records are written to.
+        contract: of its records.
+        watched: reads the entities to poll, again before each poll. Raises a WeirError where they cannot be read.
         open: opens a client.
         words: what records and entities are called.
-        ranges: `--since`.
-        recorded: `--replay`: reads recorded answers in the order served, all or those of one set.
-        history: `weir backfill`: opens the domain's past. Of the sources of a domain at most one has it.
+        ranges: for `--since`.
+        recorded: for `--replay`: reads recorded answers in the order served, all of them or those of one set.
+        history: for `weir backfill`: opens the domain's past records. At most one source of a domain has it.
         budget: the limits on its calls.
-        timetable: when it should have something new.
+        timetable: when it should have new data.
     """
 
     name: str
@@ -182,11 +183,11 @@ class Source(Generic[Entity]):
     timetable: Timetable | None = None
 
     def entity_of(self, record: Mapping[str, Value]) -> str:
-        """Give the key of a record's entity."""
+        """Return the key of a record's entity."""
         return ":".join(str(record[name]) for name in self.contract.entity)
 
     def event_time_of(self, record: Mapping[str, Value]) -> datetime | None:
-        """Give a record's event time, UTC; None where records have none."""
+        """Return a record's event time, UTC; None where records have none."""
         if not self.contract.event_time:
             return None
         instant = record[self.contract.event_time]

@@ -1,4 +1,4 @@
-"""How does a program stop when it is told to? SIGTERM and SIGINT raise a flag that is looked at between two steps."""
+"""How does a program stop on a signal? SIGTERM and SIGINT set a flag that is checked between two steps."""
 
 import os
 import select
@@ -9,15 +9,15 @@ from lakehouse.errors import ProducerError, Retryable
 
 
 class StoppedError(ProducerError, Retryable):
-    """The program was asked to stop before it was done."""
+    """The program was stopped before it had finished."""
 
 
 class Stop:
-    """A flag that SIGTERM and SIGINT raise while the `with` lasts. A second SIGINT interrupts at once."""
+    """A flag that SIGTERM and SIGINT set within the `with` block. A second SIGINT raises KeyboardInterrupt."""
 
     def __init__(self) -> None:
         self._is_set = False
-        # The handler runs in the thread that waits: a pipe wakes it, where threading.Event could lock itself out.
+        # The handler runs in the waiting thread: a pipe wakes it, whereas a threading.Event could deadlock.
         self._woken, self._wake = -1, -1
         self._before: dict[signal.Signals, object] = {}
 
@@ -34,20 +34,20 @@ class Stop:
         os.close(self._wake)
 
     def is_set(self) -> bool:
-        """Say whether the program was told to stop."""
+        """Return whether the program was told to stop."""
         return self._is_set
 
     def wait(self, seconds: float) -> bool:
-        """Wait that long, or until told to stop; say whether it was."""
+        """Wait for a number of seconds or until told to stop; return whether it was told to."""
         if not self._is_set:
             select.select([self._woken], [], [], max(seconds, 0))
         return self._is_set
 
     def sleep(self, seconds: float) -> None:
-        """Wait that long.
+        """Wait for a number of seconds.
 
         Raises:
-            StoppedError: when told to stop meanwhile.
+            StoppedError: the program was told to stop meanwhile.
         """
         if self.wait(seconds):
             raise StoppedError("stopped while waiting, before everything was published")

@@ -1,15 +1,15 @@
-"""Is there nothing new, or are we the late ones? Pure functions of instants and of a source's timetable.
+"""Does upstream have nothing new, or is the poller late? Pure functions of instants and of a source's timetable.
 
-A source rarely says how old its data is. What is seen is that values which were published come with others: then it has changed. Between
-two polls the instant of the change is not known. Where the source has a timetable, the arrival that was due in between is taken, else
-the earlier poll, so upstream is never told younger than it is.
+A source rarely reports how old its data is. Upstream has changed when a poll returns other values for records that were published. The
+exact instant of the change, between two polls, is unknown. It is assumed to be when the run in between was due, if the source has a
+timetable, else at the earlier poll, so upstream's reported age is never too low.
 """
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-# One poll missed is a hiccup; a second one is late.
+# One missed poll is normal; after a second one the poller is late.
 LATE_POLLS = 2
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -18,12 +18,12 @@ UpstreamState = Literal["unknown", "new", "nothing new", "late"]
 
 @dataclass(frozen=True, slots=True)
 class Timetable:
-    """When a source has something new, again and again.
+    """When a source regularly has new data.
 
     Attributes:
-        every: a run begins at UTC midnight and each time this has passed.
-        arrives_after: how long after its beginning a run's data is there, about.
-        tolerance: what arrives so much before or after that is on time.
+        every: the interval of runs, counted from UTC midnight.
+        arrives_after: the approximate time from a run's start until its data is available.
+        tolerance: data that arrives this much earlier or later is on time.
     """
 
     every: timedelta
@@ -31,13 +31,13 @@ class Timetable:
     tolerance: timedelta
 
     def newest_due(self, now: datetime) -> datetime:
-        """Say when the newest run that should be there was due."""
+        """Return when the newest run that should be available was due."""
         return now - (now - self.arrives_after - _EPOCH) % self.every
 
 
 @dataclass(frozen=True, slots=True)
 class Upstream:
-    """What is known of the source: its state, a sentence for the operator, and the age of its newest change; None while unknown."""
+    """The known state of upstream, a sentence for the operator, and the age of its newest change, None while unknown."""
 
     state: UpstreamState
     says: str
@@ -45,19 +45,19 @@ class Upstream:
 
 
 def changed_at(polled_before: datetime | None, now: datetime, timetable: Timetable | None) -> datetime:
-    """Say when upstream changed, if a poll sees a change and the one before did not."""
+    """Return when upstream changed, if a poll sees a change that the previous one did not."""
     if not polled_before or polled_before >= now:
         return now
     return max(polled_before, timetable.newest_due(now)) if timetable else polled_before
 
 
 def judge_upstream(changed: datetime | None, now: datetime, is_new: bool = False, *, timetable: Timetable | None) -> Upstream:
-    """Tell a source that has nothing new from one that is late; without a timetable none is ever late.
+    """Decide whether a source has nothing new or is late; without a timetable it is never late.
 
     Args:
         changed: when its values last changed; None where no change was seen yet.
-        now: the present.
-        is_new: whether the poll at hand saw that change.
+        now: the current time.
+        is_new: whether the current poll saw that change.
         timetable: of the source; None where it has none.
     """
     if changed is None:
@@ -79,14 +79,14 @@ def judge_upstream(changed: datetime | None, now: datetime, is_new: bool = False
 
 
 def lateness(last_success: datetime | None, every: timedelta | None, now: datetime) -> str:
-    """Say that we are late, if we are: the last successful poll is more than two intervals old. Empty when we are on time."""
+    """Describe how late polling is, if the last successful poll is more than two intervals old; empty when it is on time."""
     if last_success is None or every is None or now - last_success <= LATE_POLLS * every:
         return ""
     return f"we are late: last successful poll {span(now - last_success)} ago, expected every {span(every)}"
 
 
 def span(time: timedelta) -> str:
-    """Write a span for people, such as 40 min or 5 h."""
+    """Format a time span for people, such as 40 min or 5 h."""
     seconds = time.total_seconds()
     for unit, size, most in (("s", 1, 90), ("min", 60, 90 * 60), ("h", 3_600, 48 * 3_600)):
         if seconds < most:

@@ -1,9 +1,9 @@
-"""How does the past get into the tables? Chunk by chunk from the source into bronze and silver, gold once at the end, all in a ledger.
+"""How are past records written to the tables? Chunk by chunk from the source into bronze and silver, then gold, with progress in a ledger.
 
-The rows take the stream's own way: the contract's bytes, the same parsing, the same `apply`. They have a lane of their own in bronze, so
-the stream leaves them alone, and every chunk has its turn at the tables beside it. While one chunk goes into silver, the next is fetched
-and appended to bronze. Wherever this is cut off, it goes on: a chunk whose rows stand in bronze is not fetched again, `apply` may be
-repeated, and gold is made of silver as it then is.
+The rows are processed like the stream's: the contract's bytes, the same parsing, the same `apply`. Bronze marks them as rows of a backfill,
+which the stream skips, and each chunk takes the table lock like the stream. While one chunk is applied to silver, the next one is fetched
+and appended to bronze. An interrupted backfill can be resumed anywhere: a chunk whose rows are in bronze is not fetched again, `apply` can
+be repeated, and gold is computed from silver at the end.
 """
 
 import json
@@ -44,12 +44,12 @@ from lakehouse.write.small_batches.recent_rows import MOST_ROWS, RecentRows, Tab
 from lakehouse.write.small_batches.session_tuning import COMPILED, session_conf
 from producers.history import Asked, History, Lacking, SourceSpent
 
-# What silver is compared with, chunk by chunk, is kept in memory.
+# A chunk's rows are compared with silver's in memory.
 MOST_ROWS_OF_A_CHUNK = MOST_ROWS
-# Gold is made from memory, with what it looks back to.
+# Gold is computed from rows in memory, including those that it looks back to.
 GOLD_ROWS = MOST_ROWS // 2
-# A note in the ledger is a commit, which costs half of what a small chunk does: chunks that stand in bronze wait for each other so long.
-# Cut off meanwhile, they are found there, and applied again.
+# A note in the ledger is a commit, which costs half as much as a small chunk, so the notes of several chunks are collected for this long.
+# Chunks without a note are found in bronze after a crash, and applied again.
 NOTE_SECONDS = 5.0
 
 log = structlog.get_logger("weir.backfill")
@@ -57,12 +57,12 @@ log = structlog.get_logger("weir.backfill")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a backfill would do.
+    """The plan of a backfill.
 
     Attributes:
-        parts: the chunks in order, each with what it asks of the source.
-        asked: that of all of them.
-        least_time: how long the source's limits and calls make it at least.
+        parts: the chunks in order, each with its cost at the source.
+        asked: the total cost.
+        least_time: the least time that the source's limits and calls require.
     """
 
     parts: Sequence[tuple[Part, Asked]]
@@ -70,18 +70,18 @@ class Plan:
     least_time: timedelta
 
     def rows(self, rows_of_a_day: int) -> int:
-        """Tell how many records the source has of it, about."""
+        """Return the approximate number of the source's records."""
         return sum(rows_of_a_day * len(part.entities) * ((part.until - part.since).days + 1) for part, _ in self.parts)
 
 
 def plan(history: History, since: Mapping[str, date], until: date, period: Period) -> Plan:
-    """Plan a backfill; asks the source nothing.
+    """Plan a backfill without calling the source.
 
     Args:
         history: the source.
         since: first UTC day of each entity.
-        until: last UTC day, itself included.
-        period: how long a chunk is at most.
+        until: last UTC day, inclusive.
+        period: maximum length of a chunk.
     """
     alike: dict[date, list[str]] = {}
     for entity, day in since.items():
@@ -94,7 +94,7 @@ def plan(history: History, since: Mapping[str, date], until: date, period: Perio
 
 
 def latest_days(settings: Settings, source: Source) -> dict[str, date]:
-    """Find the UTC day of the newest row of silver of each entity that has one; by entity, since one may be far behind another.
+    """Return the UTC day of silver's newest row of each entity that has one; by entity, since one may be far behind another.
 
     Raises:
         NoTables, UnknownTable: nothing has been written yet.
@@ -111,16 +111,16 @@ class NotKeptByTime(LakehouseError, Fatal):
     """Silver has no event time in its key."""
 
     def __init__(self, silver: str) -> None:
-        super().__init__(f"{silver} is not kept by event time, so it has no newest day: --since YYYY-MM-DD says where to begin.")
+        super().__init__(f"{silver} is not kept by event time, so it has no newest day: use --since YYYY-MM-DD.")
 
 
 @dataclass(frozen=True, slots=True)
 class _Landed:
-    """A chunk after the first half of its way.
+    """A chunk whose rows are in bronze.
 
     Attributes:
-        chunk: as it is noted once silver has the rows.
-        rows: what stands in bronze of it, and is pending to silver; None where that is nothing.
+        chunk: as it will be noted once silver has the rows.
+        rows: its rows in bronze, pending for silver; None where there are none.
     """
 
     chunk: Chunk
@@ -131,15 +131,15 @@ class Backfill:
     """One backfill, from its ledger.
 
     Args:
-        settings: name the catalog.
-        domain: whose tables; made where they are missing.
-        source: which of its sources is filled.
+        settings: with the catalog.
+        domain: the domain; missing tables are created.
+        source: the source to backfill.
         spark: the session.
-        history: the domain's source.
-        ledger: what is to be done.
-        told: is told of each chunk that has ended, and of gold.
-        is_stopping: asked between chunks.
-        give_up: is called when something failed for good; ends what the source waits for.
+        history: the source's past records.
+        ledger: the chunks and their states.
+        told: called with each chunk that has ended, and with gold's row.
+        is_stopping: checked between chunks.
+        give_up: called after an unexpected error; ends a wait in the source.
     """
 
     def __init__(
@@ -155,7 +155,7 @@ class Backfill:
         give_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings, self._domain, self._source, self._spark = settings, domain, source, spark
-        # Beside `apply`, whose settings are the session's while it runs.
+        # A second session, since `apply` changes the settings of its session while it runs.
         self._landing_spark = session_beside(spark)
         self._history, self._ledger, self._told = history, ledger, told
         self._is_stopping, self._give_up = is_stopping, give_up
@@ -167,13 +167,13 @@ class Backfill:
         self._noted_at = time.monotonic()
 
     def run(self) -> bool:
-        """Do what is left.
+        """Process the planned chunks, then gold.
 
         Returns:
-            Whether it came to the end; False when it was asked to stop.
+            Whether everything was processed; False when it was stopped.
 
         Raises:
-            SourceSpent: the source takes no more calls for now; what is left stays planned.
+            SourceSpent: the source accepts no more calls for now; the remaining chunks stay planned.
         """
         ensure_tables(self._spark, self._domain)
         write_dimensions(self._spark, self._domain)
@@ -195,12 +195,12 @@ class Backfill:
         return True
 
     def _chunks(self, landings: Iterator[_Landed]) -> None:
-        """Bring chunks into silver, each while the next one lands."""
+        """Apply chunks to silver, each while the next one is appended to bronze."""
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weir-landing") as beside:
             coming = beside.submit(next, landings, None)
             try:
                 while True:
-                    # What waits for the source may wait for long.
+                    # The next chunk may wait for the source for a long time, so write pending notes meanwhile.
                     if not wait([coming], NOTE_SECONDS).done:
                         self._note()
                     landed = coming.result()
@@ -219,7 +219,7 @@ class Backfill:
                 raise
 
     def _note(self) -> None:
-        """Write down the chunks that have ended since the last time."""
+        """Note the chunks that have ended since the last note."""
         if self._unnoted:
             self._ledger.note(*self._unnoted)
             self._unnoted.clear()
@@ -227,7 +227,7 @@ class Backfill:
         self._noted_at = time.monotonic()
 
     def _landings(self, there: Mapping[str, Mapping[str, object]]) -> Iterator[_Landed]:
-        """Land the chunks that are left, one at a time, until told to stop."""
+        """Append the planned chunks to bronze, one at a time, until stopped."""
         for chunk in self._ledger.chunks:
             if chunk.state == "planned":
                 if self._is_stopping():
@@ -235,10 +235,10 @@ class Backfill:
                 yield self._landed(chunk, there.get(chunk.source_run))
 
     def _landed(self, chunk: Chunk, there: Mapping[str, object] | None) -> _Landed:
-        """Bring one chunk into bronze; what its source refuses is noted.
+        """Append one chunk to bronze, or mark it as failed if the source refuses it.
 
         Raises:
-            SourceSpent: the source takes no more calls for now.
+            SourceSpent: the source accepts no more calls for now.
         """
         began = time.monotonic()
         if there is not None:
@@ -260,7 +260,7 @@ class Backfill:
         landed = replace(
             chunk,
             state="failed" if lacking else "done",
-            # An earlier attempt may have had some of the entities.
+            # An earlier attempt may have fetched some of the entities.
             rows_fetched=chunk.rows_fetched + fetched,
             lacking=lacking or None,
             seconds=time.monotonic() - began,
@@ -269,7 +269,7 @@ class Backfill:
         return _Landed(landed, rows)
 
     def _applied(self, landed: _Landed) -> Chunk:
-        """Bring what landed into silver; tell how the chunk is to be noted."""
+        """Apply a chunk's rows to silver; return the chunk as it will be noted."""
         chunk = landed.chunk
         if landed.rows is None:
             return chunk
@@ -286,7 +286,7 @@ class Backfill:
         )
 
     def _apply(self, rows: pa.Table, properties: Mapping[str, str]) -> list[Applied]:
-        """Bring a chunk's rows into silver, in one turn or in some; tell what they were."""
+        """Apply a chunk's rows to silver, under one or several table locks; return the counts."""
         met: list[Applied] = []
         at = 0
         while at < rows.num_rows:
@@ -300,10 +300,10 @@ class Backfill:
         return met
 
     def _fetch(self, chunk: Chunk) -> tuple[list[bytes], dict[str, str]]:
-        """Fetch a chunk's records as their bytes; an entity comes whole, or is lacking."""
+        """Fetch a chunk's records as bytes; return those of complete entities, and the reasons why others are lacking."""
         contract = self._source.contract
         shape = contract.shape
-        found: dict[str, list[bytes]] = {}
+        fetched: dict[str, list[bytes]] = {}
         lacking: dict[str, str] = {}
         for one in self._history.fetch(chunk.wanted, chunk.since, chunk.until):
             if isinstance(one, Lacking):
@@ -311,15 +311,15 @@ class Backfill:
                 continue
             broken = next((violations for record in one.records if (violations := shape.violations(record))), None)
             if broken:
-                lacking[one.entity] = f"the source gave what is no record of {contract.topic}: {'; '.join(broken)}"
+                lacking[one.entity] = f"a record of the source does not match the contract of {contract.topic}: {'; '.join(broken)}"
                 continue
-            found.setdefault(one.entity, []).extend(contract.encode(record) for record in one.records)
+            fetched.setdefault(one.entity, []).extend(contract.encode(record) for record in one.records)
         for entity, reason in lacking.items():
             log.error("entity failed", chunk=chunk.chunk, entity=entity, reason=reason)
-        return [value for entity, values in found.items() if entity not in lacking for value in values], lacking
+        return [value for entity, values in fetched.items() if entity not in lacking for value in values], lacking
 
     def _append(self, chunk: Chunk, values: list[bytes], lacking: Mapping[str, str]) -> pa.Table | None:
-        """Append those records that silver does not have with the same values; give them, or None where there is none."""
+        """Append the records that silver does not have with the same values; return their rows, or None where there are none."""
         if not values:
             return None
         rows = typed(self._landing_spark, values, self._source.contract, chunk.source_run)
@@ -327,12 +327,12 @@ class Backfill:
             rows = self._new_or_changed(rows)
         if not rows.num_rows:
             return None
-        said = {"source_run": chunk.source_run, "fetched": len(values), "lacking": dict(lacking)}
-        append_chunk(self._landing_spark, self._source.bronze, rows, {**self._properties(chunk), CHUNK_PROPERTY: json.dumps(said)})
+        note = {"source_run": chunk.source_run, "fetched": len(values), "lacking": dict(lacking)}
+        append_chunk(self._landing_spark, self._source.bronze, rows, {**self._properties(chunk), CHUNK_PROPERTY: json.dumps(note)})
         return rows
 
     def _new_or_changed(self, rows: pa.Table) -> pa.Table:
-        """Leave out the rows whose values silver has already, in all but the time of their retrieval."""
+        """Return the rows without those whose values, apart from the version, silver has already."""
         silver, contract = self._source.silver, self._source.contract
         part = self._part_of(rows)
         if not part:
@@ -341,14 +341,14 @@ class Backfill:
             self._silver.begin(self._landing_spark)
             present = self._silver.read(self._landing_spark, part)
         except NotFromMemory as reason:
-            log.info("chunk not compared with silver: all of it is written", why=str(reason))
+            log.info("chunk not compared with silver: all of its rows are written", why=str(reason))
             return rows
         if not present.num_rows:
             return rows
         business = [name for name in contract.names if name in silver.names and name != contract.version]
         same = [f"r.{name} IS NOT DISTINCT FROM s.{name}" for name in business]
         if event_time := contract.event_time:
-            # A forecast that has come true is news, though its values are the same.
+            # A forecast whose time has passed counts as changed, even with the same values.
             same.append(f"(r.{event_time} > r.{contract.version}) = (s.{event_time} > s.{contract.version})")
         with duckdb.connect() as connection:
             connection.register("r", rows)
@@ -356,7 +356,7 @@ class Backfill:
             return connection.sql(f"FROM r ANTI JOIN s ON {' AND '.join(same)}").to_arrow_table().cast(rows.schema)
 
     def _part_of(self, rows: pa.Table) -> PartOfTable:
-        """Name the part of silver that rows of bronze lie in; those without a key lie nowhere."""
+        """Return the part of silver that contains the keys of bronze's rows; rows without a key are ignored."""
         key, kind = list(self._source.silver.key), self._source.kind
         keyed = rows.select(key).drop_null()
         if not isinstance(kind, ByTime):
@@ -366,7 +366,7 @@ class Backfill:
         return Spans.of((group[entity], group[f"{starts}_min"], group[f"{starts}_max"]) for group in groups)
 
     def _gold(self) -> None:
-        """Make the derived tables of all that the chunks touched, in parts that each have a turn."""
+        """Recompute the derived tables for all rows of the chunks, in parts that each take the table lock."""
         properties = self._properties(self._ledger.gold)
         silver, kind = self._source.silver, self._source.kind
         memory = Memory(self._domain, looks_ahead=False)
@@ -377,11 +377,11 @@ class Backfill:
                 if mine:
                     before = handle.snapshot(mine[-1].id).parentId()
                     ids = {one.id for one in mine}
-                    found = changes_since(self._spark, self._domain, silver, handle, int(before or 0), lambda one: one.id in ids)
-                    changed: Changes = WholeChanged() if found is None else found
+                    changes_of_mine = changes_since(self._spark, self._domain, silver, handle, int(before or 0), lambda one: one.id in ids)
+                    changed: Changes = WholeChanged() if changes_of_mine is None else changes_of_mine
                     refresh_derived(self._spark, self._domain, {silver.name: changed}, ApplyOptions(properties=properties, memory=memory))
             return
-        # Chunk by chunk, not place by place: a part lies in few months of the tables, and so of their files.
+        # In the order of chunks, not of places, so that a part is in few months of the tables, hence in few files.
         spans = [(entity, chunk.since, chunk.until) for chunk in self._ledger.chunks if chunk.rows_in for entity in chunk.entities]
         at = 0
         while at < len(spans):
@@ -392,18 +392,18 @@ class Backfill:
                     part.append((entity, _midnight(since), _midnight(until) + timedelta(days=1, microseconds=-1)))
                     rows += self._history.rows_of_a_day * ((until - since).days + 1)
                     at += 1
-                # All parts have the same plans, as they are made from memory.
+                # All parts have the same plans, since they are computed from rows in memory.
                 with session_conf(self._spark, COMPILED):
                     changes = {silver.name: ChangedSpans(Spans.of(part), kind.times)}
                     refresh_derived(self._spark, self._domain, changes, ApplyOptions(properties=properties, memory=memory))
 
     def _appended(self) -> dict[str, Mapping[str, object]]:
-        """Find the chunks of this backfill that stand in bronze, by their names, with what their snapshots say of them."""
+        """Return the notes in bronze's snapshots about chunks of this backfill, by `source_run`."""
         bronze = self._source.bronze.name
-        said = self._spark.sql(
-            f"SELECT summary['{CHUNK_PROPERTY}'] AS said FROM {bronze}.snapshots WHERE summary['{CHUNK_PROPERTY}'] IS NOT NULL"
+        notes = self._spark.sql(
+            f"SELECT summary['{CHUNK_PROPERTY}'] AS note FROM {bronze}.snapshots WHERE summary['{CHUNK_PROPERTY}'] IS NOT NULL"
         ).collect()
-        chunks = [json.loads(row["said"]) for row in said]
+        chunks = [json.loads(row["note"]) for row in notes]
         return {chunk["source_run"]: chunk for chunk in chunks if chunk["source_run"].startswith(f"{self._ledger.name}/")}
 
     def _properties(self, chunk: Chunk) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What does `weir backfill` say and do, from its options to its exit code?"""
+"""What does `weir backfill` do, from its options to its exit code?"""
 
 import json
 from dataclasses import asdict, dataclass
@@ -25,7 +25,7 @@ from producers.sources.registry import histories
 from producers.stopping import Stop
 
 LATEST = "latest"
-# Fewer rows are done within a minute or two.
+# A backfill of fewer rows takes a minute or two.
 SHORT_ROWS = 100_000
 
 
@@ -46,11 +46,11 @@ class Wanted:
 
 
 def run_backfill(settings: Settings, wanted: Wanted) -> bool:
-    """Run the command; tell whether every chunk is done.
+    """Run the command; return whether every chunk is done.
 
     Raises:
-        SourceSpent: it was told to stop, or its source takes no more for now.
-        NothingToResume, LeaseHeld, and what else keeps it from beginning.
+        SourceSpent: it was stopped, or its source accepts no more calls for now.
+        NothingToResume, LeaseHeld: it cannot start.
     """
     configure_logs(settings.log_format, settings.log_level)
     lower_priority()
@@ -73,7 +73,7 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
             else:
                 ledger = (Ledger.unfinished if wanted.resume else Ledger.failed)(spark, wanted.domain)
             left = [one for one in (*ledger.chunks, ledger.gold) if one.state == "planned"]
-            # Whoever has lost the lease was held up for its whole time: a second one would append a chunk twice.
+            # A program that was suspended for longer than the lease has lost it, and must not append a chunk that another appends too.
             with held_lease(settings, f"backfill {ledger.name}", lambda _: stop.set()), progress("chunks", len(left)) as step:
                 running = Backfill(
                     settings, domain, domain.sources[0], spark, history, ledger, lambda one: step(_where(one)), stop.is_set, stop.set
@@ -85,47 +85,51 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
         finally:
             spark.stop()
     if not is_whole:
-        raise SourceSpent(f"stopped before the end; what was done is kept: weir backfill {wanted.domain} --resume goes on")
+        raise SourceSpent(f"stopped before the end; finished chunks are kept: weir backfill {wanted.domain} --resume continues")
     return all(one.state == "done" for one in ledger.chunks)
 
 
 def _check(wanted: Wanted) -> None:
     if wanted.domain not in histories():
-        raise typer.BadParameter(f"{wanted.domain!r} has no source to fill from; there are {', '.join(histories())}", param_hint="DOMAIN")
+        raise typer.BadParameter(
+            f"{wanted.domain!r} has no source for backfills; expected one of {', '.join(histories())}", param_hint="DOMAIN"
+        )
     if wanted.chunk not in PERIODS:
         raise typer.BadParameter(f"{wanted.chunk!r}, expected {', '.join(PERIODS)}", param_hint="--chunk")
     if wanted.resume and wanted.retry_failed:
-        raise typer.BadParameter("--resume and --retry-failed exclude each other: first finish, then retry")
+        raise typer.BadParameter("--resume and --retry-failed cannot be combined: resume first, then retry")
     goes_on = wanted.resume or wanted.retry_failed
     if goes_on and (wanted.since or wanted.until or wanted.locations or wanted.override):
-        raise typer.BadParameter("--resume and --retry-failed take their range and places from the ledger: give no others")
+        raise typer.BadParameter(
+            "--resume and --retry-failed use the ledger's range and places: leave out --since, --until, --locations and --override"
+        )
     if not goes_on and not wanted.since:
-        raise typer.BadParameter(f"--since YYYY-MM-DD, or --since {LATEST}, says where to begin")
+        raise typer.BadParameter(f"--since is missing: use --since YYYY-MM-DD or --since {LATEST}")
 
 
 def _plan(settings: Settings, domain: Domain, history: History, wanted: Wanted) -> Plan:
     names = [name for name in (part.strip() for part in wanted.locations.split(",")) if name]
     unknown = [name for name in names if name not in history.entities]
     if unknown:
-        raise typer.BadParameter(f"--locations {', '.join(unknown)}: not watched; there are {', '.join(history.entities)}")
+        raise typer.BadParameter(f"--locations {', '.join(unknown)}: not watched; expected some of {', '.join(history.entities)}")
     entities = names or history.entities
     until = day_of(wanted.until, "--until") if wanted.until else datetime.now(UTC).date()
     since: dict[str, date]
     if wanted.since == LATEST:
         newest = latest_days(settings, domain.sources[0])
         if lacking := [entity for entity in entities if entity not in newest]:
-            raise typer.BadParameter(f"--since {LATEST}: no row yet of {', '.join(lacking)}; give them a first day of their own")
+            raise typer.BadParameter(f"--since {LATEST}: no row yet of {', '.join(lacking)}; backfill them with --since YYYY-MM-DD")
         since = {entity: min(newest[entity], until) for entity in entities}
     else:
         first = day_of(wanted.since, "--since")
         if first > until:
-            raise typer.BadParameter(f"--since {first} lies after --until {until}")
+            raise typer.BadParameter(f"--since {first} is after --until {until}")
         since = dict.fromkeys(entities, first)
     period: Period = next(one for one in PERIODS if one == wanted.chunk)
-    found = plan(history, since, until, period)
-    if not found.parts:
-        raise typer.BadParameter(f"the source has nothing of {min(since.values())} to {until}")
-    return found
+    planned = plan(history, since, until, period)
+    if not planned.parts:
+        raise typer.BadParameter(f"the source has no day from {min(since.values())} to {until}")
+    return planned
 
 
 def _say_plan(planned: Plan, wanted: Wanted) -> None:
@@ -135,7 +139,7 @@ def _say_plan(planned: Plan, wanted: Wanted) -> None:
     least = timedelta(seconds=round(planned.least_time.total_seconds()))
     text = (
         f"plan: {wanted.domain} from {days}, entities: {len(entities)}, chunks by {wanted.chunk}: {len(parts)}, "
-        f"calls of the source: {planned.asked.calls}, which weigh {planned.asked.weight:,.0f} and take at least {least}"
+        f"calls of the source: {planned.asked.calls}, with a weight of {planned.asked.weight:,.0f}, taking at least {least}"
     )
     if wanted.as_json and wanted.dry_run:
         chunks = [{"since": str(p.since), "until": str(p.until), "entities": list(p.entities), **asdict(a)} for p, a in planned.parts]
@@ -147,8 +151,8 @@ def _say_plan(planned: Plan, wanted: Wanted) -> None:
 def _summarize(ledger: Ledger, as_json: bool) -> None:
     chunks = ledger.chunks
     if as_json:
-        told = [{**_facts(one), "since": str(one.since), "until": str(one.until)} for one in chunks]
-        print(json.dumps({"backfill_id": ledger.name, "gold": ledger.gold.state, "chunks": told}, ensure_ascii=False))
+        facts = [{**_facts(one), "since": str(one.since), "until": str(one.until)} for one in chunks]
+        print(json.dumps({"backfill_id": ledger.name, "gold": ledger.gold.state, "chunks": facts}, ensure_ascii=False))
         return
     table(
         ("chunk", "since", "until", "entities", "fetched", "new", "accepted", "rejected", "s", "state"),
@@ -162,14 +166,14 @@ def _summarize(ledger: Ledger, as_json: bool) -> None:
     left = sum(one.state == "planned" for one in (*chunks, ledger.gold))
     print(
         f"{ledger.name}: {sum(one.rows_in for one in chunks):,} new rows of {sum(one.rows_fetched for one in chunks):,} fetched, "
-        f"gold {'made' if ledger.gold.state == 'done' else 'not made yet'}"
+        f"gold {'computed' if ledger.gold.state == 'done' else 'not computed yet'}"
         + (f"; {failed} failed: weir backfill {ledger.gold.domain} --retry-failed" if failed else "")
         + (f"; {left} left: weir backfill {ledger.gold.domain} --resume" if left else "")
     )
 
 
 def _where(one: Chunk) -> str:
-    return "gold made" if one.chunk == GOLD else f"to {one.until}"
+    return "gold computed" if one.chunk == GOLD else f"to {one.until}"
 
 
 def _counts(one: Chunk) -> tuple[int, ...]:

@@ -1,4 +1,4 @@
-"""What has a backfill done, and what is left of it? The table `lh.ops.backfills`: a row per chunk, and one for gold."""
+"""Which chunks of a backfill are done, and which are left? The table `lh.ops.backfills` has a row per chunk, and one for gold."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +18,7 @@ from lakehouse.tables.create import create_missing
 from lakehouse.tables.schema import Column, Table, quote
 from lakehouse.write.small_batches.recent_rows import RecentRows
 
-# planned: not begun, or cut off in the middle. failed: some entities, or all, could not be had. gold has one row, numbered 0.
+# planned: not started, or interrupted. failed: some or all entities could not be fetched. Gold has one row, number 0.
 State = Literal["planned", "done", "failed"]
 GOLD = 0
 
@@ -64,15 +64,15 @@ _SCHEMA = pa.schema([(column.name, _ARROW[column.type]) for column in BACKFILLS.
 
 
 class NothingToResume(LakehouseError, Fatal):
-    """No backfill is left unfinished."""
+    """There is no backfill to resume or retry."""
 
     def __init__(self, domain: str, what: str) -> None:
-        super().__init__(f'No backfill of {domain} {what}; lh.ops.backfills has them all: weir query "FROM ops.backfills".')
+        super().__init__(f'No backfill of {domain} {what}; lh.ops.backfills lists all: weir query "FROM ops.backfills".')
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """A row of the ledger; see the table for what each means."""
+    """A row of the ledger; the table describes its columns."""
 
     backfill_id: str
     chunk: int
@@ -98,25 +98,25 @@ class Chunk:
 
     @property
     def source_run(self) -> str:
-        """Name this attempt as bronze's rows do."""
+        """Return the name of this attempt in bronze's rows."""
         return f"{self.backfill_id}/{self.chunk}" + (f".{self.attempt}" if self.attempt else "")
 
     def again(self) -> "Chunk":
-        """Plan what failed anew; `lacking` goes on naming whom to ask about."""
+        """Plan a failed chunk again; `lacking` still has the entities to fetch."""
         return replace(self, state="planned", attempt=self.attempt + 1, error=None)
 
     @property
     def wanted(self) -> tuple[str, ...]:
-        """Whom to ask about: all entities, or those that an earlier attempt lacked."""
+        """The entities to fetch: all, or those that an earlier attempt lacked."""
         return tuple(self.lacking) if self.lacking else self.entities
 
 
 class Ledger:
-    """One backfill's rows, kept in memory and in the table; every change is a commit.
+    """One backfill's rows, in memory and in the table; every change is a commit.
 
     Args:
         spark: the session.
-        chunks: all of them, gold's among them.
+        chunks: all of its rows, including gold's.
     """
 
     def __init__(self, spark: SparkSession, chunks: Iterable[Chunk]) -> None:
@@ -126,14 +126,14 @@ class Ledger:
 
     @classmethod
     def plan(cls, spark: SparkSession, domain: str, parts: Sequence[tuple[Part, int, float]], override: bool, now: datetime) -> "Ledger":
-        """Write down a new backfill.
+        """Write a new backfill to the table.
 
         Args:
             spark: the session.
             domain: its name.
             parts: each with its calls and their weight.
-            override: as asked for.
-            now: the backfill is named for it.
+            override: the option.
+            now: the current time, which becomes part of the backfill's id.
         """
         name = f"{domain}-{now:%Y%m%dT%H%M%S.%fZ}"
         days = min(part.since for part, _, _ in parts), max(part.until for part, _, _ in parts)
@@ -149,7 +149,7 @@ class Ledger:
 
     @classmethod
     def unfinished(cls, spark: SparkSession, domain: str) -> "Ledger":
-        """Find the newest backfill of a domain that was cut off.
+        """Read the newest interrupted backfill of a domain.
 
         Raises:
             NothingToResume: there is none.
@@ -158,21 +158,21 @@ class Ledger:
 
     @classmethod
     def failed(cls, spark: SparkSession, domain: str) -> "Ledger":
-        """Find the newest backfill of a domain with a failed chunk, and plan those anew.
+        """Read the newest backfill of a domain with a failed chunk, and plan the failed chunks again.
 
         Raises:
             NothingToResume: there is none.
         """
         ledger = cls._newest(spark, domain, "state = 'failed'", "has a failed chunk")
-        anew = [one.again() for one in ledger._chunks.values() if one.state == "failed"]
-        ledger.note(*anew, replace(ledger._chunks[GOLD], state="planned"))
+        retried = [one.again() for one in ledger._chunks.values() if one.state == "failed"]
+        ledger.note(*retried, replace(ledger._chunks[GOLD], state="planned"))
         return ledger
 
     @classmethod
     def _newest(cls, spark: SparkSession, domain: str, state: str, what: str) -> "Ledger":
         create_missing(spark, [BACKFILLS])
-        found = spark.sql(f"SELECT max(backfill_id) AS name FROM {BACKFILLS.name} WHERE domain = {quote(domain)} AND {state}").toArrow()
-        name = found["name"][0].as_py()
+        newest = spark.sql(f"SELECT max(backfill_id) AS name FROM {BACKFILLS.name} WHERE domain = {quote(domain)} AND {state}").toArrow()
+        name = newest["name"][0].as_py()
         if name is None:
             raise NothingToResume(domain, what)
         rows = spark.sql(f"SELECT * FROM {BACKFILLS.name} WHERE backfill_id = {quote(name)}").toArrow().to_pylist()
@@ -194,12 +194,12 @@ class Ledger:
         return [one for number, one in sorted(self._chunks.items()) if number != GOLD]
 
     def note(self, *changed: Chunk) -> None:
-        """Write down what became of some rows, in one commit."""
+        """Write changed rows in one commit."""
         self._chunks |= {one.chunk: one for one in changed}
         self._write()
 
     def _write(self) -> None:
-        # All of it each time: what differs is found by comparing, and that is all that is written.
+        # All rows are passed each time; only those that differ from the table's are written.
         wanted = pa.Table.from_pylist([_row(one) for one in self._chunks.values()], schema=_SCHEMA)
         planned = self.gold.planned_ts
         span = Spans(((self.name, planned, planned),))
@@ -222,11 +222,11 @@ def _chunk(row: Mapping[str, object]) -> Chunk:
     lacking = row["lacking"]
     planned, ended = row["planned_ts"], row["ended_ts"]
     assert isinstance(planned, datetime)
-    held = {
+    values = {
         **row,
         "entities": tuple(json.loads(str(row["entities"]))),
         "lacking": None if lacking is None else json.loads(str(lacking)),
         "planned_ts": planned.astimezone(UTC),
         "ended_ts": ended.astimezone(UTC) if isinstance(ended, datetime) else None,
     }
-    return Chunk(**held)  # type: ignore[arg-type]  # the table's columns are the record's fields
+    return Chunk(**values)  # type: ignore[arg-type]  # the table's columns are the record's fields

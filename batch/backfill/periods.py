@@ -1,4 +1,4 @@
-"""How is a range of days cut into chunks? By calendar month, week from Monday, or day, and by so many entities that a chunk stays small."""
+"""How is a range of days split into chunks? By calendar month, week from Monday, or day, and by entities, so that a chunk stays small."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ PERIODS: tuple[Period, ...] = get_args(Period)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of a backfill: UTC days, both included, of some entities."""
+    """A part of a backfill: UTC days, both included, for some entities."""
 
     since: date
     until: date
@@ -19,15 +19,15 @@ class Part:
 
 
 def cut(since: date, until: date, period: Period, entities: Sequence[str], rows_of_a_day: int, most_rows: int) -> list[Part]:
-    """Cut a range, without gap or overlap, in order of time.
+    """Split a range without gap or overlap, in order of time.
 
     Args:
         since: first UTC day.
-        until: last UTC day, itself included.
-        period: the first and last one may be cut off.
-        entities: whose records.
-        rows_of_a_day: records that an entity has on a day.
-        most_rows: of a part, if an entity's own do not exceed it.
+        until: last UTC day, inclusive.
+        period: length of a part; the first and the last part may be shorter.
+        entities: the entities with the records.
+        rows_of_a_day: number of an entity's records per day.
+        most_rows: maximum rows of a part, unless one entity alone has more.
     """
     parts = []
     for first, last in _spans(since, until, period):

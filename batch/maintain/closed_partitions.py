@@ -1,7 +1,7 @@
-"""Which partitions does the stream write no more? Those of the time before the one that it may still reach.
+"""Which partitions does the stream no longer write to? Those older than the times that it may still change.
 
-Only these are rewritten: beside a stream that changes the same files one of two commits would be refused again and again.
-Small files of the others are joined by the stream itself (`lakehouse/write/compaction.py`).
+Only these are rewritten: if the stream changed the same files meanwhile, one of two commits would be refused again and again. The stream
+compacts small files of the other partitions itself (`lakehouse/write/compaction.py`).
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ class Closed:
     """The closed partitions of a table.
 
     Attributes:
-        where: the condition on its rows; empty where a table is no parts of time and counts as closed whole.
+        where: the condition on its rows; empty where the table is not partitioned by time and counts as closed as a whole.
         field: the partition field's name in the metadata tables; empty likewise.
         before: the first period that is not closed, counted from 1970 as Iceberg does.
         with_null: whether rows without a time are closed too.
@@ -33,7 +33,7 @@ class Closed:
     with_null: bool = False
 
     def holds(self, value: Any) -> bool:  # noqa: ANN401 - an int, or a date for days
-        """Say whether a partition is closed, by its value in the metadata tables."""
+        """Return whether a partition is closed, by its value in the metadata tables."""
         if not self.field:
             return True
         if value is None:
@@ -42,13 +42,13 @@ class Closed:
 
 
 def closed_partitions(fields: Sequence[PartitionField], now: datetime, open_for: timedelta, with_null: bool) -> Closed:
-    """Find them.
+    """Return the closed partitions.
 
     Args:
         fields: how the table is partitioned.
-        now: the time.
+        now: the current time.
         open_for: how far back the stream still writes.
-        with_null: whether rows without a time are closed too: those of a backfill in bronze, once it has ended.
+        with_null: whether rows without a time, a backfill's rows in bronze, are closed too, since no backfill runs.
     """
     by_time = next((f for f in fields if f.transform in ("year", "month", "day", "hour") and f.type in TIMES), None)
     if by_time is None:
@@ -60,7 +60,7 @@ def closed_partitions(fields: Sequence[PartitionField], now: datetime, open_for:
 
 
 def _period(transform: str, moment: datetime) -> tuple[datetime, int]:
-    """Give the start of the period that holds a moment, and its number."""
+    """Return the start of the period that contains a moment, and its number."""
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     if transform == "year":
         return midnight.replace(month=1, day=1), moment.year - EPOCH.year

@@ -1,4 +1,4 @@
-"""What does `weir maintain` say and do, from its options to its exit code?"""
+"""What does `weir maintain` do, from its options to its exit code?"""
 
 import json
 from collections.abc import Sequence
@@ -31,10 +31,10 @@ class Wanted:
 
 
 def run_maintain(settings: Settings, wanted: Wanted) -> bool:
-    """Run the command; tell whether nothing failed.
+    """Run the command; return whether nothing failed.
 
     Raises:
-        NoSuchTable: a table that is named is not there.
+        NoSuchTable: a named table does not exist.
         LeaseHeld: maintenance runs already.
     """
     configure_logs(settings.log_format, settings.log_level)
@@ -57,19 +57,19 @@ def run_maintain(settings: Settings, wanted: Wanted) -> bool:
 
 
 def print_results(results: Sequence[Result], dry_run: bool, as_json: bool) -> None:
-    """Print what was done, or would be, with the figures before and after."""
+    """Print the work that was done, or would be, with the figures before and after."""
     if as_json:
         print(json.dumps([_json(one, dry_run) for one in results], ensure_ascii=False))
         return
     columns = ("table", "files", "MiB", "small", "deletes", "snapshots", "metadata KiB", "on disk MiB", "s")
     table(columns, [_row(one) for one in results])
     for one in results:
-        said = [*one.done, *(f"left for the next round: {what}" for what in one.left), *(f"FAILED {what}" for what in one.failed)]
-        if said:
-            print(f"{_short(one)}: {'; '.join(said)}")
+        messages = [*one.done, *(f"left for the next round: {what}" for what in one.left), *(f"FAILED {what}" for what in one.failed)]
+        if messages:
+            print(f"{_short(one)}: {'; '.join(messages)}")
     for why in dict.fromkeys(one.held for one in results if one.held):
-        held = [_short(one) for one in results if one.held == why]
-        print(f"snapshots kept ({why}): {', '.join(held)}")
+        names = [_short(one) for one in results if one.held == why]
+        print(f"snapshots kept ({why}): {', '.join(names)}")
     freed = sum(one.before.disk_bytes - one.after.disk_bytes for one in results)
     files = sum(one.before.files - one.after.files for one in results)
     would = "nothing was changed; expected" if dry_run else "gained"

@@ -1,4 +1,4 @@
-"""How were the tables on that day? A tag of each for the end of every UTC day, on snapshots that belong together."""
+"""What did the tables contain on a given day? Each gets a tag for the end of every UTC day, on consistent snapshots."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from lakehouse.tables.properties import BATCH_ID_PROPERTY, QUERY_PROPERTY
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """A tag to be made: the table, the tag's name, its snapshot, and for how many days from the snapshot's commit on it is kept."""
+    """A tag to create: the table, the tag's name, its snapshot, and for how many days after the snapshot's commit it is kept."""
 
     table: str
     name: str
@@ -23,18 +23,18 @@ class Tag:
 
 
 def wanted_tags(tables: Sequence[TableState], now: datetime, days: int) -> list[Tag]:
-    """Find the tags that a domain's tables lack.
+    """Return the tags that a domain's tables lack.
 
-    A day's tag is the last snapshot before the midnight that ends it; where one `apply` went on over midnight, the last before that
-    `apply`, so that silver and gold of one tag are of the same rows.
+    A day's tag is the last snapshot before the midnight that ends it. If an `apply` ran over midnight, it is the last snapshot before that
+    `apply`, so that silver and gold of one tag contain the same rows.
 
     Args:
-        tables: silver and gold of one domain, seen between two `apply`.
-        now: the time.
+        tables: silver and gold of one domain, read between two `apply`.
+        now: the current time.
         days: for how many days a tag is kept.
     """
     commits = sorted((one for table in tables for one in table.ancestors()), key=lambda one: one.millis)
-    found = []
+    missing = []
     today = now.astimezone(UTC).date()
     for back in range(1, days + 1):
         day = today - timedelta(days=back)
@@ -45,24 +45,24 @@ def wanted_tags(tables: Sequence[TableState], now: datetime, days: int) -> list[
                 continue
             last = next((one for one in table.ancestors() if one.millis < cut), None)
             if last is not None:
-                # Iceberg counts a tag's age from its snapshot's commit: that of an idle table would be too old at once.
+                # Iceberg counts a tag's age from its snapshot's commit, by which an idle table's tag would expire at once.
                 older = math.ceil((midnight - last.at) / timedelta(days=1))
-                found.append(Tag(table.name, tag_name(day), last.id, days + older))
-    return found
+                missing.append(Tag(table.name, tag_name(day), last.id, days + older))
+    return missing
 
 
 def make_tags(spark: SparkSession, tags: Iterable[Tag]) -> None:
-    """Make tags."""
+    """Create tags."""
     for one in tags:
         spark.sql(f"ALTER TABLE {one.table} CREATE TAG IF NOT EXISTS `{one.name}` AS OF VERSION {one.snapshot_id} RETAIN {one.days} DAYS")
 
 
 def _between_applies(commits: Sequence[Snapshot], midnight: datetime) -> int:
-    """Give the moment, in milliseconds, before which whole `apply` lie: midnight, or the first commit of the one that went over it."""
+    """Return the moment, in milliseconds, before which every `apply` is complete: midnight, or the first commit of one that ran over it."""
     cut = int(midnight.timestamp() * 1000)
     before = [one for one in commits if one.millis < cut and _apply(one.summary)]
     after = next((_apply(one.summary) for one in commits if one.millis >= cut and _apply(one.summary)), None)
-    # Programs take turns: the commits of one `apply` lie together.
+    # Programs take the table lock, so the commits of one `apply` are adjacent.
     for one in reversed(before):
         if _apply(one.summary) != after:
             break
@@ -70,5 +70,5 @@ def _between_applies(commits: Sequence[Snapshot], midnight: datetime) -> int:
     return cut
 
 
-def _apply(said: Mapping[str, str]) -> tuple[str, str] | None:
-    return (said[QUERY_PROPERTY], said.get(BATCH_ID_PROPERTY, "")) if QUERY_PROPERTY in said else None
+def _apply(summary: Mapping[str, str]) -> tuple[str, str] | None:
+    return (summary[QUERY_PROPERTY], summary.get(BATCH_ID_PROPERTY, "")) if QUERY_PROPERTY in summary else None

@@ -1,7 +1,7 @@
-"""How far may a table's snapshots be expired? Pure rules over what its metadata, the readers and the ledgers say.
+"""Up to when may a table's snapshots be expired? Pure rules over the table's metadata, the readers' positions and the ledgers.
 
-A snapshot goes by its age, and nothing that somebody still needs goes: `Hold` is one such need, from a commit on. Tags and branches
-are kept by Iceberg itself.
+A snapshot expires by age unless a program still needs it: a `Hold` keeps all snapshots from a commit on. Iceberg itself keeps those of tags
+and branches.
 """
 
 from collections.abc import Iterable
@@ -11,32 +11,32 @@ from datetime import UTC, datetime, timedelta
 from batch.table_state import TableState
 from lakehouse.tables.stream_positions import Position
 
-# A clock of a program and one of the commits it makes may differ.
+# The clocks of a program and of its commits may differ by this.
 CLOCKS_APART = timedelta(minutes=1)
 NOTHING = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """What keeps all snapshots that were committed at a moment or later, and why."""
+    """A reason to keep all snapshots that were committed at a moment or later."""
 
     since: datetime
     why: str
 
 
 def reader_hold(bronze: TableState, position: Position | None, query: str) -> Hold:
-    """Keep what a streaming reader has not committed, and the snapshot it stands at: it goes on from there.
+    """Keep the snapshots that a streaming reader has not committed, and the one at its position, where it continues.
 
     Args:
-        bronze: what it reads.
-        position: of its last committed micro-batch; None where none is known.
+        bronze: the table that it reads.
+        position: of its last committed micro-batch; None where it is unknown.
         query: its name.
     """
     if position is None:
         return Hold(NOTHING, f"{query} has committed nothing that is known here")
     earliest = None
     for one in bronze.ancestors():
-        # Commit times need not be in order where clocks differ: the earliest of all that it needs counts.
+        # Commit times may be out of order where clocks differ, so the earliest of all needed snapshots counts.
         earliest = one.at if earliest is None else min(earliest, one.at)
         if one.id == position.snapshot_id:
             return Hold(earliest, f"{query} stands there")
@@ -44,28 +44,28 @@ def reader_hold(bronze: TableState, position: Position | None, query: str) -> Ho
 
 
 def backfill_hold(planned: datetime | None) -> list[Hold]:
-    """Keep what an unfinished backfill may have appended: it finds its chunks by their snapshots."""
+    """Keep the commits of an unfinished backfill, which finds its chunks by their snapshots."""
     return [] if planned is None else [Hold(planned - CLOCKS_APART, "an unfinished backfill looks for its chunks")]
 
 
 def newest_hold(table: TableState, property_: str, why: str) -> list[Hold]:
-    """Keep the newest snapshot that says something under a name."""
+    """Keep the newest snapshot with a property in its summary."""
     newest = table.newest(property_)
     return [] if newest is None else [Hold(newest.at, why)]
 
 
 def limit(now: datetime, hours: float, holds: Iterable[Hold]) -> Hold:
-    """Give up to when snapshots may be expired, and what says so."""
+    """Return up to when snapshots may be expired, and why."""
     by_age = Hold(now - timedelta(hours=hours), f"younger than {hours:g} h")
     return min([by_age, *holds], key=lambda hold: hold.since)
 
 
 def expired_by(table: TableState, until: datetime) -> list[int]:
-    """Name the snapshots that Iceberg would expire with this limit: those before it but the head, and those with a tag or a branch."""
+    """Return the snapshots that Iceberg would expire with this limit: those before it, except the head and those with a tag or branch."""
     millis = round(until.timestamp() * 1000)
     kept = {table.head, *table.refs.values()}
     for one in table.ancestors():
-        # From the head back it keeps until the first that is older, whatever stands behind that one.
+        # Walking back from the head, Iceberg keeps snapshots up to the first one that is older, whatever comes before that.
         if one.millis < millis and one.id != table.head:
             break
         kept.add(one.id)

@@ -1,7 +1,7 @@
-"""How do the tables stay fast and small? One round of maintenance: rewrite, expire, tag, drop what may go; table by table.
+"""How do the tables stay fast and small? By rounds of maintenance that rewrite, expire, tag and apply retention, table by table.
 
-Each step commits by itself and may be cut off anywhere; what a commit of the stream refuses is tried again and then left for the next
-round, and what fails at one table stops no other. The stream is never made to wait, but for the moment in which daily tags are made.
+Each step commits by itself and may be interrupted anywhere. A step that is refused because of a commit of the stream is retried and then
+left for the next round. A failure at one table does not affect the others. The stream never waits, except while daily tags are created.
 """
 
 import functools
@@ -68,34 +68,34 @@ from monitoring.last_proofs import LastProof
 from monitoring.table_health import Maintained
 
 PROOFS = "lh.ops.proofs"
-# What is being written now is younger; Iceberg's own default. Looking for them lists the whole folder: once a day.
+# Files that are being written now are younger; this is Iceberg's default. The search lists the whole folder, so it runs once a day.
 ORPHANS_AFTER, ORPHANS_EVERY = timedelta(days=3), timedelta(hours=23)
-# Iceberg merges manifests by itself from a hundred on; each is a file that every plan opens.
+# Iceberg itself merges manifests only from a hundred on, and every scan plan opens each of these files.
 MANY_MANIFESTS, MANIFEST_BYTES = 32, 8 << 20
-# A rewrite of more is committed in parts, so that one refused commit does not cost all of it.
+# A larger rewrite is committed in parts, so that a refused commit does not lose all of it.
 PARTS_FROM_BYTES = 2 << 30
-# A table that no domain knows: as the domains' own.
+# For tables of no domain; the same as a domain's default watermark.
 OPEN_FOR = timedelta(hours=48)
 
 log = structlog.get_logger("weir.maintain")
 
 
 class NoSuchTable(LakehouseError, Fatal):
-    """There is no table of that name."""
+    """There is no table with that name."""
 
     def __init__(self, names: Sequence[str], present: Sequence[str]) -> None:
-        there = ", ".join(name.removeprefix(f"{NAME}.") for name in present)
-        super().__init__(f"No table {', '.join(names)}; there are {there or 'none yet'}.")
+        known = ", ".join(name.removeprefix(f"{NAME}.") for name in present)
+        super().__init__(f"No table {', '.join(names)}; there are {known or 'none yet'}.")
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a domain's programs need of its tables at the begin of a round.
+    """What a domain's programs need to keep in its tables at the start of a round.
 
     Attributes:
-        positions: where the refine query's checkpoint stands in each bronze table, by its name; None where none is known.
-        position_says: why not.
-        planned: when the oldest backfill that is not finished was planned.
+        positions: {bronze table: position of the refine query's checkpoint; None where it is unknown}.
+        position_says: why positions are unknown.
+        planned: when the oldest unfinished backfill was planned.
     """
 
     positions: Mapping[str, Position | None]
@@ -105,7 +105,7 @@ class Needs:
 
 @dataclass(slots=True)
 class _Report:
-    """What is said of one table while it is worked on."""
+    """The report on one table while it is maintained."""
 
     done: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
@@ -117,12 +117,12 @@ class Round:
 
     Args:
         settings: of the home.
-        domains: all of them.
+        domains: all domains.
         spark: the session.
-        known: of earlier rounds, by table.
+        known: facts from earlier rounds, by table.
         now: when the round begins.
-        dry_run: say what would be done, and change nothing.
-        is_stopping: asked between two tables.
+        dry_run: report what would be done without changing anything.
+        is_stopping: checked between two tables.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Round:
 
         Args:
             names: with `lh.`, from `chosen_tables`.
-            told: is told of each table that is done.
+            told: called with the result of each table.
         """
         results = []
         self._end_killed_rebuilds(names)
@@ -174,7 +174,7 @@ class Round:
                 self._tried(report, "retention", lambda: self._retain(state, report))
             if rewrite.files and self._tried(report, "rewrite_data_files", lambda: self._rewrite(state, closed, least, rewrite)):
                 report.done.append(f"{rewrite.files} files ({_mib(rewrite.bytes)}) into {rewrite.becomes}")
-            # Format 3 has vectors, which go with the files they are of; these are what format 2 left.
+            # Format 3 has deletion vectors, which are removed with their data files; position delete files remain from format 2.
             deletes = "rewrite_position_delete_files"
             if files.position_deletes and self._tried(report, deletes, lambda: self._call(deletes, name)):
                 report.done.append(f"{files.position_deletes} position delete files rewritten")
@@ -186,19 +186,19 @@ class Round:
             else:
                 state = TableState.read(self._spark, name)
                 after = figures(self._spark, state, Files.read(self._spark, state, closed))
-        except Exception as error:  # whatever it is, it stops no other table; the summary and the exit code tell it
+        except Exception as error:  # no error may stop the other tables; the summary and the exit code report it
             report.failed.append(_reason(error))
             log.error("table not maintained", table=name, error=_reason(error))
         return Result(name, before, after, tuple(report.done), held, tuple(report.left), tuple(report.failed), time.monotonic() - began)
 
     def _tried(self, report: _Report, what: str, step: Callable[[], object]) -> bool:
-        """Do a step, again where another writer came between; tell whether it went. Whatever becomes of it, the next step follows."""
+        """Run a step, again after a conflict with another writer; return whether it succeeded. The next step follows in any case."""
         try:
             until_accepted(step)
             return True
         except Exception as error:  # as above: the next step follows
             if is_refused(error):
-                report.left.append(f"{what}: other writers came between")
+                report.left.append(f"{what}: conflicts with other writers")
                 log.warning("left for the next round", what=what, error=_reason(error))
             else:
                 report.failed.append(f"{what}: {_reason(error)}")
@@ -212,7 +212,7 @@ class Round:
             "max-file-size-bytes": str(LARGE_BYTES),
             "min-input-files": str(least),
             "delete-ratio-threshold": str(MOST_DELETED),
-            # The stream has the cores; and less has to fit the heap.
+            # Leaves cores to the stream, and needs less heap.
             "max-concurrent-file-group-rewrites": "1",
             "partial-progress.enabled": str(rewrite.bytes > PARTS_FROM_BYTES).lower(),
         }
@@ -223,14 +223,14 @@ class Round:
     def _manifests(self, state: TableState, report: _Report) -> None:
         if state.head is None:
             return
-        found = self._spark.sql(f"SELECT count(*), sum(length) FROM {state.name}.manifests").collect()[0]
-        count, fewest = int(found[0]), -(-int(found[1] or 0) // MANIFEST_BYTES)
+        totals = self._spark.sql(f"SELECT count(*), sum(length) FROM {state.name}.manifests").collect()[0]
+        count, fewest = int(totals[0]), -(-int(totals[1] or 0) // MANIFEST_BYTES)
         if count - fewest >= MANY_MANIFESTS:
             self._call("rewrite_manifests", state.name)
             report.done.append(f"{count} manifests into fewer")
 
     def _expire(self, name: str, report: _Report) -> tuple[str, int, int]:
-        """Expire what nobody needs; tell what keeps the rest, how many went, and about how many bytes that frees."""
+        """Expire snapshots that are no longer needed; return what keeps the rest, the number expired, and roughly the bytes freed."""
         state = TableState.read(self._spark, name)
         until = limit(self._now, self._settings.snapshot_hours, self._holds(state))
         gone = [] if until.since <= NOTHING else expired_by(state, until.since)
@@ -251,7 +251,7 @@ class Round:
 
     def _holds(self, state: TableState) -> Iterable[Hold]:
         if any(branch.startswith(REBUILD_BRANCH) for branch in state.branches):
-            yield Hold(NOTHING, "a rebuild works on a branch of it")
+            yield Hold(NOTHING, "a rebuild uses a branch of it")
         if (domain := self._by_bronze().get(state.name)) is not None:
             if (table := self._rebuilt(domain)) is not None:
                 yield Hold(NOTHING, f"a rebuild of {table} reads it")
@@ -263,13 +263,13 @@ class Round:
             )
             yield from backfill_hold(needs.planned)
         if (domain := self._by_merged().get(state.name)) is not None:
-            yield from self._owed_holds(domain, state)
+            yield from self._pending_holds(domain, state)
             if any(one.silver.name == state.name and not isinstance(one.kind, ByTime) for one in domain.sources):
-                # What a backfill wrote here it finds again by its commits, to make derived tables of it.
+                # A backfill finds its commits here again, to compute derived tables from them.
                 yield from backfill_hold(self._needs_of(domain).planned)
-            yield from newest_hold(state, MARK_PROPERTY, "it says which offsets the table holds")
+            yield from newest_hold(state, MARK_PROPERTY, "it has the table's offsets")
         if state.name == MAINTENANCE.name:
-            yield from newest_hold(state, MAINTAINED_PROPERTY, "it says what maintenance knows")
+            yield from newest_hold(state, MAINTAINED_PROPERTY, "it has the facts of earlier maintenance")
         if state.name == PROOFS:
             last: dict[str, datetime] = {}
             for one in state.ancestors():
@@ -277,39 +277,39 @@ class Round:
                     last.setdefault(LastProof.from_json(one.summary[PROOF_PROPERTY]).domain, one.at)
             yield from (Hold(at, f"the last proof of {domain_name}") for domain_name, at in last.items())
 
-    def _owed_holds(self, domain: Domain, state: TableState) -> Iterable[Hold]:
-        """Keep the commits of a table since the one that a derived table was last made of, where rows have changed since."""
-        for reader, snapshot in self._made_of(domain, state).items():
-            later = itertools.takewhile(lambda one, made=snapshot: one.id != made.id, state.ancestors())  # type: ignore[misc]  # bound now
+    def _pending_holds(self, domain: Domain, state: TableState) -> Iterable[Hold]:
+        """Keep the commits of a table since the one from which a derived table was last computed, where rows have changed since."""
+        for reader, snapshot in self._computed_from(domain, state).items():
+            later = itertools.takewhile(lambda one, last=snapshot: one.id != last.id, state.ancestors())  # type: ignore[misc]  # bound now
             if any(one.operation != REPLACE and DEFERRED_PROPERTY not in one.summary for one in later):
-                yield Hold(snapshot.at, f"{reader} was made of it, and lacks what came after")
+                yield Hold(snapshot.at, f"{reader} was computed from it, and later changes are pending")
 
-    def _made_of(self, domain: Domain, state: TableState) -> dict[str, Snapshot]:
-        """Find the snapshot of a table that each derived table was last made of, by its name; without those that are gone."""
+    def _computed_from(self, domain: Domain, state: TableState) -> dict[str, Snapshot]:
+        """Return {derived table: the snapshot of a table from which it was last computed}, without snapshots that have expired."""
         readers = [one.table.name for one in domain.derived if any(reads.table.name == state.name for reads in one.reads)]
         if not readers or any(not self._exists(table.name) for table in domain.merged):
             return {}
-        made = read_computed_from(domain, {table.name: iceberg_table(self._spark, table.name) for table in domain.merged})
-        found = {reader: state.snapshots.get(made[reader].get(state.name, 0)) for reader in readers}
-        return {reader: snapshot for reader, snapshot in found.items() if snapshot is not None}
+        inputs = read_computed_from(domain, {table.name: iceberg_table(self._spark, table.name) for table in domain.merged})
+        snapshots = {reader: state.snapshots.get(inputs[reader].get(state.name, 0)) for reader in readers}
+        return {reader: snapshot for reader, snapshot in snapshots.items() if snapshot is not None}
 
     def _note(self, state: TableState, gone: set[int]) -> None:
-        """Write down in properties what is only known from snapshots that go."""
+        """Note in properties the facts that only the expiring snapshots have."""
         change = state.last_change()
         if change is not None and change.id in gone:
             self._set(state.name, CHANGED_PROPERTY, str(change.millis))
         if (domain := self._by_merged().get(state.name)) is not None:
-            # No row changed after it, or the hold would have kept it: the table is as good as made of the current one.
-            for reader in (name for name, made in self._made_of(domain, state).items() if made.id in gone):
+            # No row changed after it, or the hold would have kept it, so the derived table is up to date with the current snapshot.
+            for reader in (name for name, snapshot in self._computed_from(domain, state).items() if snapshot.id in gone):
                 note = read_computed_from(domain, {table.name: iceberg_table(self._spark, table.name) for table in domain.merged})[reader]
                 self._set(reader, MADE_OF_PROPERTY, json.dumps({reader: {**note, state.name: state.head or 0}}))
         for domain in self._domains:
             tables = [*(table.name for table in domain.merged), REJECTS.name]
             if state.name not in tables or domain.name in self._noted:
                 continue
-            held, noted = applied(self._spark, domain), domain.sources[0].silver.name
-            if held and held != applied_of(TableState.read(self._spark, noted).properties):
-                self._set(noted, APPLIED_PROPERTY, applied_note(held))
+            offsets, noted = applied(self._spark, domain), domain.sources[0].silver.name
+            if offsets and offsets != applied_of(TableState.read(self._spark, noted).properties):
+                self._set(noted, APPLIED_PROPERTY, applied_note(offsets))
             self._noted.add(domain.name)
 
     def _set(self, table: str, name: str, value: str) -> None:
@@ -319,17 +319,17 @@ class Round:
         known = self._known.get(name)
         if known is not None and self._now.timestamp() - known.orphans_ms / 1000 < ORPHANS_EVERY.total_seconds():
             return
-        # By the machine's clock too: a file of now must not look old.
+        # Also bounded by the machine's clock, so that a file written now never looks old.
         before = min(self._now, datetime.now(UTC)) - ORPHANS_AFTER
         moment = f"TIMESTAMP '{before.astimezone(UTC):%Y-%m-%d %H:%M:%S}+00:00'"
         more = f", older_than => {moment}, prefix_listing => true, dry_run => {str(self._dry_run).lower()}"
-        found = self._call("remove_orphan_files", name, more, even_dry=True)
+        orphans = self._call("remove_orphan_files", name, more, even_dry=True)
         self.searched.append(name)
-        if found:
-            report.done.append(f"{len(found)} orphan files removed")
+        if orphans:
+            report.done.append(f"{len(orphans)} orphan files removed")
 
     def _retain(self, state: TableState, report: _Report) -> None:
-        """Drop days of bronze, and messages of its topic, that may go."""
+        """Drop days of bronze, and messages of its topic, that are older than the settings keep."""
         domain = self._by_bronze()[state.name]
         position, settings = self._needs_of(domain).positions[state.name], self._settings
         if (settings.bronze_days or settings.topic_days) and self._rebuilt(domain) is not None:
@@ -352,7 +352,7 @@ class Round:
         return bool(self._spark.sql(f"SELECT 1 FROM {state.name}.files WHERE partition.{by_day} < DATE '{day}' LIMIT 1").collect())
 
     def _end_killed_rebuilds(self, names: Sequence[str]) -> None:
-        """Remove the branches of rebuilds that were killed, for which tables would keep all snapshots; told with the domain's silver."""
+        """Remove branches of killed rebuilds, which would keep all snapshots; reported with the domain's silver."""
         for domain in self._domains:
             silver = domain.sources[0].silver.name
             if self._dry_run or silver not in names or self._rebuilt(domain) is None or not has_leases(self._settings):
@@ -364,7 +364,7 @@ class Round:
                     del self._rebuilding[domain.name]
 
     def _tag(self, names: Sequence[str]) -> None:
-        """Make the daily tags that are missing, for each domain whose tables are maintained; what came of it is told with its silver."""
+        """Create missing daily tags for each domain whose tables are maintained; reported with the domain's silver."""
         if not self._settings.tag_days:
             return
         for domain in self._domains:
@@ -374,28 +374,28 @@ class Round:
                 self._tried(report, "tags", functools.partial(self._tag_domain, domain, tables, report))
 
     def _tag_domain(self, domain: Domain, tables: Sequence[str], report: _Report) -> None:
-        # A look without a turn first: nearly always there is nothing to do.
+        # Checked without the table lock first, since there is nearly always nothing to do.
         missing = self._missing_tags(tables)
         if missing and not self._dry_run:
             with table_lock(self._settings, domain.name):
                 missing = self._missing_tags(tables)
                 make_tags(self._spark, missing)
         if missing:
-            report.done.append(f"{len(missing)} daily tags of silver and gold made")
+            report.done.append(f"{len(missing)} daily tags of silver and gold created")
 
     def _missing_tags(self, tables: Sequence[str]) -> list[Tag]:
         return wanted_tags([TableState.read(self._spark, name) for name in tables], self._now, self._settings.tag_days)
 
     def _closed(self, state: TableState) -> tuple[Closed, int]:
-        """Find a table's closed partitions, and from how many small files on they are joined."""
+        """Return a table's closed partitions, and the least number of small files to compact."""
         open_for, with_null = OPEN_FOR, False
         if (domain := self._by_bronze().get(state.name)) is not None:
-            # By day of arrival; backfilled rows have none, and are all in one partition.
+            # Partitioned by day of arrival; backfilled rows have none and are all in one partition.
             open_for, with_null = timedelta(0), self._needs_of(domain).planned is None
         else:
             for one in self._domains:
                 if state.name in one.kinds:
-                    # Every poll asks for some days again.
+                    # Every poll requests some days again.
                     watermark = max(source.watermark for source in one.sources)
                     open_for = max(watermark, timedelta(days=self._settings.poll_past_days + 1))
         closed = closed_partitions(state.fields, self._now, open_for, with_null)
@@ -417,15 +417,15 @@ class Round:
         if not self._exists(BACKFILLS.name):
             return None
         planned = f"SELECT min(planned_ts) AS at FROM {BACKFILLS.name} WHERE domain = {quote(domain.name)} AND state = 'planned'"
-        found = self._spark.sql(planned).toArrow()["at"][0].as_py()
-        return found if found is None else found.astimezone(UTC)
+        oldest = self._spark.sql(planned).toArrow()["at"][0].as_py()
+        return oldest if oldest is None else oldest.astimezone(UTC)
 
     def _rebuilt(self, domain: Domain) -> str | None:
-        """Name a table of the domain that a rebuild works on, which reads bronze as it was; None where there is none."""
+        """Return a table of the domain with a rebuild's branch; None where there is none. A rebuild reads older snapshots of bronze."""
         if domain.name not in self._rebuilding:
             tables = [table.name for table in domain.merged if self._exists(table.name)]
-            found = [n for n in tables if any(b.startswith(REBUILD_BRANCH) for b in TableState.read(self._spark, n).branches)]
-            self._rebuilding[domain.name] = found[0] if found else ""
+            rebuilt = [n for n in tables if any(b.startswith(REBUILD_BRANCH) for b in TableState.read(self._spark, n).branches)]
+            self._rebuilding[domain.name] = rebuilt[0] if rebuilt else ""
         return self._rebuilding[domain.name] or None
 
     def _by_bronze(self) -> dict[str, Domain]:
@@ -445,7 +445,7 @@ class Round:
 
 
 def all_tables(spark: SparkSession) -> list[str]:
-    """Name all tables of the catalog, with `lh.`, bronze first and `ops` last."""
+    """Return the names of all tables of the catalog, with `lh.`, bronze first and `ops` last."""
     spaces = [row[0] for row in spark.sql(f"SHOW NAMESPACES IN {NAME}").collect()]
     layers = {"bronze": 0, "silver": 1, "gold": 2, "ops": 4}
     ordered = sorted(spaces, key=lambda space: (layers.get(space, 3), space))
@@ -453,10 +453,10 @@ def all_tables(spark: SparkSession) -> list[str]:
 
 
 def chosen_tables(spark: SparkSession, names: Sequence[str]) -> list[str]:
-    """Find the tables that are named, or all.
+    """Return the named tables, or all.
 
     Raises:
-        NoSuchTable: one is not there.
+        NoSuchTable: a named table does not exist.
     """
     present = all_tables(spark)
     wanted = [name if name.startswith(f"{NAME}.") else f"{NAME}.{name}" for name in names]

@@ -1,4 +1,4 @@
-"""What has maintenance done? The table `lh.ops.maintenance`: a row per table and round."""
+"""What has maintenance done? The table `lh.ops.maintenance` has a row per table and round."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -48,17 +48,17 @@ MAINTENANCE = Table(
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What came of one table in one round.
+    """The result for one table in one round.
 
     Attributes:
-        table: with `lh.`.
+        table: its name, with `lh.`.
         before: its figures.
-        after: those afterwards; in a dry run the expected ones.
-        done: what was done, or would be.
-        held: what keeps the oldest snapshot that is left.
-        left: what is left for the next round.
-        failed: what failed, with its reason.
-        seconds: time that it took.
+        after: the figures afterwards; in a dry run the expected ones.
+        done: the work that was done, or would be.
+        held: what keeps the oldest remaining snapshot.
+        left: the work left for the next round.
+        failed: failures, with their reasons.
+        seconds: the time that it took.
     """
 
     table: str
@@ -72,7 +72,7 @@ class Result:
 
 
 def known_of(spark: SparkSession) -> dict[str, Maintained]:
-    """Read what is known of each table since it was last maintained."""
+    """Read the known facts about each table from its last maintenance."""
     if not spark.catalog.tableExists(MAINTENANCE.name):
         return {}
     newest = TableState.read(spark, MAINTENANCE.name).newest(MAINTAINED_PROPERTY)
@@ -80,25 +80,25 @@ def known_of(spark: SparkSession) -> dict[str, Maintained]:
 
 
 def renewed(known: Mapping[str, Maintained], results: Iterable[Result], looked: Iterable[str], now: datetime) -> dict[str, Maintained]:
-    """Give what is known after a round.
+    """Return the known facts after a round.
 
     Args:
-        known: before it.
+        known: the facts before it.
         results: of the round.
-        looked: the tables in which files that belong to nothing were looked for.
+        looked: the tables that were searched for orphan files.
         now: when it began.
     """
-    found = dict(known)
+    facts = dict(known)
     millis, searched = round(now.timestamp() * 1000), set(looked)
     for one in results:
-        before = found.get(one.table, Maintained())
+        before = facts.get(one.table, Maintained())
         after = before if one.failed else replace(before, small_files=one.after.small_files)
         if not one.failed and not one.left:
             after = replace(after, rewritten_ms=millis)
         if one.table in searched:
             after = replace(after, orphans_ms=millis)
-        found[one.table] = after
-    return found
+        facts[one.table] = after
+    return facts
 
 
 def keep(spark: SparkSession, results: Iterable[Result], known: Mapping[str, Maintained], now: datetime) -> None:

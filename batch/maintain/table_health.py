@@ -1,4 +1,4 @@
-"""How is a table's health put in figures, and what would rewriting it gain? From its metadata alone."""
+"""How many files, snapshots and bytes does a table have, and what would a rewrite gain? Computed from its metadata alone."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,29 +10,29 @@ from pyspark.sql import SparkSession
 from batch.maintain.closed_partitions import Closed
 from batch.table_state import TableState
 
-# What a scan opens with one request and one task reads in seconds; Iceberg takes files of half to twice of it as well made.
+# One request opens such a file and one task reads it in seconds; Iceberg does not rewrite files of half to twice this size.
 TARGET_BYTES = 256 << 20
 SMALL_BYTES, LARGE_BYTES = TARGET_BYTES // 2, 2 * TARGET_BYTES
-# A file of which so much is deleted is written anew: until then a vector is cheaper than the file.
+# A file with at least this share of deleted rows is rewritten; below it, a deletion vector costs less than a rewrite.
 MOST_DELETED = 0.1
-# In a closed partition two small files become one, and stay so. A table that is not in parts of time always gets more.
+# In a closed partition two small files become one for good. A table that is not partitioned by time keeps getting new files.
 LEAST_FILES_CLOSED, LEAST_FILES_OPEN = 2, 5
 PUFFIN = "PUFFIN"
 
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """A table's health.
+    """Figures about a table's health.
 
     Attributes:
-        files: data files of the current snapshot.
-        bytes: of these.
-        small_files: those below 128 MiB that share their partition with another such.
-        delete_files: delete files, or deletion vectors.
-        snapshots: that are kept.
-        metadata_bytes: length of the metadata file.
-        disk_files: files in the table's folder.
-        disk_bytes: of these.
+        files: number of data files of the current snapshot.
+        bytes: their size.
+        small_files: number of data files below 128 MiB that share their partition with another one.
+        delete_files: number of delete files or deletion vectors.
+        snapshots: number of snapshots that have not expired.
+        metadata_bytes: size of the metadata file.
+        disk_files: number of files in the table's folder.
+        disk_bytes: their size.
     """
 
     files: int = 0
@@ -45,13 +45,13 @@ class Figures:
     disk_bytes: int = 0
 
     def as_dict(self) -> dict[str, int]:
-        """Give them by name."""
+        """Return the figures by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A data file: the value of its partition, its length, and which share of its rows is deleted."""
+    """A data file: the value of its partition, its size, and the share of its rows that is deleted."""
 
     partition: Any
     bytes: int
@@ -60,12 +60,12 @@ class DataFile:
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """The files of a table's head.
+    """The files of a table's current snapshot.
 
     Attributes:
         data: the data files.
-        vectors: deletion vectors.
-        position_deletes: position delete files, as format 2 writes them.
+        vectors: number of deletion vectors.
+        position_deletes: number of position delete files, as format 2 writes them.
     """
 
     data: Sequence[DataFile] = ()
@@ -74,7 +74,7 @@ class Files:
 
     @classmethod
     def read(cls, spark: SparkSession, state: TableState, closed: Closed) -> "Files":
-        """Read them from the manifests of the head."""
+        """Read the files from the manifests of the current snapshot."""
         if state.head is None:
             return cls()
         partition = f"partition.`{closed.field}`" if closed.field else "cast(null AS int)"
@@ -102,7 +102,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """What rewriting the closed partitions would do: files and bytes that are read, files that take their place, vectors that go."""
+    """The effect of rewriting closed partitions: files and bytes read, files written instead, deletion vectors removed."""
 
     files: int = 0
     bytes: int = 0
@@ -111,12 +111,12 @@ class Rewrite:
 
 
 def small_files(files: Iterable[DataFile]) -> int:
-    """Count the small files that could be joined with another."""
+    """Count the small files that could be compacted with another."""
     return sum(len(small) for small in _by_partition(files, lambda one: one.bytes < SMALL_BYTES).values() if len(small) > 1)
 
 
 def expected_rewrite(files: Files, closed: Closed, least_files: int) -> Rewrite:
-    """Work out what Iceberg's binpack does with these files: the rule of its planner, with the options of `maintain`."""
+    """Compute what Iceberg's binpack does with these files, by the rule of its planner and the options of `maintain`."""
     read, written, size, vectors = 0, 0, 0, 0
     in_closed = [one for one in files.data if closed.holds(one.partition)]
     candidates = _by_partition(in_closed, lambda one: one.bytes < SMALL_BYTES or one.bytes > LARGE_BYTES or one.deleted >= MOST_DELETED)
@@ -131,7 +131,7 @@ def expected_rewrite(files: Files, closed: Closed, least_files: int) -> Rewrite:
 
 
 def figures(spark: SparkSession, state: TableState, files: Files) -> Figures:
-    """Put a table's health in figures."""
+    """Return the figures about a table's health."""
     disk_files, disk_bytes = _on_disk(spark, state.location)
     return Figures(
         files=len(files.data),
@@ -146,13 +146,13 @@ def figures(spark: SparkSession, state: TableState, files: Files) -> Figures:
 
 
 def expected_figures(before: Figures, rewrite: Rewrite, snapshots: int, freed: int) -> Figures:
-    """Say how a table would stand after maintenance.
+    """Return the expected figures after maintenance.
 
     Args:
-        before: as it stands.
-        rewrite: what would be rewritten.
-        snapshots: how many would be expired.
-        freed: bytes of files that only these refer to.
+        before: the current figures.
+        rewrite: the expected rewrite.
+        snapshots: the number of snapshots that would be expired.
+        freed: bytes of files to which only these snapshots refer.
     """
     each = before.metadata_bytes // before.snapshots if before.snapshots else 0
     return replace(
@@ -167,7 +167,7 @@ def expected_figures(before: Figures, rewrite: Rewrite, snapshots: int, freed: i
 
 
 def freed_bytes(state: TableState, expired: Iterable[int]) -> int:
-    """Work out what expiring snapshots frees: what was removed by them, and by the oldest that stays. Tags may keep some of it."""
+    """Estimate the bytes that expiring snapshots frees: files removed by them and by the oldest remaining one. Tags may keep some."""
     gone = set(expired)
     if not gone:
         return 0
@@ -175,20 +175,20 @@ def freed_bytes(state: TableState, expired: Iterable[int]) -> int:
 
 
 def _by_partition(files: Iterable[DataFile], chosen: Callable[[DataFile], bool]) -> Mapping[Any, list[DataFile]]:
-    found: dict[Any, list[DataFile]] = {}
+    by_partition: dict[Any, list[DataFile]] = {}
     for one in files:
         if chosen(one):
-            found.setdefault(one.partition, []).append(one)
-    return found
+            by_partition.setdefault(one.partition, []).append(one)
+    return by_partition
 
 
 def _on_disk(spark: SparkSession, location: str) -> tuple[int, int]:
-    """Count what lies in a folder, needed or not."""
+    """Return the number and the total size of all files in a folder, needed or not."""
     jvm: Any = spark._jvm
     session: Any = spark._jsparkSession
     path = jvm.org.apache.hadoop.fs.Path(location)
     files = path.getFileSystem(session.sessionState().newHadoopConf())
     if not files.exists(path):
         return 0, 0
-    found = files.getContentSummary(path)
-    return int(found.getFileCount()), int(found.getLength())
+    summary = files.getContentSummary(path)
+    return int(summary.getFileCount()), int(summary.getLength())

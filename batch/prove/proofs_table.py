@@ -1,4 +1,4 @@
-"""What did the proofs say? The table `lh.ops.proofs`, and the shape of one result."""
+"""What were the results of proofs? The table `lh.ops.proofs`, and the form of one result."""
 
 import json
 from collections.abc import Iterable
@@ -51,20 +51,20 @@ PROOFS = Table(
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """What came of proving one domain.
+    """The result of proving one domain.
 
     Attributes:
         domain: its name.
         proved_ts: when the snapshots were taken.
         days: the UTC days that were compared, both included; None for all.
         compared: a comparison per gold table and way.
-        applied: by topic and partition the last offset that silver and gold held.
-        snapshots: id of the snapshot of each table.
-        edition: what gold was computed by, and is proved by.
-        asked: what the settings would compute it by.
+        applied: by topic and partition, the last offset that silver and gold contained.
+        snapshots: {table: id of its snapshot}.
+        edition: the edition by which gold was computed and is proved.
+        asked: the edition that the settings name.
         seconds: time by part: `read`, `independent`, `batch`, `compare`.
-        advice: what to do about rows that older reference data made; empty where there are none.
-        is_kept: whether `lh.ops.proofs` has it; it cannot where the tables are on a read-only mount.
+        advice: what to do about rows computed with older reference data; empty where there are none.
+        is_kept: whether it is stored in `lh.ops.proofs`; false if the tables are on a read-only mount.
     """
 
     domain: str
@@ -81,16 +81,16 @@ class Proof:
 
     @property
     def is_equal(self) -> bool:
-        """Whether streamed gold is what it should be."""
+        """Whether gold as streamed has no difference."""
         return not any(comparison.differences for _, comparison in self.compared)
 
     @property
     def would_change(self) -> dict[str, tuple[str, str]]:
-        """What the settings would change of the edition: by part, as it is and as they say."""
-        return {what: (found, self.asked[what]) for what, found in self.edition.items() if self.asked[what] != found}
+        """The parts of the edition that the settings would change: {part: (current value, value of the settings)}."""
+        return {what: (current, self.asked[what]) for what, current in self.edition.items() if self.asked[what] != current}
 
     def applied_json(self) -> str:
-        """Write `applied` as the table and --json have it."""
+        """Return `applied` in the form of the table and of --json."""
         return applied_note(self.applied)
 
 
@@ -100,8 +100,8 @@ def keep(spark: SparkSession, proof: Proof, bronze: str, code_version: str) -> N
     differences: dict[str, dict[str, int]] = {}
     for way, one in proof.compared:
         differences.setdefault(one.table, {})[way] = one.differences
-    said = LastProof(proof.domain, proof.proved_ts, differences).to_json()
-    append_rows(relation(spark, PROOFS, list(_rows(proof, bronze, code_version))), PROOFS, {PROOF_PROPERTY: said})
+    summary = LastProof(proof.domain, proof.proved_ts, differences).to_json()
+    append_rows(relation(spark, PROOFS, list(_rows(proof, bronze, code_version))), PROOFS, {PROOF_PROPERTY: summary})
 
 
 def _rows(proof: Proof, bronze: str, code_version: str) -> Iterable[tuple[Any, ...]]:

@@ -1,8 +1,8 @@
-"""Is streamed gold what it should be? Computed again in two ways from the rows that arrived, and compared key by key.
+"""Is gold as streamed correct? It is recomputed in two ways from the rows that arrived, and compared key by key.
 
-One way is a single batch pass by weir's own transforms, the other the domain's SQL in DuckDB, which shares nothing with them
-(`oracle/`). Both start from bronze as far as silver and gold hold it, so a stream may run meanwhile: what it has not applied yet is no
-difference. Nothing else has to run: the tables are all there is to it.
+One way is a single batch pass with weir's own transforms; the other is the domain's SQL in DuckDB, which shares nothing with them
+(`oracle/`). Both use only the bronze rows that silver and gold contain, so a stream may run meanwhile: rows that it has not applied yet are
+not differences. No other part has to run, since only the tables are read.
 """
 
 import tempfile
@@ -42,21 +42,21 @@ from lakehouse.write.small_batches.session_tuning import conf_for_many, session_
 
 
 def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = None) -> Proof:
-    """Prove a domain's gold by the edition that it was made by, and keep the result in `lh.ops.proofs`.
+    """Prove a domain's gold by the edition by which it was computed, and store the result in `lh.ops.proofs`.
 
-    A result cannot be kept where the tables are on a read-only mount.
+    The result is not stored if the tables are on a read-only mount.
 
     Args:
-        settings: name the catalog.
-        domain: whose gold.
+        settings: with the catalog.
+        domain: the domain to prove.
         spark: for the batch pass.
-        days: compare only rows that touch these UTC days, both included; all is computed again either way, since what an episode
-            or a mean is made of reaches out of them.
+        days: compare only rows that overlap these UTC days, both included. All rows are recomputed in any case, since an episode or a mean
+            also depends on hours outside these days.
 
     Raises:
         NoTables, NoGold: nothing has been written yet.
-        NotWhole: bronze no longer holds what these days are made of.
-        OtherEdition: gold is of an edition that this version cannot compute any more, and must be rebuilt.
+        NotWhole: bronze no longer has the rows from which these days are computed.
+        OtherEdition: gold is of an edition that this version can no longer compute, and must be rebuilt.
     """
     phases = Phases()
     with Heads.look(settings, domain) as looked:
@@ -68,7 +68,7 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
         if provable is not None:
             days = days or (provable, max(provable, proved_ts.date()))
         with phases.timed("read"):
-            found = {one.table.name: heads.rows(one.table.name) for one in domain.derived}
+            gold = {one.table.name: heads.rows(one.table.name) for one in domain.derived}
         with phases.timed("independent"):
             independent = _independent(heads)
         with phases.timed("batch"):
@@ -80,12 +80,12 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
                 ways: list[tuple[Way, pa.Table]] = [("batch", by_batch[name])]
                 if independent is not None:
                     ways.append(("independent", independent[_bare(name)]))
-                for way, made in ways:
-                    rows, wanted = (_begun(one, times, provable) for one in (found[name], made))
+                for way, recomputed in ways:
+                    rows, wanted = (_begun(one, times, provable) for one in (gold[name], recomputed))
                     compared.append((way, compare(derived.table, rows, wanted, days, times)))
-        snapshots = {name: heads.snapshot_id(name) for name in (*names, *found)}
-        held, edition, kept = dict(heads.applied), dict(domain.edition), not cannot_be_written(settings)
-        proof = Proof(domain.name, proved_ts, days, tuple(compared), held, snapshots, edition, asked, phases.seconds, kept)
+        snapshots = {name: heads.snapshot_id(name) for name in (*names, *gold)}
+        applied, edition, kept = dict(heads.applied), dict(domain.edition), not cannot_be_written(settings)
+        proof = Proof(domain.name, proved_ts, days, tuple(compared), applied, snapshots, edition, asked, phases.seconds, kept)
     if not proof.is_equal:
         proof = replace(proof, advice=look_at_references(settings, domain).advice)
     if proof.is_kept:
@@ -94,7 +94,7 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
 
 
 def _independent(heads: Heads) -> dict[str, pa.Table] | None:
-    """Compute the derived tables by the domain's SQL; None where it has none."""
+    """Compute the derived tables with the domain's SQL; None where it has none."""
     domain = heads.domain
     if not domain.oracle:
         return None
@@ -103,7 +103,7 @@ def _independent(heads: Heads) -> dict[str, pa.Table] | None:
 
 
 def arrived(heads: Heads, source: Source) -> Any:  # noqa: ANN401 - all that DuckDB can register
-    """Give the rows of a source's bronze that are in silver, as the independent SQL reads them."""
+    """Return the rows of a source's bronze that are in silver, in the form that the independent SQL reads."""
     rows = heads.bronze_files(source, BRONZE_COLUMNS)
     if source.contract.codec != "avro":
         return rows
@@ -112,19 +112,19 @@ def arrived(heads: Heads, source: Source) -> Any:  # noqa: ANN401 - all that Duc
 
 
 def _begun(rows: pa.Table, times: Times | None, provable: date | None) -> pa.Table:
-    """Leave out what began before bronze is whole: an episode that reaches over that day has lost its beginning."""
+    """Return only rows that begin on or after bronze's first complete day, since an earlier episode cannot be recomputed from its start."""
     if provable is None or times is None:
         return rows
     return rows.filter(pc.greater_equal(rows[times.starts].cast(pa.date32()), pa.scalar(provable)))
 
 
 def dimensions_of(domain: Domain) -> dict[str, pa.Table]:
-    """Give the rows of a domain's dimensions as the configuration has them, by name without layer."""
+    """Return the configured rows of a domain's dimensions, by name without layer."""
     return {_bare(table.name): in_arrow(table, rows) for table, rows in domain.dimensions}
 
 
 def _batch_pass(heads: Heads, spark: SparkSession, warehouse_uri: str) -> Mapping[str, pa.Table]:
-    """Compute gold in one pass, each table once: the next is made of the files of the one before."""
+    """Compute gold in one pass, each table once and from the files of those before it."""
     domain = heads.domain
     arrived = sum(heads.row_count(source.bronze.name) for source in domain.sources)
     conf = {**conf_for_many(arrived), "spark.sql.parquet.outputTimestampType": "TIMESTAMP_MICROS"}
@@ -132,7 +132,7 @@ def _batch_pass(heads: Heads, spark: SparkSession, warehouse_uri: str) -> Mappin
 
         def keep(name: str, rows: DataFrame) -> DataFrame:
             rows.write.parquet(f"{folder}/{name}")
-            # Spark reads a path as a pattern: a folder called [2026] would not be found.
+            # By default Spark reads a path as a pattern and would not find a folder named [2026].
             return spark.read.option("__globPaths__", "false").parquet(f"{folder}/{name}")
 
         silver = {}
@@ -140,15 +140,15 @@ def _batch_pass(heads: Heads, spark: SparkSession, warehouse_uri: str) -> Mappin
             snapshot = heads.snapshot_id(source.bronze.name)
             at = f" VERSION AS OF {snapshot}" if snapshot else ""
             bronze = spark.sql(f"SELECT * FROM {source.bronze.name}{at} WHERE {heads.is_applied()}")
-            # From the bytes, as the other way: a field that the contract has got since counts in old messages too.
+            # Parsed again from the bytes, as the other way does, so that fields added to the contract later are read from old messages too.
             silver[source.silver.name] = to_silver(retyped(bronze, source.contract), source)
-        made = to_gold(domain, silver, keep)
-        return {name: ds.dataset(_as_arrow(f"{folder}/{name}"), format="parquet").to_table() for name in made}
+        tables = to_gold(domain, silver, keep)
+        return {name: ds.dataset(_as_arrow(f"{folder}/{name}"), format="parquet").to_table() for name in tables}
 
 
 @contextmanager
 def _scratch(spark: SparkSession, warehouse_uri: str) -> Iterator[str]:
-    """Give a folder that every task of Spark can write to: on one machine a temporary one, else one in the warehouse."""
+    """Yield a folder that all of Spark's tasks can write to: a temporary one if the warehouse is local, else one in the warehouse."""
     if local_path(warehouse_uri) is not None:
         with tempfile.TemporaryDirectory(prefix="weir-prove-") as folder:
             yield location_of(Path(folder))
@@ -163,7 +163,7 @@ def _scratch(spark: SparkSession, warehouse_uri: str) -> Iterator[str]:
 
 
 def _as_arrow(location: str) -> str:
-    """Give a location as Arrow takes it: a local file by its path, since Arrow reads `file://` with escapes."""
+    """Return a location in Arrow's form: a local file by its path, since Arrow reads `file://` with escapes."""
     path = local_path(location)
     return location if path is None else str(path)
 

@@ -1,4 +1,4 @@
-"""What does `weir rebuild` say and do, from its options to its exit code?"""
+"""What does `weir rebuild` do, from its options to its exit code?"""
 
 import json
 import sys
@@ -32,7 +32,7 @@ ALL, FACTS, DIMENSIONS = "all", "facts", "dims"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """The options of the command, as typed, but the days read."""
+    """The options of the command as typed, except for `days`, which are parsed."""
 
     domain: str
     layer: str
@@ -46,7 +46,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The gold tables to be made anew, by name with `lh.`."""
+    """The gold tables to rebuild, by name with `lh.`."""
 
     facts: frozenset[str]
     dimensions: frozenset[str]
@@ -56,14 +56,14 @@ def run_rebuild(settings: Settings, wanted: Wanted) -> None:
     """Run the command.
 
     Raises:
-        NoGold: there is nothing yet.
-        NotPublished: it was not to be, or could not be.
+        NoGold: there are no rows yet.
+        NotPublished: the operator declined, or another machine wrote meanwhile.
         LeaseHeld: the domain is being rebuilt already.
     """
     configure_logs(settings.log_format, settings.log_level)
     lower_priority()
     domain = build_domain(wanted.domain, settings)
-    # Dimensions have no days, and are not made of silver.
+    # Dimensions have no days, and are not computed from silver.
     chosen = choose(domain, wanted.tables or (FACTS if wanted.days or wanted.layer == "silver" else ALL))
     _check(domain, wanted, chosen)
     spark = open_spark(settings, f"weir rebuild {domain.name}")
@@ -71,10 +71,10 @@ def run_rebuild(settings: Settings, wanted: Wanted) -> None:
         failpoints.arm(settings.failpoint, [jvm_pid(spark)])
         compared: list[Comparison] = []
         with held_lease(settings, rebuild_lease(domain), lambda _: None) as check:
-            # New columns; an edition of its own is what gold may get here.
+            # Adds new columns; gold's edition is not checked, since a rebuild may change it.
             ensure_tables(spark, replace(domain, edition={}))
             if wanted.in_place:
-                assert wanted.days is not None  # `_check` has seen to it
+                assert wanted.days is not None  # see `_check`
                 rebuild_in_place(settings, domain, spark, wanted.layer == "silver", wanted.days, lambda day: _say(wanted, f"done to {day}"))
             elif chosen.facts:
                 with Rebuild(settings, domain, spark, wanted.layer == "silver", wanted.days, chosen.facts) as rebuild:
@@ -87,12 +87,14 @@ def run_rebuild(settings: Settings, wanted: Wanted) -> None:
     finally:
         spark.stop()
     if wanted.as_json:
-        told = [comparison_json(one) for one in compared]
-        print(json.dumps({"domain": domain.name, "layer": wanted.layer, "published": not wanted.dry_run, "compared": told}, indent=1))
+        differences = [comparison_json(one) for one in compared]
+        print(
+            json.dumps({"domain": domain.name, "layer": wanted.layer, "published": not wanted.dry_run, "compared": differences}, indent=1)
+        )
 
 
 def choose(domain: Domain, tables: str) -> Chosen:
-    """Read which gold tables are meant: all, facts, dims, or names separated by commas."""
+    """Parse the option with gold tables: all, facts, dims, or names separated by commas."""
     facts = frozenset(one.table.name for one in domain.derived)
     dimensions = frozenset(table.name for table, _ in domain.dimensions)
     if tables in (ALL, FACTS, DIMENSIONS):
@@ -110,14 +112,16 @@ def _check(domain: Domain, wanted: Wanted, chosen: Chosen) -> None:
     if wanted.layer not in LAYERS:
         raise typer.BadParameter(f"{wanted.layer!r}, expected {' or '.join(LAYERS)}", param_hint="--layer")
     if (is_silver or wanted.in_place) and (chosen.facts != facts or chosen.dimensions):
-        raise typer.BadParameter("silver, and what is made anew in place, brings all facts with it: leave it out", param_hint="--tables")
+        raise typer.BadParameter(
+            "cannot be combined with --layer silver or --in-place, which both rebuild every fact table", param_hint="--tables"
+        )
     by_key = [one.silver.name for one in domain.sources if not isinstance(one.kind, ByTime)]
     if wanted.days and by_key:
         raise typer.BadParameter(f"{', '.join(by_key)} of {domain.name} is not kept by event time: rebuild all of it, without --since")
     if wanted.in_place and (wanted.days is None or wanted.dry_run):
-        raise typer.BadParameter("it is for days, so it needs --since, and cannot be tried: leave it out for that", param_hint="--in-place")
+        raise typer.BadParameter("needs --since and cannot be combined with --dry-run", param_hint="--in-place")
     if not (wanted.in_place or wanted.dry_run or wanted.yes or sys.stdin.isatty()):
-        raise typer.BadParameter("no terminal to ask at: --yes publishes what was built, --dry-run throws it away")
+        raise typer.BadParameter("no terminal to ask for confirmation: use --yes to publish the result, or --dry-run to discard it")
 
 
 def _beside(rebuild: Rebuild, wanted: Wanted, check: Callable[[], None]) -> list[Comparison]:
@@ -131,7 +135,7 @@ def _beside(rebuild: Rebuild, wanted: Wanted, check: Callable[[], None]) -> list
     if not wanted.yes and not typer.confirm("Publish it?", err=True):
         raise NotPublished(wanted.domain, "the answer was no")
     rebuild.publish(check)
-    _say(wanted, f"published: {wanted.layer} of {wanted.domain} is by today's rules; the stream went on meanwhile")
+    _say(wanted, f"published: {wanted.layer} of {wanted.domain} is computed by the current rules")
     return compared
 
 

@@ -1,4 +1,4 @@
-"""In what do two sets of rows differ that Spark reads? As `compare.py`, a range of days after the other where they are many."""
+"""How do two sets of rows in Spark differ? They are compared by `compare.py`, in ranges of days if there are many rows."""
 
 from datetime import date
 
@@ -8,7 +8,7 @@ from pyspark.sql import functions as F
 from batch.compare import Comparison, compare, total
 from lakehouse.tables.schema import Table
 
-# Of one table at a time, in memory.
+# The rows of one comparison are in memory.
 MOST_ROWS = 1_000_000
 
 
@@ -16,10 +16,10 @@ def compare_frames(table: Table, found: DataFrame, expected: DataFrame, starts: 
     """Compare rows by key.
 
     Args:
-        table: whose rows.
-        found: as they are.
-        expected: as they should be, one per key.
-        starts: the column by whose days they are cut where they are many; rows of one key have the same. Never cut without.
+        table: the rows' table.
+        found: the rows as they are.
+        expected: the rows as they should be, one per key.
+        starts: the column by whose days many rows are split; rows with the same key have the same value. Rows are never split without it.
     """
     parts = [(found, expected)]
     if starts:
@@ -31,7 +31,7 @@ def compare_frames(table: Table, found: DataFrame, expected: DataFrame, starts: 
 
 
 def _ranges(days: DataFrame) -> list[tuple[date, date]]:
-    """Cut the days there are into ranges with at most `MOST_ROWS` rows of both sides each, or of one day."""
+    """Split the days into ranges that each have at most `MOST_ROWS` rows on both sides together, or one day."""
     ranges: list[tuple[date, date]] = []
     rows = 0
     for row in days.where("day IS NOT NULL").groupBy("day").agg(F.count(F.lit(1)).alias("rows")).orderBy("day").collect():

@@ -1,4 +1,4 @@
-"""What is made anew in the tables themselves? Days of silver and gold, a piece at a time in turns with the stream; and dimensions."""
+"""How are tables rebuilt in place? Days of silver and gold piece by piece, with the table lock, and dimensions in one commit each."""
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
@@ -19,28 +19,28 @@ from lakehouse.write.plain_rows import batch_properties, overwrite_rows, relatio
 from lakehouse.write.publishing import look_before_writing
 from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
 
-# A piece holds about so many rows of silver: the stream waits as long as one takes.
+# The approximate number of silver's rows in a piece; the stream waits while one is rebuilt.
 PIECE_ROWS = 200_000
 
 
 def rebuild_in_place(
     settings: Settings, domain: Domain, spark: SparkSession, is_silver: bool, days: tuple[date, date], told: Callable[[date], None]
 ) -> None:
-    """Make what some days reach anew. Safe to repeat, also after it was cut off.
+    """Rebuild the rows that some days affect. Safe to repeat, also after an interruption.
 
-    Until it has come to the end, the days before are by today's rules and those after by older ones.
+    While it runs, days that are done follow the current rules and later days the older ones.
 
     Args:
-        settings: name the catalog.
-        domain: whose.
+        settings: with the catalog.
+        domain: the domain to rebuild.
         spark: the session.
-        is_silver: silver too, from bronze; otherwise gold only.
+        is_silver: rebuild silver from bronze too; otherwise gold only.
         days: UTC days of event time, both included.
-        told: is told of the last day of each piece that is done.
+        told: called with the last day of each piece that is done.
 
     Raises:
-        OtherEdition: gold was made by another edition, and must be made anew as a whole.
-        NotWhole: bronze no longer holds what silver is made of.
+        OtherEdition: gold was computed by another edition, and must be rebuilt as a whole.
+        NotWhole: bronze no longer has the rows from which silver is computed.
     """
     properties = batch_properties(f"rebuild {domain.name}", 0)
     vanishing = replace(domain, derived=[replace(one, vanishes=True) for one in domain.derived])
@@ -59,14 +59,14 @@ def rebuild_in_place(
 
 
 def rebuild_dimensions(settings: Settings, domain: Domain, spark: SparkSession, names: Collection[str], writing: bool) -> list[Comparison]:
-    """Bring dimensions to the rows of the configuration, each in one commit, also where that means that rows go.
+    """Replace the rows of dimensions by the configured ones, with one commit each; rows that are not configured are deleted.
 
     Args:
-        settings: name the catalog.
-        domain: whose.
+        settings: with the catalog.
+        domain: the domain with the dimensions.
         spark: the session.
         names: of the tables.
-        writing: False only compares.
+        writing: whether to write; false only compares.
     """
     compared = []
     for table, rows in domain.dimensions:
@@ -80,7 +80,7 @@ def rebuild_dimensions(settings: Settings, domain: Domain, spark: SparkSession, 
 
 
 def _pieces(spark: SparkSession, domain: Domain, days: tuple[date, date]) -> tuple[list[tuple[date, date]], int]:
-    """Cut days so that a piece has a bounded number of silver's rows, or is one day; tell how many rows there are."""
+    """Split days into pieces with a bounded number of silver's rows, or of one day; also return the number of rows."""
     first, last = days
     rows = sum(
         spark.table(source.silver.name).where(F.to_date(kind.starts).between(F.lit(first), F.lit(last))).count()

@@ -1,10 +1,10 @@
-"""How are silver and gold made anew after a rule has changed? Beside the tables that everybody reads, on a branch of each.
+"""How are silver and gold rebuilt after a rule has changed? On a branch of each table, while everybody keeps reading the tables.
 
-A branch begins as a copy of its table. It is filled by the same transforms as the stream's and a backfill's, in one pass, or where days
-are named, in their spans only. Meanwhile the stream goes on with the tables; what it does there is caught up with on the branch, as
-often as needed and once more while it waits, and then the branches take the tables' place (`lakehouse/write/publishing.py`).
+A branch starts as a copy of its table. The transforms that the stream and backfills use fill it in one pass, or only in the spans of given
+days. Meanwhile the stream keeps writing to the tables. The branches catch up with its changes as often as needed, and once more while the
+stream waits; then they replace the tables (`lakehouse/write/publishing.py`).
 
-What to catch up with: where silver is made anew from all of bronze, bronze's rows since; otherwise the spans in which silver has changed.
+If silver is rebuilt from all of bronze, the branches catch up with bronze's new rows; otherwise with the spans in which silver has changed.
 """
 
 import json
@@ -43,37 +43,37 @@ from lakehouse.write.plain_rows import batch_properties, overwrite_rows
 from lakehouse.write.publishing import REBUILD_BRANCH, Note, branch_head, look_before_writing, note_table, publish
 from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
 
-# How often publishing is begun anew where another machine writes in between, on catalogs without turns between machines.
+# How often publishing is retried if another machine writes meanwhile, with catalogs that have no table lock across machines.
 ATTEMPTS = 10
 
-# What a stream writes in so long costs as much to catch up with as what it writes in a moment: the commits, not the rows.
+# Catching up with this many seconds of a stream costs no more than with a moment of it, since the cost is in commits, not in rows.
 LITTLE_SECONDS = 30.0
 
 log = structlog.get_logger("weir.rebuild")
 
 
 class NotPublished(LakehouseError, Fatal):
-    """The tables stay as they were."""
+    """The rebuild was not published; the tables are unchanged."""
 
     def __init__(self, domain: str, why: str) -> None:
-        super().__init__(f"The rebuild of {domain} was not published: {why}. The tables are as they were.")
+        super().__init__(f"The rebuild of {domain} was not published: {why}. The tables are unchanged.")
 
 
 class Rebuild:
-    """One rebuild of a domain's silver or gold, beside its tables; use it in a `with`, which removes the branches.
+    """One rebuild of a domain's silver or gold on branches of its tables; use it in a `with` block, which removes the branches.
 
     Args:
-        settings: name the catalog.
-        domain: whose, by today's rules.
+        settings: with the catalog.
+        domain: the domain, by the current rules.
         spark: the session.
-        is_silver: make silver anew from bronze, and gold of it; otherwise gold from silver as it is.
-        days: only what these UTC days of event time reach, both included; all without.
-        tables: names of the gold tables to be published; all without.
+        is_silver: rebuild silver from bronze, then gold; otherwise gold from silver as it is.
+        days: rebuild only what these UTC days of event time affect, both included; everything when left out.
+        tables: names of the gold tables to publish; all when left out.
 
     Raises:
-        NoGold: there is nothing yet.
+        NoGold: there are no rows yet.
         NotPublished: gold's edition has changed, and only some of its tables were named.
-        NotWhole: bronze no longer holds what silver is made of.
+        NotWhole: bronze no longer has the rows from which silver is computed.
     """
 
     def __init__(
@@ -86,16 +86,16 @@ class Rebuild:
             self._check_same_edition()
         self._beside = _on_branch(domain, self._branch, is_silver, _with_inputs(domain, self._derived))
         self._properties = batch_properties(f"rebuild {domain.name}", 0)
-        # Of what is written to the branches, which nobody reads yet.
+        # For writes to the branches, which nobody reads yet.
         self._options = ApplyOptions(properties=self._properties, is_beside=True)
-        # The snapshots that the branches are made of so far, by the name of the table.
+        # {table: the snapshot up to which the branches are computed}.
         self._bronze: dict[str, int | None] = {}
         self._silver: dict[str, int] = {}
         self._caught_at = time.monotonic()
         self._rejects: int | None = None
 
     def __enter__(self) -> "Rebuild":
-        """Make the branches, as copies of the tables between two `apply`."""
+        """Create the branches as copies of the tables between two `apply`."""
         spark, domain = self._spark, self._domain
         with table_lock(self._settings, domain.name):
             look_before_writing(spark, replace(domain, edition={}))
@@ -113,7 +113,7 @@ class Rebuild:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Throw away what was not published."""
+        """Remove the branches that were not published."""
         self._drop_branches()
 
     def build(self) -> None:
@@ -133,9 +133,9 @@ class Rebuild:
         log.info("built beside", domain=self._domain.name, seconds=round(time.monotonic() - began, 1))
 
     def compare(self) -> list[Comparison]:
-        """Compare the tables as they are with what was built, both as far as the stream has come."""
+        """Compare the tables with their branches, both up to the stream's position."""
         spark, domain = self._spark, self._domain
-        self._catch_up_before_a_turn()
+        self._catch_up_before_lock()
         with table_lock(self._settings, domain.name):
             self._catch_up()
             heads = {table.name: (branch_head(spark, table.name), branch_head(spark, table.name, self._branch)) for table in self._branched}
@@ -151,42 +151,42 @@ class Rebuild:
         return compared
 
     def publish(self, check: Callable[[], None] = lambda: None) -> None:
-        """Let the branches take the tables' place; the stream waits meanwhile, for as long as the last catching up takes.
+        """Replace the tables by the branches. The stream waits while the branches catch up for the last time.
 
         Args:
-            check: raises when this is no longer the one that may.
+            check: raises if this program has lost its lease.
 
         Raises:
-            NotPublished: another machine wrote in between again and again.
+            NotPublished: another machine wrote meanwhile in each of `ATTEMPTS` attempts.
         """
         spark, domain = self._spark, self._domain
         for _ in range(ATTEMPTS):
-            self._catch_up_before_a_turn()
+            self._catch_up_before_lock()
             began = time.monotonic()
             with table_lock(self._settings, domain.name):
                 check()
-                # Before what is caught up with is looked at: what it was made of is in bronze by then.
+                # Read before the branches catch up, so that bronze has all rows of these snapshots by then.
                 before = {one.silver.name: branch_head(spark, one.silver.name) for one in domain.sources}
                 self._catch_up(to_the_end=True)
                 if self._is_silver:
                     self._publish_rejects()
                 tables = [table for table in self._published if table.name != REJECTS.name]
                 snapshots = {table.name: branch_head(spark, table.name, self._branch) for table in tables}
-                there = {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
-                noted = to_property(self._made_of(there))
+                present = {name: snapshot for name, snapshot in snapshots.items() if snapshot is not None}
+                noted = to_property(self._computed_from(present))
                 properties = {one.table.name: {**edition_properties(domain), **noted} for one in self._derived}
-                is_done = publish(spark, note_table(domain), Note(self._branch, before, there, properties))
+                is_done = publish(spark, note_table(domain), Note(self._branch, before, present, properties))
                 now = {one.silver.name: branch_head(spark, one.silver.name) for one in domain.sources}
                 if is_done and not self._is_silver and now != before:
-                    # Only where there are no turns between machines: gold of these rows may have gone into what was replaced.
+                    # Only without a table lock across machines: gold of these rows may have been written to the replaced snapshots.
                     refresh_derived(spark, domain, self._changed_silver(domain), ApplyOptions(properties=self._properties))
             if is_done:
                 log.info("published", domain=domain.name, stream_waited=round(time.monotonic() - began, 2))
                 return
-        raise NotPublished(domain.name, f"another machine wrote in between {ATTEMPTS} times")
+        raise NotPublished(domain.name, f"another machine wrote meanwhile in each of {ATTEMPTS} attempts")
 
     def _drop_branches(self) -> None:
-        """Also those that one left behind which was killed."""
+        """Drop the branches, also those of a rebuild that was killed."""
         _drop_branches(self._spark, self._domain)
 
     @property
@@ -198,13 +198,13 @@ class Rebuild:
 
     @property
     def _published(self) -> list[Table]:
-        """Those of them that are to be published, silver first."""
+        """Those of them that will be published, silver first."""
         silver = [*(one.silver for one in self._domain.sources), REJECTS] if self._is_silver else []
         return silver + [one.table for one in self._derived]
 
     @property
     def _starts(self) -> Mapping[str, str]:
-        """The column with the time of rows, by the name of each table that is kept by time."""
+        """The column with the rows' time, by the name of each table that is kept by time."""
         return {name: kind.starts for name, kind in self._domain.kinds.items() if isinstance(kind, ByTime)}
 
     def _check_same_edition(self) -> None:
@@ -213,20 +213,20 @@ class Rebuild:
         except LakehouseError as error:
             raise NotPublished(self._domain.name, f"all gold tables must be of one edition, so name all of them ({error})") from error
 
-    def _made_of(self, published: Mapping[str, int]) -> ComputedFrom:
-        """Tell of which snapshots the published tables are made: those that are published with them, or those that are there."""
-        made: ComputedFrom = {}
+    def _computed_from(self, published: Mapping[str, int]) -> ComputedFrom:
+        """Return the snapshots from which the published tables are computed: those published with them, else the current ones."""
+        inputs: ComputedFrom = {}
         for one in self._derived:
             names = [reads.table.name for reads in one.reads]
-            made[one.table.name] = {name: published.get(name) or branch_head(self._spark, name) or 0 for name in names}
-        return made
+            inputs[one.table.name] = {name: published.get(name) or branch_head(self._spark, name) or 0 for name in names}
+        return inputs
 
     def _changed_silver(self, wanted: Domain) -> dict[str, Changes]:
-        """Find what has changed in silver since the branches were last caught up with; by the names that a domain's tables have."""
-        found = {}
+        """Return silver's changes since the branches last caught up, by the table names of the `wanted` domain."""
+        changes = {}
         for source, named in zip(self._domain.sources, wanted.sources, strict=True):
-            found[named.silver.name] = changed_silver(self._spark, self._domain, source, self._silver[source.silver.name])
-        return found
+            changes[named.silver.name] = changed_silver(self._spark, self._domain, source, self._silver[source.silver.name])
+        return changes
 
     def _build_all(self) -> None:
         spark, beside = self._spark, self._beside
@@ -234,8 +234,8 @@ class Rebuild:
         if self._is_silver:
             bronze = [(one, self._rows_of_bronze(one)) for one in beside.sources]
             for source, rows in bronze:
-                said = {**self._properties, OFFSET_RANGE_PROPERTY: _offsets(rows)}
-                overwrite_rows(to_silver(rows, source), source.silver, said)
+                properties = {**self._properties, OFFSET_RANGE_PROPERTY: _offsets(rows)}
+                overwrite_rows(to_silver(rows, source), source.silver, properties)
                 silver[source.silver.name] = spark.table(source.silver.name)
             replace_rows(rejected(bronze, beside), beside.rejects, spark.table(beside.rejects.name).where(F.col("domain") == beside.name))
         else:
@@ -257,13 +257,13 @@ class Rebuild:
             return retyped(self._spark.table(source.bronze.name).limit(0), source.contract)
         return retyped(self._spark.sql(f"SELECT * FROM {source.bronze.name} VERSION AS OF {head}"), source.contract)
 
-    def _catch_up_before_a_turn(self) -> None:
-        """Leave little for the turn, in which the stream waits."""
+    def _catch_up_before_lock(self) -> None:
+        """Catch up before taking the table lock, so that the stream waits only briefly."""
         if time.monotonic() - self._caught_at > LITTLE_SECONDS:
             self._catch_up()
 
     def _catch_up(self, to_the_end: bool = False) -> None:
-        """Do on the branches what has come since; as far as the stream has come, or also what it has not applied yet."""
+        """Apply new changes to the branches, up to the stream's position or, with `to_the_end`, also what it has not applied yet."""
         spark, domain = self._spark, self._domain
         self._caught_at = time.monotonic()
         if self._is_silver and self._days is None:
@@ -282,23 +282,23 @@ class Rebuild:
             return
         changes = self._changed_silver(self._beside)
         if self._is_silver:
-            # The commits that said it on the main branch will not be among the ancestors any more.
-            said = {**self._properties, OFFSET_RANGE_PROPERTY: applied_ranges(spark, domain)}
+            # The main branch's commits with these offsets will no longer be ancestors.
+            properties = {**self._properties, OFFSET_RANGE_PROPERTY: applied_ranges(spark, domain)}
             spans = {}
             for source, kind in sources_in_time(self._beside):
-                found = changes[source.silver.name].spans(kind.times)
-                assert isinstance(found, Spans)  # silver that is kept by time changes in spans
-                spans[source.silver.name] = found
-            # No further than the stream: what it has not applied yet it will.
+                changed = changes[source.silver.name].spans(kind.times)
+                assert isinstance(changed, Spans)  # silver that is kept by time changes in spans
+                spans[source.silver.name] = changed
+            # Not beyond the stream's position, since the stream will apply the rest.
             through = {one.bronze.name: applied_through(spark, domain, one) for one in domain.sources}
             if any(spans.values()):
-                rebuild_silver_part(spark, self._beside, spans, said, through, is_beside=True)
+                rebuild_silver_part(spark, self._beside, spans, properties, through, is_beside=True)
         else:
             refresh_derived(spark, self._beside, changes, self._options)
         self._silver = heads
 
     def _publish_rejects(self) -> None:
-        """Bring the rejects of the domain, in the table of all domains, to those on the branch."""
+        """Replace the domain's rejects, in the table of all domains, by those on the branch."""
         if branch_head(self._spark, REJECTS.name, self._branch) == self._rejects:
             return
         wanted, present = (
@@ -308,12 +308,12 @@ class Rebuild:
 
 
 def rebuild_lease(domain: Domain) -> str:
-    """Name the lease that a rebuild of a domain has, so that there is one at a time."""
+    """Return the name of the lease that allows one rebuild of a domain at a time."""
     return f"rebuild {domain.name}"
 
 
 def end_what_was_killed(settings: Settings, domain: Domain, spark: SparkSession) -> None:
-    """Publish what a killed rebuild was about to publish, and remove its branches; for whoever has `rebuild_lease`."""
+    """Complete the publishing of a killed rebuild, and remove its branches. Call it with `rebuild_lease` held."""
     with table_lock(settings, domain.name):
         look_before_writing(spark, replace(domain, edition={}))
         _drop_branches(spark, domain)
@@ -345,15 +345,15 @@ def _on_branch(domain: Domain, branch: str, is_silver: bool, wanted: Sequence[De
         needs = reads.needs
 
         def needed(part: Part) -> Part | Matching:
-            found = needs(part)
-            is_there = isinstance(found, Matching) and found.table in on_branch
-            return Matching(f"{found.table}.branch_{branch}", found.names) if is_there else found  # type: ignore[union-attr]  # it is one
+            need = needs(part)
+            is_on_branch = isinstance(need, Matching) and need.table in on_branch
+            return Matching(f"{need.table}.branch_{branch}", need.names) if is_on_branch else need  # type: ignore[union-attr]  # a Matching
 
         return replace(reads, table=on(reads.table), needs=needed)
 
     sources = [replace(one, silver=on(one.silver)) for one in domain.sources]
     derived = [
-        # What the transform no longer makes goes, also where a row once made is made for ever.
+        # Rows that the transform no longer returns are deleted, also from tables whose rows otherwise never vanish.
         replace(one, table=on(one.table), reads=tuple(reads_on(reads) for reads in one.reads), vanishes=True)
         for one in wanted
     ]
@@ -362,7 +362,7 @@ def _on_branch(domain: Domain, branch: str, is_silver: bool, wanted: Sequence[De
 
 
 def _with_inputs(domain: Domain, wanted: Sequence[Derived]) -> list[Derived]:
-    """Add the derived tables that some are made of, in the domain's order."""
+    """Add the derived tables from which these are computed, in the domain's order."""
     names = {one.table.name for one in wanted}
     for one in reversed(domain.derived):
         if one.table.name in names:
@@ -371,9 +371,9 @@ def _with_inputs(domain: Domain, wanted: Sequence[Derived]) -> list[Derived]:
 
 
 def _offsets(rows: DataFrame) -> str:
-    """Write the offsets that rows of bronze cover, as `apply` does."""
-    found: dict[str, dict[str, tuple[int, int]]] = {}
+    """Return the offsets that rows of bronze cover, in the form in which `apply` notes them."""
+    ranges: dict[str, dict[str, tuple[int, int]]] = {}
     times = F.min("kafka_offset").alias("first"), F.max("kafka_offset").alias("last")
     for row in rows.where("topic IS NOT NULL").groupBy("topic", "partition").agg(*times).collect():
-        found.setdefault(row["topic"], {})[str(row["partition"])] = (row["first"], row["last"])
-    return json.dumps(found)
+        ranges.setdefault(row["topic"], {})[str(row["partition"])] = (row["first"], row["last"])
+    return json.dumps(ranges)

@@ -1,4 +1,4 @@
-"""How is a span of silver made anew from bronze, with what follows from it? Rows that today's rules do not make go."""
+"""How is a span of silver rebuilt from bronze, with its rejects and derived tables? Rows that the rules no longer return are deleted."""
 
 from collections.abc import Iterable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
@@ -20,25 +20,25 @@ from lakehouse.write.store import as_properties
 
 
 def sources_in_time(domain: Domain) -> list[tuple[Source, ByTime]]:
-    """List the sources whose silver is kept by time: only of these can single days be rebuilt."""
+    """Return the sources whose silver is kept by time; only these can be rebuilt for single days."""
     return [(source, source.kind) for source in domain.sources if isinstance(source.kind, ByTime)]
 
 
 def spans_of(spark: SparkSession, domain: Domain, days: tuple[date, date]) -> dict[str, Spans]:
-    """Give the spans of some UTC days, both included, of every entity that bronze or silver has there, by the name of the silver table."""
+    """Return, by the name of the silver table, the spans of UTC days, both included, of every entity with rows in bronze or silver then."""
     since, until = (datetime.combine(day, time(), UTC) for day in days)
     spans = {}
     for source, kind in sources_in_time(domain):
-        found: set[object] = set()
+        entities: set[object] = set()
         for table in (source.bronze, source.silver):
             rows = spark.table(table.name).where(F.to_date(kind.starts).between(*(F.lit(day) for day in days)))
-            found |= {row[0] for row in rows.select(kind.entity).distinct().collect()} - {None}
-        spans[source.silver.name] = Spans.of((entity, since, until + timedelta(days=1, microseconds=-1)) for entity in found)
+            entities |= {row[0] for row in rows.select(kind.entity).distinct().collect()} - {None}
+        spans[source.silver.name] = Spans.of((entity, since, until + timedelta(days=1, microseconds=-1)) for entity in entities)
     return spans
 
 
 def changes_of(domain: Domain, spans: Mapping[str, Spans]) -> dict[str, Changes]:
-    """Give the changes that spans of silver tables are."""
+    """Return spans of silver tables as changes."""
     kinds = {source.silver.name: kind for source, kind in sources_in_time(domain)}
     return {name: ChangedSpans(span, kinds[name].times) for name, span in spans.items() if span}
 
@@ -51,13 +51,13 @@ def rebuild_silver_part(
     bronze: Mapping[str, int | None] | None = None,
     is_beside: bool = False,
 ) -> None:
-    """Bring silver, rejects and derived tables of some spans to what the domain's rules make of bronze. Safe to repeat.
+    """Rebuild silver, rejects and derived tables in some spans from bronze by the domain's rules. Safe to repeat.
 
     Args:
         spark: the session.
-        domain: whose.
-        spans: by the name of the silver table, which is kept by time, so that a span's rows follow from bronze's rows of the same span.
-        properties: go into the snapshot of every commit.
+        domain: the domain.
+        spans: by the name of the silver table, which is kept by time, so that a span's rows depend only on bronze's rows in the same span.
+        properties: of the snapshot of every commit.
         bronze: the snapshot of each bronze table that is read, by its name; the newest when left out.
         is_beside: whether the domain's tables are branches.
     """
@@ -65,12 +65,12 @@ def rebuild_silver_part(
         for source, kind in sources_in_time(domain):
             if span := spans.get(source.silver.name):
                 snapshot = (bronze or {}).get(source.bronze.name)
-                _one_anew(spark, domain, source, kind, span, f" VERSION AS OF {snapshot}" if snapshot else "")
+                _rebuild_one(spark, domain, source, kind, span, f" VERSION AS OF {snapshot}" if snapshot else "")
     if changes := changes_of(domain, spans):
         refresh_derived(spark, domain, changes, ApplyOptions(properties=properties, is_beside=is_beside))
 
 
-def _one_anew(spark: SparkSession, domain: Domain, source: Source, kind: ByTime, span: Spans, version: str) -> None:
+def _rebuild_one(spark: SparkSession, domain: Domain, source: Source, kind: ByTime, span: Spans, version: str) -> None:
     def replace() -> None:
         rows = spark.sql(f"SELECT * FROM {source.bronze.name}{version}")
         rows = retyped(only_in(rows, span, kind.times), source.contract)
@@ -84,9 +84,9 @@ def _one_anew(spark: SparkSession, domain: Domain, source: Source, kind: ByTime,
 
 
 def rejected(bronze: Iterable[tuple[Source, DataFrame]], domain: Domain) -> DataFrame:
-    """Give the rows of the rejects table that follow from rows of bronze, by source."""
+    """Return the rows of the rejects table for rows of bronze, given by source."""
     frames = [to_rejects(with_verdict(rows, source.rules), source, domain) for source, rows in bronze]
-    found = frames[0]
+    rejects = frames[0]
     for frame in frames[1:]:
-        found = found.unionByName(frame)
-    return found
+        rejects = rejects.unionByName(frame)
+    return rejects

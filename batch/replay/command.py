@@ -1,4 +1,4 @@
-"""What does `weir replay` say and do?"""
+"""What does `weir replay` do?"""
 
 from contextlib import closing
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from producers.stopping import Stop
 
 
 class NoEventTime(LakehouseError, Fatal):
-    """Messages of the topic have no event time, so they lie in no days."""
+    """Messages of the topic have no event time, so a range of days selects none."""
 
     def __init__(self, topic: str) -> None:
         super().__init__(f"Messages of {topic} have no event time: replay all of them, without --since and --until.")
@@ -29,8 +29,8 @@ def run_replay(settings: Settings, name: str, days: Days, speed: float | None) -
     """Run the command.
 
     Raises:
-        NoTables, NoGold: there is nothing to replay.
-        NoKafkaAddressError, NoKafkaError, DeliveryError: Kafka does not take it.
+        NoTables, NoGold: there are no messages to replay.
+        NoKafkaAddressError, NoKafkaError, DeliveryError: Kafka does not accept the messages.
     """
     configure_logs(settings.log_format, settings.log_level)
     domain = build_domain(name, settings)

@@ -1,7 +1,7 @@
-"""How does what bronze holds go through Kafka again? Every message that differs once, in the order in which they first arrived.
+"""How are bronze's messages published to Kafka again? Each distinct message once, in the order in which they first arrived.
 
-Bronze gains a row per message: it holds all that arrived. Silver and gold end as they were, however often, because the newest version
-of a key wins by what a message says, not by where it lies.
+Bronze gains a row per message, since it stores all that arrives. Silver and gold end as they were, however often this is repeated, because
+the newest version of a key is determined by a message's content, not by its offset.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ BATCH_ROWS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A message: its key, its bytes, when it first arrived, and the version of the schema it was written by, None where it does not say."""
+    """A message: its key, its bytes, when it first arrived, and the version of the schema it was written with, None where it has none."""
 
     key: bytes | None
     value: bytes | None
@@ -31,13 +31,13 @@ class Arrived:
 
 
 class Messages:
-    """The messages of a source's bronze that lie in some days of event time.
+    """The messages of a source's bronze within some days of event time.
 
     Args:
         heads: the domain's tables.
-        source: which source.
-        days: UTC days of the event time, both included; None for all, and then those without an event time too. A source without an
-            event time has no days.
+        source: the source.
+        days: UTC days of the event time, both included; None for all messages, including those without an event time. Must be None for a
+            source without an event time.
     """
 
     def __init__(self, heads: Heads, source: Source, days: Days) -> None:
@@ -59,20 +59,20 @@ class Messages:
         )
 
     def __len__(self) -> int:
-        """How many there are."""
+        """Return the number of messages."""
         return int(self._connection.execute("SELECT count(*) FROM messages").fetchall()[0][0])
 
     def __iter__(self) -> Iterator[Arrived]:
-        """Give them in the order in which they first arrived."""
+        """Yield the messages in the order in which they first arrived."""
         entity = self._contract.entity
         columns = ", ".join(quote_name(name) for name in entity)
-        found = self._connection.sql(f"SELECT value, wire_version, arrived, {columns} FROM messages ORDER BY arrived NULLS FIRST, value")
-        for batch in found.to_arrow_reader(BATCH_ROWS):
+        ordered = self._connection.sql(f"SELECT value, wire_version, arrived, {columns} FROM messages ORDER BY arrived NULLS FIRST, value")
+        for batch in ordered.to_arrow_reader(BATCH_ROWS):
             for value, wire_version, arrived, *names in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                 yield Arrived(_key(self._contract, names), value, arrived, wire_version)
 
     def close(self) -> None:
-        """Let go of them."""
+        """Close the connection with the messages."""
         self._connection.close()
 
 
@@ -89,13 +89,13 @@ def replay(
     Args:
         messages: in their order.
         writer: of the domain's topic.
-        speed: None as fast as Kafka takes them; else with the pauses that were between their arrivals, divided by it.
-        sleep: waits so many seconds.
-        is_stopping: asked between two messages.
-        on_step: called after each, for a progress bar.
+        speed: None publishes as fast as Kafka accepts; else with the pauses between the messages' arrivals, divided by the speed.
+        sleep: waits for a number of seconds.
+        is_stopping: checked between two messages.
+        on_step: called after each message, for a progress bar.
 
     Returns:
-        How many were published; fewer than there are where it was told to stop.
+        The number of published messages, which is lower than their number if it was stopped.
     """
     sent, before = 0, None
     for one in messages:
@@ -112,7 +112,7 @@ def replay(
 
 
 def _key(contract: Contract, names: Sequence[object]) -> bytes | None:
-    """Give the key that the producer would give; none where the message did not name its entity."""
+    """Return the key that the producer would use; None where the message does not name its entity."""
     if any(name is None for name in names):
         return None
     return contract.encode_key({name: str(value) for name, value in zip(contract.entity, names, strict=True)})

@@ -1,4 +1,4 @@
-"""How is the stack on this machine started, stopped and looked at? The verbs `up`, `down`, `status`, `doctor` and `demo`."""
+"""How is the stack on this machine started, stopped and inspected? By the verbs `up`, `down`, `status`, `doctor` and `demo`."""
 
 import json
 from typing import Annotated
@@ -13,13 +13,13 @@ EXIT_FAILED = 1
 def up(
     ctx: typer.Context,
     services_only: Annotated[
-        bool, typer.Option("--services-only", help="only Kafka and the metrics page: nothing polls, nothing streams")
+        bool, typer.Option("--services-only", help="start only Kafka and the metrics page, without producer and stream")
     ] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="stay in this terminal; Ctrl-C stops everything")] = False,
 ) -> None:
     """Start Kafka, the stream, the producer and the metrics page, and keep them running.
 
-    A later `weir up` adds what `--services-only` left out; when everything runs it says so and changes nothing.
+    A later `weir up` starts the parts that `--services-only` left out. If everything runs already, it changes nothing.
 
     Example: weir up --services-only
     """
@@ -42,28 +42,28 @@ def down(ctx: typer.Context) -> None:
 
 def status(
     ctx: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="one JSON object on stdout, instants in ISO 8601 UTC")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print one JSON object, with instants in ISO 8601 UTC")] = False,
 ) -> None:
-    """Show every part, query, lag, table, reject count and path; works with everything down.
+    """Show every part, query, lag, table, reject count and path. Works even if nothing runs.
 
     Example: weir status --json
     """
     from deploy.local.status import collect, show
 
     settings: Settings = ctx.obj
-    found = collect(settings)
+    facts = collect(settings)
     if as_json:
-        print(json.dumps(found, indent=2, ensure_ascii=False))
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
-        show(found)
+        show(facts)
 
 
 def doctor(
     ctx: typer.Context,
     files: Annotated[bool, typer.Option("--files", help="also open every data file and compare it with its manifest entry")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="a list of objects on stdout: check, ok, says")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON list of objects with check, ok and says")] = False,
 ) -> None:
-    """Check this machine and its home, from Java to the clock, one sentence each. Exits with 1 if something is wrong.
+    """Check this machine and its home, from Java to the clock, and print one sentence per check. Exits with 1 if something is wrong.
 
     Example: weir doctor --files
     """
@@ -80,7 +80,7 @@ def doctor(
 
 
 def demo(ctx: typer.Context) -> None:
-    """From recorded answers of the API to gold, with a crash and a revision on the way; a few minutes, and nothing stays running.
+    """Run recorded answers of the API through to gold, with a crash and a revision. Takes a few minutes and leaves nothing running.
 
     Example: weir demo
     """

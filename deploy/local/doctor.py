@@ -1,4 +1,4 @@
-"""Is anything wrong with this machine, or with what weir keeps on it? Each check is one sentence, and says what to do if it fails."""
+"""Is anything wrong with this machine, or with weir's files on it? Each check prints one sentence, with the next step if it fails."""
 
 import os
 import shutil
@@ -22,14 +22,14 @@ from lakehouse.machine.terminal import NOT_INSTALLED, is_utf8
 from lakehouse.settings import Settings
 from lakehouse.storage.paths import local_path
 
-# Clocks that are synchronised differ by less than a second.
+# Synchronised clocks differ by less than a second.
 CLOCK_OFF = timedelta(minutes=5)
 API_SECONDS = 3.0
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found."""
+    """The result of one check."""
 
     check: str
     ok: bool
@@ -37,11 +37,11 @@ class Finding:
 
 
 def examine(settings: Settings, *, files: bool = False) -> list[Finding]:
-    """Run every check; none stops the others.
+    """Run every check, even after one fails.
 
     Args:
-        settings: which home.
-        files: also open every data file of every table, which takes as long as there are files.
+        settings: of the home.
+        files: also open every data file of every table; the time grows with the number of files.
     """
     checks: list[tuple[str, Callable[[], str]]] = [
         ("python", _python),
@@ -85,21 +85,21 @@ def _java() -> str:
 
 
 def _locale() -> str:
-    encoding = getattr(sys.stdout, "encoding", None) or "no letters"
+    encoding = getattr(sys.stdout, "encoding", None) or "no encoding"
     if NOT_INSTALLED:
         return fitness.Noted(f"{', '.join(NOT_INSTALLED)}: no such locale is installed, weir uses C.UTF-8. Set LANG=C.UTF-8, or install it")
     if not is_utf8(encoding):
-        return fitness.Noted(f"output is in {encoding}: what that cannot write is printed as ?. Set LANG=C.UTF-8 to see every name")
+        return fitness.Noted(f"output is in {encoding}: other characters are printed as ?. Set LANG=C.UTF-8 to see every name")
     return encoding
 
 
 def _proxy(settings: Settings) -> str:
     proxy = proxy_of(settings.open_meteo_url)
-    return f"{settings.open_meteo_url} is asked {f'through {proxy}' if proxy else 'directly'}"
+    return f"{settings.open_meteo_url} is called {f'through {proxy}' if proxy else 'directly'}"
 
 
 def _clock(settings: Settings) -> str:
-    """Compare the clock with what cannot be later: the newest commit; and with the API's, if it answers in time."""
+    """Compare the clock with the newest commit, which cannot be later, and with the API's clock, if it answers in time."""
     from lakehouse.tables.catalog import NoTables
 
     now = datetime.now(UTC)
@@ -108,7 +108,7 @@ def _clock(settings: Settings) -> str:
         for name, table in _open_tables(settings):
             head = table.current_snapshot()
             if head is not None and (committed := datetime.fromtimestamp(head.timestamp_ms / 1000, UTC)) > now + CLOCK_OFF:
-                raise fitness.ClockWrong(now, f"the newest commit of {name} is of {committed:%Y-%m-%dT%H:%M:%SZ}")
+                raise fitness.ClockWrong(now, f"the newest commit of {name} is from {committed:%Y-%m-%dT%H:%M:%SZ}")
     except NoTables:
         pass
     there, why = _api_clock(settings)
@@ -116,11 +116,11 @@ def _clock(settings: Settings) -> str:
         return f"{now:%Y-%m-%dT%H:%M:%SZ}; not compared with the API's clock ({why})"
     if abs(now - there) > CLOCK_OFF:
         raise fitness.ClockWrong(now, f"that of {settings.open_meteo_url} says {there:%Y-%m-%dT%H:%M:%SZ}")
-    return f"{now:%Y-%m-%dT%H:%M:%SZ}, as the API's within {CLOCK_OFF.seconds // 60} min"
+    return f"{now:%Y-%m-%dT%H:%M:%SZ}, within {CLOCK_OFF.seconds // 60} min of the API's"
 
 
 def _api_clock(settings: Settings) -> tuple[datetime | None, str]:
-    """Ask for the `Date` of an answer, of whatever path: it costs no call. None with the reason where there is none."""
+    """Return the `Date` of an answer, or None and the reason. The request is for the root path, which costs no API call."""
     import requests
 
     from producers.sources.open_meteo.client import answered_at
@@ -129,7 +129,7 @@ def _api_clock(settings: Settings) -> tuple[datetime | None, str]:
     try:
         proxies = proxies_argument(proxy_of(url))
         with requests.head(f"{url}/", timeout=API_SECONDS, proxies=proxies, allow_redirects=False) as answer:
-            return answered_at(answer.headers), "its answer has no Date"
+            return answered_at(answer.headers), "its answer has no header Date"
     except WeirError:
         return None, "the proxy cannot be used"
     except (requests.RequestException, ValueError):
@@ -157,36 +157,36 @@ def _ports(settings: Settings) -> str:
         if port is not None and not ours and not port_is_free(port):
             raise PortInUse(what, port, port_owner(port), setting)
     given = [f"{what} {port}" for _, what, port, _ in wanted if port is not None]
-    return f"set: {', '.join(given)}" if given else "none is set: free ones are picked"
+    return f"set: {', '.join(given)}" if given else "none is set: free ports are used"
 
 
 def _processes(settings: Settings) -> str:
     run = run_folder(settings)
-    found = [seen(run, part) for part in (*PARTS, "agent")]
-    for state in found:
+    states = [seen(run, part) for part in (*PARTS, "agent")]
+    for state in states:
         if state.condition == "stale" and state.pid is not None:
             raise StaleProcessId(state.part, state.pid, run / f"{state.part}.json")
-    alive = [f"{state.part} {state.pid}" for state in found if state.alive]
+    alive = [f"{state.part} {state.pid}" for state in states if state.alive]
     return f"running: {', '.join(alive)}" if alive else "nothing runs"
 
 
 def _kafka_folder(settings: Settings) -> str:
     check_kafka_folder(settings.home / "kafka")
-    return str(settings.home / "kafka") if (settings.home / "kafka").exists() else "not made yet: the first `weir up` makes it"
+    return str(settings.home / "kafka") if (settings.home / "kafka").exists() else "does not exist yet: the first `weir up` creates it"
 
 
 def _kafka(settings: Settings) -> str:
     address = running_kafka(settings) or settings.kafka_bootstrap
     if not address:
         return "does not run; `weir up` starts it"
-    return f"{address} answers" if answers(address) else f"{address} does not answer; `weir status` says more"
+    return f"{address} answers" if answers(address) else f"{address} does not answer; `weir status` has details"
 
 
 def _topic(settings: Settings) -> str:
-    """Look at the settings of the topic of each domain, which somebody else may have made.
+    """Check the settings of each domain's topics, which another program may have created.
 
     Raises:
-        UnfitTopicError: weir cannot work with them.
+        UnfitTopicError: weir cannot work with these settings.
     """
     from lakehouse.broker.topics import check_topic, topic_names
     from lakehouse.domain_names import DOMAINS
@@ -194,20 +194,20 @@ def _topic(settings: Settings) -> str:
 
     address = running_kafka(settings) or settings.kafka_bootstrap
     if not address or not answers(address):
-        return "not looked at: Kafka does not answer"
-    present, told = topic_names(address), []
+        return "not checked: Kafka does not answer"
+    present, described = topic_names(address), []
     for topic in (topic for name in DOMAINS for topic in build_domain(name, settings).topics):
         if topic not in present:
-            told.append(f"{topic} is not made yet: the stream or the producer makes it")
-        elif (found := check_topic(address, topic)) is None:
-            told.append(f"{topic}: the broker does not let weir describe its settings")
+            described.append(f"{topic} does not exist yet: the stream or the producer creates it")
+        elif (values := check_topic(address, topic)) is None:
+            described.append(f"{topic}: the broker does not let weir describe its settings")
         else:
-            told.append(f"{topic} has {', '.join(f'{name}={value}' for name, value in sorted(found.items()))}")
-    return "; ".join(told)
+            described.append(f"{topic} has {', '.join(f'{name}={value}' for name, value in sorted(values.items()))}")
+    return "; ".join(described)
 
 
 def _domains(settings: Settings) -> str:
-    """Look at what each domain is configured by, and whether gold was computed by the reference data in force."""
+    """Check each domain's configuration, and whether gold was computed with the current reference data."""
     from lakehouse.domain_names import DOMAINS
     from lakehouse.registry import build_domain
     from lakehouse.tables.catalog import NoTables, UnsupportedCatalog
@@ -218,11 +218,11 @@ def _domains(settings: Settings) -> str:
         domain = build_domain(name, settings)
         described.append(f"{name}: {domain.configuration() or 'no files of its own'}")
         try:
-            found = look_at_references(settings, domain)
+            references = look_at_references(settings, domain)
         except (NoTables, UnsupportedCatalog):
             continue
-        if found.outdated:
-            raise OutdatedGold(found.advice)
+        if references.outdated:
+            raise OutdatedGold(references.advice)
     return "; ".join(described)
 
 
@@ -232,8 +232,8 @@ def _tables(settings: Settings) -> str:
     try:
         names = [name for name, _ in _open_tables(settings)]
     except NoTables:
-        return "none yet: the stream makes them"
-    return f"{len(names)} tables open, in {settings.warehouse_uri}"
+        return "none yet: the stream creates them"
+    return f"{len(names)} tables can be opened, in {settings.warehouse_uri}"
 
 
 def _data_files(settings: Settings) -> str:
@@ -245,19 +245,19 @@ def _data_files(settings: Settings) -> str:
             checked += _check_files(name, table)
     except NoTables:
         return "no tables yet"
-    return f"{checked} files have the size and the rows that their manifests say"
+    return f"{checked} files have the size and the number of rows in their manifests"
 
 
 def _check_files(name: str, table: Any) -> int:  # noqa: ANN401 - pyiceberg's Table, whose import takes a second
-    """Open every data file that a table's head refers to, and compare it with its manifest entry.
+    """Open every data file of a table's current snapshot, and compare it with its manifest entry.
 
     Raises:
-        DataFileDiffers: one is missing, cannot be opened, or has another size or number of rows.
+        DataFileDiffers: a file is missing, cannot be opened, or has another size or number of rows.
     """
     import pyarrow.parquet as pq
 
     head = table.current_snapshot()
-    if head is None or not head.manifests(table.io):  # a MERGE that found nothing to do leaves a snapshot without any
+    if head is None or not head.manifests(table.io):  # a MERGE without changes leaves a snapshot without manifests
         return 0
     entries = table.inspect.files().select(["content", "file_path", "file_format", "record_count", "file_size_in_bytes"]).to_pylist()
     for entry in entries:
@@ -269,12 +269,12 @@ def _check_files(name: str, table: Any) -> int:  # noqa: ANN401 - pyiceberg's Ta
             raise DataFileDiffers(name, file, "no such file", expected)
         size = file.stat().st_size
         try:
-            # Delete files have their own counts; deletion vectors share one file, whose size is of all of them.
+            # Delete files have their own counts; deletion vectors share one file, whose size is the total of all.
             rows = pq.read_metadata(file).num_rows if entry["content"] == 0 else entry["record_count"]
-        except OSError as error:  # pyarrow's ArrowInvalid for a file that is no Parquet comes as ValueError below
+        except OSError as error:  # for a file that is not Parquet, pyarrow raises ArrowInvalid, a ValueError, see below
             raise DataFileDiffers(name, file, str(error), expected) from error
         except ValueError as error:
-            raise DataFileDiffers(name, file, f"{size} bytes that do not open", expected) from error
+            raise DataFileDiffers(name, file, f"{size} bytes that are not Parquet", expected) from error
         if size != entry["file_size_in_bytes"] or rows != entry["record_count"]:
             raise DataFileDiffers(name, file, f"{size} bytes and {rows} rows", expected)
     return len(entries)
@@ -290,7 +290,7 @@ def _open_tables(settings: Settings) -> Iterator[tuple[str, Any]]:
 
 
 def show(findings: list[Finding]) -> None:
-    """Print the findings, one line each, those that failed in red."""
+    """Print the findings, one line each, failed checks in red."""
     from rich.console import Console
 
     console = Console(highlight=False)

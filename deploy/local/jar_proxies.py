@@ -1,8 +1,8 @@
-"""How do Maven and Ivy go through the proxy of the environment? Neither reads http_proxy and its like.
+"""How do Maven and Ivy use the environment's proxy? Neither reads http_proxy and similar variables.
 
-Maven takes a proxy from its settings only: a copy of its own global settings gets one more, and the user's `~/.m2/settings.xml` stays in
-force beside it. Where either names a proxy already, that one is the operator's choice. Ivy takes Java's properties, in a file of
-arguments. Both are files, since every user can read a command line and these may hold a password; only this user can read their folder.
+Maven reads proxies from its settings only. It gets a copy of its global settings with the proxy added, and still reads the user's
+`~/.m2/settings.xml`. If either names a proxy already, that one is used. Ivy gets Java's properties from an argument file. Both are
+files, since they may contain a password and every user can read a command line; only this user can read the files' folder.
 """
 
 import os
@@ -20,10 +20,10 @@ SCHEMES = ("http", "https")
 
 
 def proxies_by_scheme(environment: Mapping[str, str]) -> dict[str, Proxy]:
-    """Give the proxies that hold, none where no_proxy excepts every host.
+    """Return the environment's proxies by scheme; none where no_proxy excepts every host.
 
     Raises:
-        BadProxyError: one cannot be used.
+        BadProxyError: a proxy cannot be used.
     """
     if "*" in excepted_hosts(environment):
         return {}
@@ -31,7 +31,7 @@ def proxies_by_scheme(environment: Mapping[str, str]) -> dict[str, Proxy]:
 
 
 def maven_options(settings: Path, environment: Mapping[str, str]) -> list[str]:
-    """Write Maven's global settings with the environment's proxies, and give the options that name the file; none without a proxy.
+    """Write Maven's global settings with the environment's proxies, and return Maven's options for that file; none without a proxy.
 
     Args:
         settings: file to write.
@@ -45,11 +45,11 @@ def maven_options(settings: Path, environment: Mapping[str, str]) -> list[str]:
     if not proxies or any(_has_proxy(file) for file in (own, *_user_settings(environment))):
         return []
     root = _read(own) if own.exists() else ET.Element("settings")
-    if root is None:  # Maven reads the same file, and its error names the line
+    if root is None:  # Maven reads the same file and reports the error with its line
         return []
     space = root.tag[: root.tag.index("}") + 1] if root.tag.startswith("{") else ""
     if space:
-        ET.register_namespace("", space.strip("{}"))  # Maven knows its elements without a prefix only
+        ET.register_namespace("", space.strip("{}"))  # Maven accepts elements without a prefix only
     holder = root.find(f"{space}proxies")
     holder = ET.SubElement(root, f"{space}proxies") if holder is None else holder
     for scheme, proxy in proxies.items():
@@ -63,7 +63,7 @@ def maven_options(settings: Path, environment: Mapping[str, str]) -> list[str]:
 
 
 def java_arguments(file: Path, environment: Mapping[str, str]) -> list[str]:
-    """Write Java's proxy properties into a file of arguments, and give the argument that names it; none where there is no proxy.
+    """Write Java's proxy properties into an argument file, and return the argument for that file; none without a proxy.
 
     Raises:
         BadProxyError: a proxy cannot be used.
@@ -75,7 +75,7 @@ def java_arguments(file: Path, environment: Mapping[str, str]) -> list[str]:
     for scheme, proxy in proxies.items():
         properties |= {f"{scheme}.proxyHost": proxy.host, f"{scheme}.proxyPort": str(proxy.port)}
         if proxy.user:
-            # Ivy looks for the first pair for both; by default Java sends no password before a tunnel is open.
+            # Ivy reads this pair for both schemes. By default Java does not send a password to open a tunnel.
             properties |= {
                 "http.proxyUser": proxy.user,
                 "http.proxyPassword": proxy.password,
@@ -86,7 +86,7 @@ def java_arguments(file: Path, environment: Mapping[str, str]) -> list[str]:
 
 
 def _java_hosts(hosts: Iterable[str]) -> str:
-    """Write the hosts of no_proxy as Java's nonProxyHosts has them; a network that no pattern of names can tell is left out."""
+    """Convert the hosts of no_proxy to Java's nonProxyHosts; networks that its patterns cannot express are left out."""
     patterns: list[str] = []
     for host in hosts:
         name = host.lstrip(".*").strip("[]")
@@ -101,7 +101,7 @@ def _java_hosts(hosts: Iterable[str]) -> str:
         with suppress(ValueError):
             patterns.append(f"[{ip_address(name)}]")
             continue
-        name = name.rpartition(":")[0] or name  # Java knows no port here: the whole host is left out
+        name = name.rpartition(":")[0] or name  # Java's patterns have no port, so the whole host is excepted
         if "/" not in name:
             patterns += [name, f"*.{name}"]
     return "|".join(dict.fromkeys(patterns))
@@ -115,7 +115,7 @@ def _global_settings(environment: Mapping[str, str]) -> Path:
 
 
 def _user_settings(environment: Mapping[str, str]) -> list[Path]:
-    # Java asks the system for the home folder, not HOME.
+    # Java asks the system for the home folder and ignores HOME.
     homes = [environment.get("HOME", "")]
     with suppress(KeyError):
         homes.append(pwd.getpwuid(os.getuid()).pw_dir)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Which versions do we run? Writes the lock files: hashes, and no address of any registry.
+# Which versions does weir run with? Writes the lock files, with hashes and without the address of any registry.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 

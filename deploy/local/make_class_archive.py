@@ -1,9 +1,9 @@
-"""How does a driver start sooner? With an archive of the classes that its JVM loads, made once per Java and set of jars.
+"""How does a driver start faster? With an archive of the classes that its JVM loads, created once per Java and set of jars.
 
-A driver runs here once for real, in a home of its own that goes when it ends: the embedded Kafka, recorded readings, their revision, all
-tables, joined files. When its JVM ends it writes what it had loaded into the archive. lakehouse/machine/class_archive.py names the file.
+To create it, a real driver runs once in a temporary home, with the embedded Kafka, recorded readings and their revision, all tables and
+compaction. When its JVM ends, it writes the loaded classes into the archive. lakehouse/machine/class_archive.py names the file.
 
-    python -m deploy.local.make_class_archive [--force]      an archive that is there and fits is left alone
+    python -m deploy.local.make_class_archive [--force]      create the archive if none fits this Java and these jars
 """
 
 import argparse
@@ -38,35 +38,36 @@ from lakehouse.machine.terminal import speak_plainly
 from lakehouse.settings import Settings, load_settings
 from lakehouse.spark import driver_jars
 
-# A micro-batch too large for one task; a small one; one that revises what is there.
+# A micro-batch too large for one task, a small one, and one that revises existing rows.
 SLICES = (FIRST_SLICE, Slice(date(2025, 9, 12), date(2025, 9, 20), "hanoi"), REVISION)
-# A step takes seconds, on a busy machine a minute; one that takes longer hangs.
+# A step takes seconds, or a minute on a busy machine; one that takes longer hangs.
 STEP_SECONDS = 240.0
-# A driver ends after its running micro-batch; then its JVM writes some 210 MB.
+# A driver ends after its current micro-batch; then its JVM writes about 210 MB.
 END_SECONDS = 60.0
 DUMP_SECONDS = 180.0
 POLL_SECONDS = 0.3
-# The first bytes of a dynamic archive, written last: a dump that was cut off has none. In the machine's byte order.
+# The first bytes of a dynamic archive, in the machine's byte order. They are written last, so an incomplete archive lacks them.
 MAGIC = (0xF00BABA8).to_bytes(4, sys.byteorder)
-# Folders that Spark puts on the class path behind its jars. The JVM dumps none with a folder on it, but uses one without them.
+# Variables by which Spark appends folders to the class path. The JVM writes no archive if the class path has a folder, but can use one that
+# was written without them.
 FOLDERS = ("HADOOP_CONF_DIR", "YARN_CONF_DIR", "SPARK_DIST_CLASSPATH")
 
 
 def make_archive(settings: Settings, environment: Mapping[str, str], say: Callable[[str], None] = print, force: bool = False) -> Path:
-    """Make the archive of the driver's classes unless it is there, and remove those of other Javas and jars. Safe to repeat.
+    """Create the archive of the driver's classes unless it exists, and remove those of other Javas and jars. Safe to repeat.
 
     Args:
-        settings: where the jars are.
-        environment: where JAVA_HOME and PATH are looked up; what leads to other data has no say.
-        say: told what is there or was made.
-        force: make it anew.
+        settings: with the folder of the jars.
+        environment: where JAVA_HOME and PATH are looked up; variables that lead to other data are ignored.
+        say: called with a message about each archive that exists, was created or was removed.
+        force: create it even if it exists.
 
     Returns:
         The archive.
 
     Raises:
         WrongJava, JarsMissing: before anything is started.
-        ArchiveNotMade, PartFailed: the run failed; nothing of it is left, and an archive that was there stays.
+        ArchiveNotMade, PartFailed: the run failed. It leaves no files, and an existing archive stays.
     """
     with tempfile.TemporaryDirectory(prefix="weir-cds-", ignore_cleanup_errors=True) as name:
         home, began = Path(name), time.monotonic()
@@ -77,22 +78,22 @@ def make_archive(settings: Settings, environment: Mapping[str, str], say: Callab
             raise ArchiveNotMade("the Java or Spark's jars cannot be read", inherited["JAVA_HOME"])
         archive = find_archive(stem)
         if archive is not None and not force:
-            say(f"{archive} is there, {_mib(archive)} MiB")
+            say(f"{archive} exists, {_mib(archive)} MiB")
         else:
-            say("one driver runs for about a minute, to leave an archive of its classes")
+            say("running one driver for about a minute to create the archive of its classes")
             beside = stem.with_name(f".{stem.name}.jsa.{os.getpid()}")
             try:
                 run_once(home, inherited, beside)
                 archive = _put_in_place(beside, stem)
             finally:
                 beside.unlink(missing_ok=True)
-            say(f"{archive}: {_mib(archive)} MiB, made in {time.monotonic() - began:.0f} s; drivers use it from their next start on")
+            say(f"{archive}: {_mib(archive)} MiB, created in {time.monotonic() - began:.0f} s; drivers use it from their next start on")
         _remove_others(archive, say)
         return archive
 
 
 def is_whole(archive: Path) -> bool:
-    """Say whether a JVM wrote the file to its end."""
+    """Return whether a JVM wrote the whole file."""
     try:
         with archive.open("rb") as content:
             return content.read(len(MAGIC)) == MAGIC
@@ -101,7 +102,7 @@ def is_whole(archive: Path) -> bool:
 
 
 def run_once(home: Path, inherited: Mapping[str, str], archive: Path) -> None:
-    """Run a driver over all slices, end it, and wait until its JVM has left the archive; nothing that was started outlives this."""
+    """Run a driver over all slices, stop it, and wait until its JVM has written the archive. All started processes end before this does."""
     log = home / "logs" / "stream.log"
     scratch = home / "tmp"
     scratch.mkdir()
@@ -115,7 +116,7 @@ def run_once(home: Path, inherited: Mapping[str, str], archive: Path) -> None:
             "TMPDIR": str(scratch),
             "WEIR_KAFKA_BOOTSTRAP": kafka.bootstrap,
             "WEIR_OPEN_METEO_URL": api.url,
-            # Small files are joined after every micro-batch, so that the classes for it are loaded, too.
+            # Compact small files after every micro-batch, so that the classes for compaction are loaded too.
             "WEIR_COMPACT_AFTER": "1",
             "WEIR_SPARK_JAVA_OPTIONS": f"-XX:TieredStopAtLevel=1 {java_option(f'-XX:ArchiveClassesAtExit={archive}')}",
         }
@@ -130,12 +131,12 @@ def run_once(home: Path, inherited: Mapping[str, str], archive: Path) -> None:
                 api.as_of = None
             _publish(one, environment)
             ends = end_offsets(kafka.bootstrap, TOPIC)
-            _wait(lambda ends=ends: tables.is_all_in_gold(ends), driver, log, f"{one.since} to {one.until} did not come into gold")  # type: ignore[misc]
+            _wait(lambda ends=ends: tables.is_all_in_gold(ends), driver, log, f"{one.since} to {one.until} did not reach gold")  # type: ignore[misc]
         os.kill(driver.pid, signal.SIGTERM)
         if not wait_gone(key, END_SECONDS) or not wait_group_empty(key.pid, DUMP_SECONDS):
             raise ArchiveNotMade("the driver did not end in time", last_line(log))
         if not is_whole(archive):
-            raise ArchiveNotMade("the JVM left none, or half of one", last_line(log))
+            raise ArchiveNotMade("the JVM wrote no archive, or an incomplete one", last_line(log))
 
 
 def _publish(what: Slice, environment: Mapping[str, str]) -> None:
@@ -143,7 +144,7 @@ def _publish(what: Slice, environment: Mapping[str, str]) -> None:
     try:
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=environment, timeout=STEP_SECONDS)
     except subprocess.TimeoutExpired as error:
-        raise ArchiveNotMade("the producer hangs", f"no end within {STEP_SECONDS:.0f} s") from error
+        raise ArchiveNotMade("the producer hangs", f"it did not end within {STEP_SECONDS:.0f} s") from error
     if done.returncode:
         raise ArchiveNotMade("the producer failed", (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1][:300])
 
@@ -152,14 +153,14 @@ def _wait(is_so: Callable[[], bool], driver: "subprocess.Popen[bytes]", log: Pat
     deadline = time.monotonic() + STEP_SECONDS
     while not is_so():
         if driver.poll() is not None:
-            raise ArchiveNotMade(f"the driver ended with {driver.returncode}", last_line(log))
+            raise ArchiveNotMade(f"the driver ended with exit code {driver.returncode}", last_line(log))
         if time.monotonic() > deadline:
             raise ArchiveNotMade(otherwise, last_line(log))
         time.sleep(POLL_SECONDS)
 
 
 def _put_in_place(beside: Path, stem: Path) -> Path:
-    """Give a whole archive its name, once its bytes are on the disk: a crash must not leave the name on half of them."""
+    """Rename a complete archive to its final name once its bytes are on disk, so that a crash never leaves an incomplete one there."""
     with beside.open("rb") as content:
         os.fsync(content.fileno())
         archive = archive_file(stem, os.fstat(content.fileno()).st_size)
@@ -167,13 +168,13 @@ def _put_in_place(beside: Path, stem: Path) -> Path:
 
 
 def _remove_others(archive: Path, say: Callable[[str], None]) -> None:
-    """Remove every other archive, and what a run that was killed has left of one."""
+    """Remove every other archive, and incomplete ones of runs that were killed."""
     for other in set(archive.parent.glob(PATTERN)) - {archive}:
         other.unlink(missing_ok=True)
-        say(f"{other} does not fit or is older: removed")
-    for half in archive.parent.glob(f".{PATTERN}.*"):
-        if not psutil.pid_exists(int(half.suffix[1:])):
-            half.unlink(missing_ok=True)
+        say(f"removed {other}, which does not fit or is older")
+    for incomplete in archive.parent.glob(f".{PATTERN}.*"):
+        if not psutil.pid_exists(int(incomplete.suffix[1:])):
+            incomplete.unlink(missing_ok=True)
 
 
 def _mib(file: Path) -> str:
@@ -181,9 +182,9 @@ def _mib(file: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Make the archive; a known error is one clear message on stderr."""
+    """Create the archive; a known error prints its message on stderr and exits with 1."""
     parser = argparse.ArgumentParser(prog="deploy.local.make_class_archive", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--force", action="store_true", help="make it anew")
+    parser.add_argument("--force", action="store_true", help="create the archive even if it exists")
     chosen = parser.parse_args(arguments)
     speak_plainly()
     raise_open_files()
@@ -191,7 +192,7 @@ def main(arguments: list[str] | None = None) -> int:
     def leave(number: int, _: object) -> NoReturn:
         sys.exit(128 + number)
 
-    # A stop from outside, too, must take Kafka and the driver along.
+    # A signal must also stop Kafka and the driver.
     for one in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(one) != signal.SIG_IGN:
             signal.signal(one, leave)

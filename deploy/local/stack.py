@@ -1,4 +1,4 @@
-"""How does the stack come up, and how does it go down without leaving a process?"""
+"""How is the stack started, and how is it stopped without leaving a process?"""
 
 import os
 import shutil
@@ -38,20 +38,20 @@ from lakehouse.machine.java import find_java
 from lakehouse.settings import Settings
 
 KAFKA_SECONDS = 150.0
-# A cold driver took 13 s on two free cores; with Kafka starting beside it on a busy machine, several times that.
+# A cold driver took 13 s on two idle cores; on a busy machine, while Kafka starts too, several times that.
 DRIVER_SECONDS = 240.0
-# The agent looks at its flags four times a second, and while it waits for Kafka ten times.
+# The agent checks its flags four times a second, and ten times a second while it waits for Kafka.
 LEAVE_SECONDS = 20.0
-# Of a part that keeps failing, the second failure is taken for an answer.
+# `weir up` reports a part as failed after its second failure.
 FAILURES_UNTIL_GIVEN_UP = 2
 
 
 def bring_up(settings: Settings, *, services_only: bool, foreground: bool) -> None:
-    """Start what does not run yet, and return when it works.
+    """Start the parts that do not run yet, and return when they are up.
 
     Raises:
-        PortInUse, DiskFull, WrongJava, MissingJars, HalfFormattedKafka, ForeignKafkaFolder: found before anything is started.
-        StartFailed, PartFailed: a part did not come up; the reason is the log's.
+        PortInUse, DiskFull, WrongJava, MissingJars, HalfFormattedKafka, ForeignKafkaFolder: raised before anything is started.
+        StartFailed, PartFailed: a part did not come up; the reason is from its log.
     """
     console = Console(stderr=True)
     run = run_folder(settings)
@@ -60,7 +60,7 @@ def bring_up(settings: Settings, *, services_only: bool, foreground: bool) -> No
     if agent is not None and agent.alive:
         running = set(agent.address.split(","))
         if running >= set(wanted):
-            console.print("weir is up already; nothing was started.")
+            console.print("weir is already up; nothing was started.")
             _print_summary(console, settings, tuple(part for part in PARTS if part in running))
             return
         wanted = tuple(part for part in PARTS if part in running | set(wanted))
@@ -82,18 +82,18 @@ def bring_up(settings: Settings, *, services_only: bool, foreground: bool) -> No
 
 
 def wanted_parts(settings: Settings, services_only: bool) -> tuple[PartName, ...]:
-    """Name the parts to run; with a Kafka of one's own (WEIR_KAFKA_BOOTSTRAP) the embedded one stays out."""
+    """Return the parts to run, without the embedded Kafka if WEIR_KAFKA_BOOTSTRAP names another one."""
     parts = SERVICES if services_only else PARTS
     own = settings.kafka_bootstrap and settings.kafka_bootstrap != running_kafka(settings)
     return tuple(part for part in parts if not (part == "kafka" and own))
 
 
 def preflight(settings: Settings, parts: tuple[PartName, ...]) -> None:
-    """Look for what would make a start fail, and name it while the operator is looking.
+    """Check for problems that would make a start fail, so that they are reported at once.
 
     Raises:
         TooFewOpenFiles, NoTemporaryFolder, ClockWrong, PortInUse, DiskFull, WrongJava, MissingJars, HalfFormattedKafka, ForeignKafkaFolder:
-            the first one found.
+            the first problem found.
     """
     check_machine(settings)
     find_java(os.environ)
@@ -112,10 +112,10 @@ def preflight(settings: Settings, parts: tuple[PartName, ...]) -> None:
 
 
 def check_kafka_folder(folder: Path) -> None:
-    """Check the embedded broker's storage, if it has one already.
+    """Check the embedded broker's storage, if it exists already.
 
     Raises:
-        HalfFormattedKafka, ForeignKafkaFolder: it cannot be started on that folder.
+        HalfFormattedKafka, ForeignKafkaFolder: the broker cannot start with that folder.
     """
     data, note = folder / "data", folder / "cluster-id"
     if data.exists() and any(data.iterdir()):
@@ -123,7 +123,7 @@ def check_kafka_folder(folder: Path) -> None:
 
 
 def seen_alive(run: Path, part: PartName) -> bool:
-    """Say whether a part's process runs."""
+    """Return whether a part's process runs."""
     state = read_state(run, part)
     return state is not None and state.alive
 
@@ -134,7 +134,7 @@ def _check_port(what: str, port: int | None, setting: str) -> None:
 
 
 def _let_go(agent: PartState) -> None:
-    """Ask an agent to end and to leave its parts running."""
+    """Stop an agent and leave its parts running."""
     assert agent.process is not None
     os.kill(agent.process.pid, signal.SIGUSR1)
     if not wait_gone(agent.process, LEAVE_SECONDS):
@@ -142,7 +142,7 @@ def _let_go(agent: PartState) -> None:
 
 
 def _clear_leftovers(settings: Settings, console: Console) -> None:
-    """After an agent that ended without a word: keep what may be taken over, say what is gone, stop what is of no use."""
+    """Clean up after an agent that ended unexpectedly: keep usable parts, report those that have ended, stop those without a Kafka."""
     run = run_folder(settings)
     for part in ("agent", *PARTS):
         state = read_state(run, part)
@@ -151,9 +151,9 @@ def _clear_leftovers(settings: Settings, console: Console) -> None:
             remove_state(run, part)
     remove_state(run, "agent")
     if not seen_alive(run, "kafka"):
-        # The others know Kafka by its address, and the next one may have another.
-        stop_parts(settings, lambda part, pid, _: console.print(f"stopped {part} (process {pid}), left over by an agent that is gone"))
-        # Numbers of processes that are all gone.
+        # The other parts use Kafka's address, and the next Kafka may have another.
+        stop_parts(settings, lambda part, pid, _: console.print(f"stopped {part} (process {pid}), left over from an agent that has ended"))
+        # The metrics of processes that have all ended.
         shutil.rmtree(metrics_folder(settings), ignore_errors=True)
 
 
@@ -172,11 +172,11 @@ def _wait_until_up(settings: Settings, parts: tuple[PartName, ...], agent: Proce
                     failure = run / "agent-failure.txt"
                     if failure.exists():
                         raise StartFailed(failure.read_text(encoding="utf-8"))
-                    raise PartFailed("The agent", "ended while it started the parts", "its log says why", log_file(settings, "agent"))
+                    raise PartFailed("The agent", "ended while starting the parts", "its log has the reason", log_file(settings, "agent"))
                 if state is not None and state.restarts >= FAILURES_UNTIL_GIVEN_UP:
-                    raise PartFailed(part, "failed again and is tried on in the background", state.failure, log_file(settings, part))
+                    raise PartFailed(part, "failed again; the agent keeps restarting it", state.failure, log_file(settings, part))
                 if time.monotonic() > deadline:
-                    raise PartFailed(part, f"was not ready within {limit:.0f} s", "it goes on starting", log_file(settings, part))
+                    raise PartFailed(part, f"was not ready within {limit:.0f} s", "it is still starting", log_file(settings, part))
                 time.sleep(0.1)
 
 
@@ -197,7 +197,7 @@ def _print_summary(console: Console, settings: Settings, parts: tuple[PartName, 
 
 
 def bring_down(settings: Settings) -> None:
-    """Stop every part, in order, whether or not there is an agent; print what was stopped."""
+    """Stop every part, in order, with or without an agent, and print what was stopped."""
     out = Console()
     run = run_folder(settings)
     stopped = 0
@@ -205,28 +205,28 @@ def bring_down(settings: Settings) -> None:
     def say(part: str, pid: int, ended: bool) -> None:
         nonlocal stopped
         stopped += 1
-        out.print(f"stopped {part} (process {pid}){'' if ended else ': it did not end in time and was killed'}", highlight=False)
+        out.print(f"stopped {part} (process {pid}){'' if ended else ': it did not stop in time and was killed'}", highlight=False)
 
     with _no_interruption():
         agent = read_state(run, "agent")
-        minded = agent is not None and agent.alive
-        if agent is not None and minded:
+        is_supervised = agent is not None and agent.alive
+        if agent is not None and is_supervised:
             _let_go(agent)
         killed = stop_parts(settings, say)
-        if agent is not None and agent.pid is not None and minded:
+        if agent is not None and agent.pid is not None and is_supervised:
             say("agent and metrics", agent.pid, True)
         for part in ("metrics", "agent"):
             remove_state(run, part)
         shutil.rmtree(metrics_folder(settings), ignore_errors=True)
     if killed:
-        out.print(f"killed {killed} process(es) of this home that no file named")
+        out.print(f"killed {killed} process(es) of this home that had no state file")
     if not stopped and not killed:
         out.print(f"nothing runs for {settings.home}", markup=False, soft_wrap=True, highlight=False)
 
 
 @contextmanager
 def _no_interruption() -> Iterator[None]:
-    """Hold back Ctrl-C: half a stop leaves processes."""
+    """Ignore Ctrl-C: an interrupted stop would leave processes."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

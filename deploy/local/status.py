@@ -1,19 +1,19 @@
-"""What runs, how far behind is it, and how fresh is what is in the tables?
+"""Which parts run, how far behind are they, and how fresh are the tables?
 
-`collect` gives the facts as plain values, instants in ISO 8601 UTC, and never needs a service: what cannot be known is null,
-with the reason beside it. `show` prints them.
+`collect` returns the facts as plain values, instants in ISO 8601 UTC, and works without any service: an unknown value is null, with the
+reason beside it. `show` prints them.
 
     parts      part, state (up, starting, restarting, down, stale), pid, since, address, restarts, says, log
     queries    query, table and tables (that it writes), lag_messages, lag_seconds, last_commit, says; waiting_messages: written to the
                topics within a transaction that is still open, or after one began (null for silver); state (running, restarting,
-               stopped, done; null without a driver), state_since, restarts, reason and note, as the driver says
+               stopped, done; null without a driver), state_since, restarts, reason and note, as the driver reports them
     tables     table, rows, last_commit, age_seconds, files
     freshness  city, newest_ts_utc, newest_retrieved_ts, age_seconds   (of the hourly fact; the age of the newest hour's start)
     rejects    total, by_rule
     unknown_fields  domain, field, messages, first_seen, last_seen: fields of messages that the contract does not know
     sources    source, last_success, every_minutes, is_late, upstream (unknown, new, nothing new, late), upstream_changed, says,
                problem, failing (location, since, reason): what the polls noted
-    references domain, in_force and noted (release by name, such as tzdata), outdated (entity, since, until, rows of an older one), advice
+    references domain, in_force and noted (release by name, such as tzdata), outdated (entity, since, until, rows with an older one), advice
     paths      home, warehouse, checkpoints, catalog, logs
 """
 
@@ -95,25 +95,25 @@ def _part(settings: Settings, part: PartName) -> dict[str, Any]:
 
 
 def query_names(settings: Settings) -> list[str]:
-    """Name the queries of all domains whose configuration can be read, in the order of the flow."""
+    """Return the queries' names of all domains whose configuration can be read, bronze's query before silver's."""
     return [name for domain in _domains(settings)[0] for name in (domain.bronze_query, domain.refine_query)]
 
 
 def _domains(settings: Settings) -> tuple[list["Domain"], dict[str, str]]:
-    """Put the domains together; and give, by name, why one cannot be: its configuration cannot be read."""
+    """Build the domains; also return, by name, why a domain's configuration cannot be read."""
     from lakehouse.registry import build_domain
 
-    found, unreadable = [], {}
+    domains, unreadable = [], {}
     for name in DOMAINS:
         try:
-            found.append(build_domain(name, settings))
+            domains.append(build_domain(name, settings))
         except WeirError as error:
             unreadable[name] = str(error)
-    return found, unreadable
+    return domains, unreadable
 
 
 def _only_states(settings: Settings, name: str, reason: str) -> list[dict[str, Any]]:
-    """Tell what a domain's driver says of its queries, where nothing else can be asked."""
+    """Return the queries' states as the domain's driver reported them, where nothing else can be read."""
     from lakehouse.storage.folders import open_folder
     from streaming.supervisor import read_states
 
@@ -130,7 +130,7 @@ def _queries(settings: Settings, domain: "Domain", commits: dict[str, str | None
         domain.bronze_query: [source.bronze.name for source in domain.sources],
         domain.refine_query: [source.silver.name for source in domain.sources],
     }
-    found: list[dict[str, Any]] = []
+    queries: list[dict[str, Any]] = []
     for query, written in tables.items():
         lag, waiting, says = None, None, None
         try:
@@ -142,8 +142,8 @@ def _queries(settings: Settings, domain: "Domain", commits: dict[str, str | None
         except WeirError as error:
             says = str(error)
         last = max((at for table in written if (at := commits.get(table))), default=None)
-        found.append(_query(query, written, lag, waiting, last, says, states.get(query), now))
-    return found
+        queries.append(_query(query, written, lag, waiting, last, says, states.get(query), now))
+    return queries
 
 
 def _query(
@@ -212,12 +212,12 @@ def _rejects(settings: Settings, tables: list[dict[str, Any]]) -> dict[str, Any]
 def _unknown_fields(settings: Settings, domain: "Domain") -> list[dict[str, Any]]:
     from lakehouse.codecs.unknown_fields import read_unknown_fields, unknown_fields_file
 
-    found = []
+    fields = []
     for source in domain.sources:
         file = unknown_fields_file(settings.home, domain.name, "" if len(domain.sources) == 1 else source.name)
-        held = read_unknown_fields(file)
-        found += [{"domain": domain.name, "field": name, **asdict(seen)} for name, seen in sorted(held.items())]
-    return found
+        known = read_unknown_fields(file)
+        fields += [{"domain": domain.name, "field": name, **asdict(seen)} for name, seen in sorted(known.items())]
+    return fields
 
 
 def _sources(settings: Settings, now: datetime) -> list[dict[str, Any]]:
@@ -237,7 +237,7 @@ def _source(settings: Settings, name: str, now: datetime) -> dict[str, Any] | No
     source = load_source(name)
     try:
         watched = set(source.watched(settings).entities)
-    except WeirError:  # a list that cannot be read: `weir doctor` says so
+    except WeirError:  # the list cannot be read; `weir doctor` reports it
         watched = set(known.failing)
     late = lateness(known.last_success, known.every, now)
     upstream = judge_upstream(known.upstream_changed, now, timetable=source.timetable)
@@ -264,10 +264,10 @@ def _references(settings: Settings, domain: "Domain") -> list[dict[str, Any]]:
     if not domain.references:
         return []
     try:
-        found = look_at_references(settings, domain)
-    except WeirError:  # there are no tables yet, or another part of the status names their error
-        found = References(domain.name, domain.references, {})
-    return [{**found.as_dict(), "advice": found.advice or None}]
+        references = look_at_references(settings, domain)
+    except WeirError:  # there are no tables yet, or another part of the status reports their error
+        references = References(domain.name, domain.references, {})
+    return [{**references.as_dict(), "advice": references.advice or None}]
 
 
 def _scan(settings: Settings, table: str, columns: tuple[str, ...]) -> Any:  # noqa: ANN401 - pyarrow's Table has no types
@@ -296,12 +296,12 @@ _COLOURS = {"up": "green", "starting": "yellow", "restarting": "yellow", "stale"
 
 
 def show(found: dict[str, Any]) -> None:
-    """Print what `collect` gave, for a person: only the sections that have something to say."""
+    """Print the result of `collect` for people, only the sections that are not empty."""
     from rich.console import Console
 
     console = Console(highlight=False)
     if not console.is_terminal:
-        console = Console(highlight=False, width=200)  # a pipe has no width; 80 would cut addresses
+        console = Console(highlight=False, width=200)  # a pipe has no width; rich's default of 80 would cut addresses
     parts = _grid("part", "state", "since (UTC)", "process", "address", "restarts")
     for part in found["parts"]:
         colour = _COLOURS[part["state"]]
@@ -364,7 +364,7 @@ def show(found: dict[str, Any]) -> None:
         console.print(f"\nrejects {found['rejects']['total']:,}: {rules}", soft_wrap=True)
     for field in found["unknown_fields"]:
         since = f"since {_short(field['first_seen'])}, last {_short(field['last_seen'])}"
-        # The name comes from a message: what a terminal would obey is escaped.
+        # The name comes from a message, so `repr` escapes control characters of the terminal.
         named = _plain(repr(field["field"]))
         console.print(
             f"\n[yellow]unknown field[/yellow] {named} of {field['domain']}: {field['messages']:,} messages {since}", soft_wrap=True
@@ -376,7 +376,7 @@ def show(found: dict[str, Any]) -> None:
     console.print(paths, soft_wrap=True)
 
 
-def _grid(*headings: str) -> Any:  # noqa: ANN401 - rich is imported where something is printed
+def _grid(*headings: str) -> Any:  # noqa: ANN401 - rich is imported only for printing
     from rich.table import Table
 
     grid = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))

@@ -1,4 +1,4 @@
-"""Which sources are there? A new one is a folder in `producers/sources/` and a line in `SOURCES`."""
+"""Which sources exist? A new one needs a folder in `producers/sources/` and a line in `SOURCES`."""
 
 import importlib
 from collections.abc import Callable
@@ -9,21 +9,21 @@ from producers.history import History
 from producers.source import Source
 from producers.stopping import Stop
 
-# name on the command line -> module:name of its `Source`, imported when it is asked for. The first one's process is the part `producer`.
+# {name on the command line: module:name of its `Source`}, imported on use. The process of the first source is the part `producer`.
 SOURCES: dict[str, str] = {
     "open-meteo": "producers.sources.open_meteo.source:OPEN_METEO",
 }
 
 
 def load_source(name: str) -> Source[Any]:
-    """Import a source by its name on the command line; KeyError when there is none."""
+    """Import a source by its name on the command line; raises KeyError when there is none."""
     module, attribute = SOURCES[name].split(":")
     source = getattr(importlib.import_module(module), attribute)
-    assert isinstance(source, Source), f"{SOURCES[name]} is no Source"
-    assert source.name == name, f"{SOURCES[name]} calls itself {source.name!r}, it is registered as {name!r}"
+    assert isinstance(source, Source), f"{SOURCES[name]} is not a Source"
+    assert source.name == name, f"{SOURCES[name]} has the name {source.name!r}, but is registered as {name!r}"
     return source
 
 
 def histories() -> dict[str, Callable[[Settings, Stop], History]]:
-    """Give by domain what opens the past of its source; a domain without one is absent."""
+    """Return by domain the function that opens its source's past records; a domain without one is absent."""
     return {source.domain: source.history for source in map(load_source, SOURCES) if source.history is not None}

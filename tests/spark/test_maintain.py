@@ -254,7 +254,7 @@ def test_a_rebuild_keeps_snapshots_while_it_lives_and_no_longer(stand: Stand) ->
     with held_lease(stand.settings, rebuild_lease(stand.pipe.domain), lambda _: None):
         Rebuild(stand.settings, stand.pipe.domain, stand.session, is_silver=True).__enter__()
         found = stand.maintain()
-        assert "a rebuild works on a branch of it" in found[silver].held and "a rebuild of" in found[bronze].held
+        assert "a rebuild uses a branch of it" in found[silver].held and "a rebuild of" in found[bronze].held
         assert found[silver].after.snapshots >= found[silver].before.snapshots
     # Killed: its lease is nobody's, its branches stay.
     then = stand.rows()

@@ -88,7 +88,7 @@ def test_newcomer_with_any_folder_another_spark_and_a_proxy_sees_the_demo_keep_e
     assert json.loads(revised.stdout) == [{"pm25": 130.9}]
     proved = in_checkout(clone, "prove", "--json", **shell)
     assert proved.returncode == 0, proved.stderr[-3000:]
-    assert "files have the size and the rows that their manifests say" in in_checkout(clone, "doctor", "--files").stdout
+    assert "files have the size and the number of rows in their manifests" in in_checkout(clone, "doctor", "--files").stdout
     shutil.rmtree(clone)
 
 

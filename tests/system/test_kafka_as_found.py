@@ -231,7 +231,7 @@ def test_a_topic_that_weir_makes_is_right_whatever_the_brokers_defaults_are_and_
     def doctor() -> tuple[bool, str]:
         return next((one.ok, one.says) for one in examine(settings) if one.check == "topic")
 
-    assert doctor() == (True, f"{HOURLY.topic} is not made yet: the stream or the producer makes it")
+    assert doctor() == (True, f"{HOURLY.topic} does not exist yet: the stream or the producer creates it")
     ensure_topic(own.bootstrap, HOURLY, 1)
     assert doctor() == (True, f"{HOURLY.topic} has cleanup.policy=delete, message.timestamp.type=LogAppendTime")
 

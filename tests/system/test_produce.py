@@ -142,7 +142,7 @@ def test_outage_fails_with_75_moves_no_cursor_and_the_next_run_closes_it(weir: W
     assert set(json.loads(failed.stdout)["failed"]) == {"hanoi", "hcmc", "danang"}
     assert weir.cursors() == cursor
     (source,) = json.loads(weir.run("status", "--json").stdout)["sources"]
-    assert (source["problem"], [one["location"] for one in source["failing"]]) == ("no place could be had", ["danang", "hanoi", "hcmc"])
+    assert (source["problem"], [one["location"] for one in source["failing"]]) == ("no place could be fetched", ["danang", "hanoi", "hcmc"])
     assert "The service is overloaded" in source["failing"][0]["reason"]
 
     weir.api.always(Fault(401, b'{"reason":"API key required. Please add &apikey= to the URL.","error":true}'))
@@ -155,7 +155,7 @@ def test_outage_fails_with_75_moves_no_cursor_and_the_next_run_closes_it(weir: W
     (weir.home / "state" / "open-meteo.cursor.json").write_text('{"hanoi": "2024-11-01T05:00:00Z"}')
     weir.api.always(Fault(status=429, body=b'{"reason":"Daily API request limit exceeded. Please try again tomorrow.","error":true}'))
     limited = weir.run("produce", "open-meteo", "--once", "--locations", "hanoi")
-    assert (limited.returncode, "Come back at" in limited.stderr) == (75, True)
+    assert (limited.returncode, "Run it again after" in limited.stderr) == (75, True)
     assert weir.cursors() == {"hanoi": "2024-11-01T05:00:00Z"}
     weir.api.always(None)
     closed = weir.published("--once", "--locations", "hanoi")
@@ -203,12 +203,12 @@ def test_poll_that_fails_makes_us_late_and_says_so_until_one_succeeds(weir: Weir
             lines = map(json.loads, running.stderr)
             assert next(line for line in lines if line["event"] == "polled")["hours"] == 3 * 7 * DAY
             weir.api.always(Fault(429, b'{"reason":"Daily API request limit exceeded. Please try again tomorrow.","error":true}'))
-            assert "Come back at" in next(line for line in lines if line["event"] == "poll failed")["reason"]
+            assert "Run it again after" in next(line for line in lines if line["event"] == "poll failed")["reason"]
             late = next(line for line in lines if line["event"].startswith("we are late: last successful poll "))
             assert (late["level"], late["event"].endswith("ago, expected every 1 s")) == ("warning", True)
             (source,) = json.loads(weir.run("status", "--json").stdout)["sources"]
             assert source["is_late"] and source["says"].startswith("we are late")
-            assert "limit of the day is used up" in source["problem"]
+            assert "limit of Open-Meteo for the day is used up" in source["problem"]
             weir.api.always(None)
             assert next(line for line in lines if line["event"] == "polled")["failed"] == 0
             running.send_signal(signal.SIGTERM)

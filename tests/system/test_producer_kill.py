@@ -182,7 +182,7 @@ def test_damaged_memory_is_told_and_only_repeats(weir: Weir, topic: Topic, kafka
     (weir.home / "state" / "open-meteo.published.db").write_bytes(b"no database at all" * 1_000)
     done = weir.run("produce", "open-meteo", "--once", "--json")
     assert (done.returncode, json.loads(done.stdout)["hours"]) == (0, POLLED)
-    assert "the memory of what was published is lost: the next poll publishes all it gets, nothing goes missing" in done.stderr
+    assert "the memory of published records was lost: the next poll publishes everything it fetches; no record is lost" in done.stderr
     assert_topic_holds_what_the_source_says(weir, topic, kafka)
 
 
@@ -196,7 +196,7 @@ def test_backfill_waits_for_the_budget_and_a_used_up_day_ends_it_with_75(weir: W
             _, said = running.communicate(timeout=60)
         codes.append(running.returncode)
     assert codes == [0, 0, 75]
-    assert "limit of the day is used up (weir's own count: 10.2 of 12 used, 5.1 asked)" in said
-    assert "Come back at" in said
+    assert "limit of Open-Meteo for the day is used up (weir's own count: 10.2 of 12 used, 5.1 requested)" in said
+    assert "Run it again after" in said
     assert len(weir.api.requests) == 2
     assert len(topic.messages()) == 2 * 3 * 3 * DAY

@@ -1,4 +1,4 @@
-"""How does the independent SQL read Avro, which DuckDB does not? As JSON text, by the Avro library; imports nothing of lakehouse/."""
+"""How does the independent SQL read Avro, which DuckDB cannot? As JSON text from the Avro library; imports nothing from lakehouse/."""
 
 import io
 import json
@@ -12,7 +12,7 @@ import pyarrow as pa
 
 
 def as_json(rows: pa.Table, schemas: Mapping[int, Mapping[str, Any]]) -> pa.Table:
-    """Turn the Avro datum in each row's `value` into JSON text, as bytes; null where it is none.
+    """Convert the Avro datum in each row's `value` to JSON text, as bytes; null where it is not a valid datum.
 
     Instants and dates become ISO 8601 text, decimals text.
 
@@ -33,7 +33,7 @@ def _text(value: bytes, schema: Any) -> bytes | None:  # noqa: ANN401 - the libr
     try:
         record = fastavro.schemaless_reader(datum, schema, None)
         return None if datum.read() else json.dumps(record, default=_plain).encode()
-    except Exception:  # whatever the library makes of bytes that are no record of this schema
+    except Exception:  # the library raises many types for bytes that are not a record of this schema
         return None
 
 
@@ -42,4 +42,4 @@ def _plain(value: object) -> str:
         return value.isoformat()
     if isinstance(value, Decimal):
         return str(value)
-    raise TypeError(f"{value!r} has no JSON")
+    raise TypeError(f"{value!r} has no JSON form")

@@ -1,8 +1,8 @@
-"""What should derived tables be, computed by somebody else? A domain's SQL, run in DuckDB over bronze; imports nothing of lakehouse/.
+"""What should derived tables contain, by an independent computation? A domain's SQL, run in DuckDB over bronze, without lakehouse/.
 
-The SQL finds a view for each source, `bronze_` and the name of its bronze table without the layer (and `bronze`, where there is one
-source), a view for each dimension, and a variable for each part of the edition. Each table that it creates is one of the derived
-ones, by its name.
+The SQL can read a view for each source, named `bronze_` plus its bronze table's name without the layer (and `bronze` if there is only one
+source), a view for each dimension, and a variable for each part of the edition. Each table that it creates is the derived table of the same
+name.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-# What a row of bronze must tell: the bytes that arrived, and where and when they did.
+# The columns of bronze that it needs: the bytes that arrived, and where and when they did.
 BRONZE_COLUMNS = ("value", "topic", "partition", "kafka_offset", "kafka_ts", "source_run", "wire_version")
 
 
@@ -20,9 +20,9 @@ def recompute(sql: str, bronze: Mapping[str, Any], dimensions: Mapping[str, pa.T
 
     Args:
         sql: the domain's.
-        bronze: by source, BRONZE_COLUMNS of every row of its bronze: an Arrow table, or a scanner of one. Avro as `avro_json.py` gives it.
+        bronze: by source, BRONZE_COLUMNS of every row of its bronze: an Arrow table or a scanner. Avro as converted by `avro_json.py`.
         dimensions: the dimensions' rows, by name without layer.
-        edition: what the tables are computed by, as `weir.…` properties of them say.
+        edition: the edition by which the tables are computed, as in their `weir.…` properties.
 
     Returns:
         The derived tables by name without layer, all columns, in no order.
@@ -37,5 +37,5 @@ def recompute(sql: str, bronze: Mapping[str, Any], dimensions: Mapping[str, pa.T
         for name, value in edition.items():
             connection.execute(f"SET VARIABLE {name} = $1", [value])
         connection.execute(sql)
-        made = connection.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
-        return {name: connection.sql(f"FROM {name}").to_arrow_table() for (name,) in made}
+        names = connection.execute("SELECT table_name FROM duckdb_tables() WHERE NOT internal").fetchall()
+        return {name: connection.sql(f"FROM {name}").to_arrow_table() for (name,) in names}

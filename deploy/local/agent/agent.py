@@ -1,10 +1,10 @@
-"""Who keeps the stack running? One process a home: it starts the parts, starts again what ends, and serves the metrics page.
+"""What keeps the stack running? The agent, one process per home: it starts the parts, restarts them when they end, and serves the metrics.
 
-    SIGTERM, SIGINT   stop every part in order, then end (what `weir down` comes to)
+    SIGTERM, SIGINT   stop every part in order, then end
     SIGUSR1           end and leave the parts running: the next agent, or `weir down`, takes them over
 
-A part that ended is started again after 1 s, then 2, 4, 8 … up to a minute; one whose exit code says that trying again
-does not help (1 or 2) after five minutes at the latest. After five good minutes the waits begin anew.
+A part that ended is restarted after 1 s, then 2, 4, 8 … up to a minute, or up to five minutes if its exit code means that a retry does not
+help (1 or 2). After five minutes without a failure the waits start at 1 s again.
 
     python -m deploy.local.agent.agent --parts kafka,metrics[,stream,producer]
 """
@@ -60,7 +60,7 @@ log = structlog.get_logger("weir.agent")
 
 
 class Supervised:
-    """One part that is a process of its own: running, or waiting to be started again."""
+    """One part with its own process, which runs or waits for its restart."""
 
     def __init__(self, name: PartName, settings: Settings, environment: Mapping[str, str]) -> None:
         self.name, self.settings, self.environment = name, settings, environment
@@ -72,19 +72,19 @@ class Supervised:
         self.good_at = 0.0
 
     def adopt(self) -> bool:
-        """Take over the process that an earlier agent left running, if there is one."""
-        found = read_state(self.run, self.name)
-        if found is None or not found.alive:
+        """Take over the process that an earlier agent left running, if any; return whether there was one."""
+        state = read_state(self.run, self.name)
+        if state is None or not state.alive:
             return False
-        self.state = found
-        log.info("took over", part=self.name, pid=found.pid)
+        self.state = state
+        log.info("took over", part=self.name, pid=state.pid)
         return True
 
     def tend(self, stopping: threading.Event) -> None:
-        """Look once: note that it is ready, that it ended, or start it when its time has come."""
+        """Check the part once: note that it is ready or has ended, or start it if its start is due."""
         now = time.monotonic()
         if self.process is not None:
-            self.process.poll()  # collects it if it ended: a zombie keeps its id
+            self.process.poll()  # reaps it if it ended, since a zombie keeps its id
         if self.state.alive:
             if self.state.condition != "up" and self.is_ready():
                 self.note(condition="up")
@@ -97,14 +97,14 @@ class Supervised:
             self.start(stopping)
 
     def start(self, stopping: threading.Event) -> None:
-        """Start the process, and note it before anything else can happen."""
+        """Start the process, and write its state file immediately."""
         self.process = launch(("-m", "weir", *COMMANDS[self.name]), self.log, self.environment)
         key = ProcessKey.of(self.process.pid)
         self.note(condition="starting", pid=key.pid, created=key.created)
         log.info("started", part=self.name, pid=key.pid)
 
     def is_ready(self) -> bool:
-        """Say whether a process that runs also does its work: the driver writes a file, the producer needs none."""
+        """Return whether the running process is ready: a driver writes a file then; a producer is ready at once."""
         if self.name != "stream":
             return True
         try:
@@ -114,44 +114,44 @@ class Supervised:
         return all(one.get("pid") == self.state.pid for one in ready)
 
     def ended(self, now: float) -> None:
-        """Clear up behind a process that ended, and decide when to start it again."""
+        """Clean up after a process that ended, and schedule its restart."""
         assert self.state.process is not None
         code: int | None = None
         if self.process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 code = self.process.wait(5)
-        # A driver's JVM may outlive its Python process, and would go on writing beside the next one.
+        # A driver's JVM may outlive its Python process, and would keep writing beside the next driver.
         kill_group(self.state.process)
         how = "ended" if code is None else f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         self.failed(f"{how}; the last line of its log: {last_line(self.log)}", now, fatal=code in (1, 2))
 
     def failed(self, failure: str, now: float, fatal: bool) -> None:
-        """Note a failure, and wait before the next try."""
+        """Note a failure, and schedule the next start."""
         wait = min(2.0**self.failures, LONGEST_WAIT_WHEN_FATAL_SECONDS if fatal else LONGEST_WAIT_SECONDS)
         self.failures = min(self.failures + 1, 10)
         self.try_at = now + wait
         self.process = None
         self.note(condition="restarting", pid=None, created=None, restarts=self.state.restarts + 1, failure=failure)
-        log.warning("will start it again", part=self.name, failure=failure, in_seconds=wait)
+        log.warning("will be restarted", part=self.name, failure=failure, in_seconds=wait)
 
     def note(self, **changes: object) -> None:
-        """Change the state and write it."""
-        held = {name: getattr(self.state, name) for name in PartState.__dataclass_fields__}
-        self.state = PartState(**{**held, **changes})
+        """Change the state and write the state file."""
+        before = {name: getattr(self.state, name) for name in PartState.__dataclass_fields__}
+        self.state = PartState(**{**before, **changes})
         write_state(self.run, self.state)
 
 
 class SupervisedKafka(Supervised):
-    """The broker. It keeps its port when it is started again: the others know it by that."""
+    """The broker. It keeps its port across restarts, since the other parts use it."""
 
     def start(self, stopping: threading.Event) -> None:
-        """Start the broker and wait until it answers; the first failure of all ends the agent, with its sentence."""
-        held = self.state.address
+        """Start the broker and wait until it answers; a failure of the very first start ends the agent, with its message."""
+        address = self.state.address
         rotate(self.log)
         broker = EmbeddedKafka(
             self.settings.home / "kafka",
             self.log,
-            port=int(held.rpartition(":")[2]) if held else self.settings.kafka_port,
+            port=int(address.rpartition(":")[2]) if address else self.settings.kafka_port,
             environment=self.environment,
         )
         try:
@@ -160,7 +160,7 @@ class SupervisedKafka(Supervised):
                 stopping=stopping.is_set,
             )
         except WeirError as error:
-            if not held or stopping.is_set():
+            if not address or stopping.is_set():
                 raise
             self.failed(str(error), time.monotonic(), fatal=False)
             return
@@ -171,16 +171,16 @@ class SupervisedKafka(Supervised):
 
 
 class Agent:
-    """The parts of one home, kept running until told otherwise."""
+    """Keeps the parts of one home running until it is stopped."""
 
     def __init__(self, settings: Settings, parts: tuple[PartName, ...], environment: Mapping[str, str]) -> None:
         self.settings, self.parts, self.environment = settings, parts, dict(environment)
         self.run_folder = run_folder(settings)
-        self.stopping = threading.Event()  # any of the two: nothing is started any more
-        self.leaving = threading.Event()  # the parts go on without us
+        self.stopping = threading.Event()  # set to end, with or without the parts: nothing is started any more
+        self.leaving = threading.Event()  # set to leave the parts running
 
     def run(self) -> None:
-        """Keep the parts running until a signal comes."""
+        """Keep the parts running until a signal arrives."""
         signal.signal(signal.SIGTERM, lambda *_: self.stopping.set())
         signal.signal(signal.SIGINT, lambda *_: self.stopping.set())
         signal.signal(signal.SIGUSR1, lambda *_: self._leave())
@@ -191,7 +191,7 @@ class Agent:
         try:
             page = self._serve_metrics()
             write_state(self.run_folder, PartState("metrics", "up", me.pid, me.created, address=page, log=agent_log))
-            self._tend_until_told()
+            self._tend_until_stopped()
         except WeirError as error:
             failure = error
             if not self.stopping.is_set():
@@ -210,7 +210,7 @@ class Agent:
         self.leaving.set()
         self.stopping.set()
 
-    def _tend_until_told(self) -> None:
+    def _tend_until_stopped(self) -> None:
         from monitoring.metrics import PART_UP, QUERY_UP
 
         supervised: list[Supervised] = []
@@ -231,17 +231,17 @@ class Agent:
             for one in supervised:
                 try:
                     one.tend(self.stopping)
-                except OSError as error:  # a disk that filled up stops the parts that write to it; minding them goes on
-                    log.error("could not tend", part=one.name, error=str(error))
+                except OSError as error:  # a full disk stops the parts that write to it, but not the agent
+                    log.error("could not check or start the part", part=one.name, error=str(error))
                 PART_UP.labels(one.name).set(int(one.state.condition == "up"))
                 if one.name == "stream" and one.state.condition in ("restarting", "down"):
-                    for query in query_names(self.settings):  # a driver that was killed could not say so
+                    for query in query_names(self.settings):  # a driver that was killed could not set it
                         QUERY_UP.labels(query).set(0)
             if rounds is not None:
                 try:
                     rounds.tend(any(one.name == "stream" and one.state.condition == "up" for one in supervised))
                 except OSError as error:
-                    log.error("could not tend", part="maintain", error=str(error))
+                    log.error("could not check or start the part", part="maintain", error=str(error))
 
     def _serve_metrics(self) -> str:
         from monitoring.metrics import serve
@@ -252,7 +252,7 @@ class Agent:
         before = read_state(self.run_folder, "metrics")
         last = urlsplit(before.address).port if before is not None else None
         port = self.settings.metrics_port or (last if last is not None and port_is_free(last) else free_ports(1)[0])
-        # The broker's address is known when it runs, and again when another one does.
+        # Looked up for each request, since the broker starts later and may be replaced by another.
         watch = Watch(
             self.settings,
             lambda: running_kafka(self.settings) or self.settings.kafka_bootstrap,
@@ -263,15 +263,15 @@ class Agent:
 
 
 def environment_of_parts(settings: Settings, environment: Mapping[str, str]) -> dict[str, str]:
-    """Give what the parts inherit: the caller's environment, this home by its full path, the Java that was found, the metrics' folder."""
+    """Return the parts' environment: the caller's, with this home's full path, the Java in use and the metrics' folder."""
     java = find_java(environment)
     return {**environment, "WEIR_HOME": str(settings.home), "JAVA_HOME": str(java.home), MULTIPROC: str(metrics_folder(settings))}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the agent of the home that the environment names; a second one for the same home ends at once."""
+    """Run the agent of the environment's home; a second agent for the same home ends at once."""
     parser = argparse.ArgumentParser(prog="python -m deploy.local.agent.agent", description="Keep the parts of one home running.")
-    parser.add_argument("--parts", required=True, help="names separated by commas")
+    parser.add_argument("--parts", required=True, help="the parts' names, separated by commas")
     asked = parser.parse_args(arguments)
     speak_plainly()
     environment = dict(os.environ)
@@ -282,7 +282,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.warning("another agent runs this home", home=str(settings.home))
+            log.warning("another agent runs for this home", home=str(settings.home))
             return 1
         try:
             Agent(settings, tuple(asked.parts.split(",")), environment).run()

@@ -1,7 +1,7 @@
-"""When are the tables maintained? Every `maintain_hours` beside the stream, by a process of its own that ends when it is done.
+"""When are the tables maintained? Every `maintain_hours` while the stream runs, by a separate process that ends when it is done.
 
-It runs with a small heap, and gives way to the stream as every batch program does. What it may lack is done by the next one; what it logs
-stands in `logs/maintain.log`.
+It runs with a small heap and yields to the stream, as every batch program does. The next round completes work that a round could not do. It
+logs to `logs/maintain.log`.
 """
 
 import json
@@ -18,7 +18,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage.files import replace_file
 
 PART: PartName = "maintain"
-# After a start of the stack the stream comes first, however late a round is.
+# After a start of the stack the stream catches up first, however overdue a round is.
 LEAST_SECONDS = 300.0
 SMALL = {"WEIR_SPARK_DRIVER_MEMORY": "1g", "WEIR_SPARK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1"}
 
@@ -26,12 +26,12 @@ log = structlog.get_logger("weir.agent")
 
 
 class Rounds:
-    """Starts `weir maintain` when it is time, and minds it.
+    """Starts `weir maintain` when it is due, and waits for its end without blocking.
 
     Args:
         settings: of the home.
         environment: of the process.
-        now: gives the time, in seconds since 1970.
+        now: returns the time, in seconds since 1970.
 
     Attributes:
         process: of the running round, or None.
@@ -44,11 +44,11 @@ class Rounds:
         self._file = settings.home / "state" / "maintain.json"
         self.process: subprocess.Popen[bytes] | None = None
         began = self._now()
-        # Whoever stops and starts the stack often must not put it off for ever; the first one waits for its hour.
+        # Frequent restarts of the stack must not postpone rounds for ever; a new home's first round waits for the whole interval.
         self.due = max(self._last(began) + self._every, began + min(LEAST_SECONDS, self._every))
 
     def tend(self, is_stream_up: bool) -> None:
-        """Look once: whether a round has ended, or the next one is to begin."""
+        """Check once whether a round has ended or the next one is due."""
         if self.process is not None:
             code = self.process.poll()
             if code is None:
@@ -57,7 +57,7 @@ class Rounds:
             remove_state(run_folder(self._settings), PART)
             if code:
                 says = last_line(log_file(self._settings, PART))
-                log.warning("maintenance did not do all it should; the next round will", exit_code=code, says=says)
+                log.warning("maintenance did not complete; the next round continues", exit_code=code, says=says)
             self._wait()
         elif self._every and is_stream_up and self._now() >= self.due:
             self._start()
@@ -76,7 +76,7 @@ class Rounds:
         replace_file(self._file, json.dumps({"last": self._now()}))
 
     def _last(self, began: float) -> float:
-        """Read when a round last began or ended; a home without one counts from now, and that is noted."""
+        """Read when a round last began or ended; for a home without one, note and return the current time."""
         try:
             return float(json.loads(self._file.read_text())["last"])
         except (OSError, ValueError, KeyError, TypeError):

@@ -1,6 +1,6 @@
-"""Is that process still ours, and how does it end?
+"""Is a process still the one that was started, and how is it stopped?
 
-A process id alone means little: ids are used again. A process is known by its id and the time it was created.
+A process is identified by its id and its creation time, since the system reuses ids.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 
 import psutil
 
-# The kernel counts creation times in hundredths of a second since boot; two readings of one process may differ by rounding.
+# The kernel counts creation times in hundredths of a second since boot; two reads for one process may differ by rounding.
 SAME_START_SECONDS = 0.05
 # A driver's JVM removes its temporary folders after the Python process has gone.
 CHILDREN_SECONDS = 5.0
@@ -21,7 +21,7 @@ CHILDREN_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ProcessKey:
-    """A process, told apart from a later one with the same id. `created` is seconds since 1970."""
+    """The identity of a process, different from that of a later process with the same id. `created` is in seconds since 1970."""
 
     pid: int
     created: float
@@ -37,9 +37,9 @@ class ProcessKey:
         return datetime.fromtimestamp(self.created, UTC)
 
     def alive(self) -> bool:
-        """Say whether this very process still runs; a zombie does not.
+        """Return whether this very process still runs; a zombie does not.
 
-        A killed JVM is a zombie by its first thread while others still end, and holds its port and its files until then.
+        While a killed JVM's threads end, its first thread is a zombie already, but the JVM still has its port and its files open.
         """
         try:
             process = psutil.Process(self.pid)
@@ -51,12 +51,12 @@ class ProcessKey:
 
 
 def stop_process(process: ProcessKey, grace_seconds: float) -> bool:
-    """End a process that leads its own group: SIGTERM to it alone, after the grace SIGKILL to its whole group.
+    """Stop a process that leads its own group: SIGTERM to it alone, and after the grace period SIGKILL to the whole group.
 
-    SIGTERM goes to the one process, because a Spark driver's JVM lives in the group of its Python process and must not get it.
+    SIGTERM goes to the process alone, because a Spark driver's JVM is in the group of its Python process and must not receive it.
 
     Returns:
-        Whether it ended by itself within the grace. A process that was not running counts as ended.
+        Whether it ended by itself within the grace period. A process that was not running counts as ended.
     """
     if not process.alive():
         kill_group(process)
@@ -73,9 +73,9 @@ def stop_process(process: ProcessKey, grace_seconds: float) -> bool:
 
 
 def kill_group(leader: ProcessKey) -> None:
-    """SIGKILL what is left of the group that a process leads or led; nothing if its id is another process's by now.
+    """Send SIGKILL to the rest of a process's group; do nothing if its id belongs to another process now.
 
-    The kernel gives an id to no new process while a group still carries it, so a group found under a vanished leader is the leader's.
+    The kernel does not reuse an id while a group still has it, so a group whose leader has ended is that leader's.
     """
     with contextlib.suppress(psutil.NoSuchProcess):
         if abs(psutil.Process(leader.pid).create_time() - leader.created) >= SAME_START_SECONDS:
@@ -85,7 +85,7 @@ def kill_group(leader: ProcessKey) -> None:
 
 
 def wait_group_empty(leader: int, seconds: float) -> bool:
-    """Wait until no process of a group runs, at most so long; say whether that is so."""
+    """Wait up to a number of seconds until no process of a group runs; return whether none does."""
     deadline = time.monotonic() + seconds
     while any(_in_group(process, leader) for process in psutil.process_iter()):
         if time.monotonic() >= deadline:
@@ -102,7 +102,7 @@ def _in_group(process: psutil.Process, leader: int) -> bool:
 
 
 def wait_gone(process: ProcessKey, seconds: float) -> bool:
-    """Wait until a process has ended, at most so long; say whether it has."""
+    """Wait up to a number of seconds until a process has ended; return whether it has."""
     deadline = time.monotonic() + seconds
     while process.alive():
         if time.monotonic() >= deadline:
@@ -112,21 +112,21 @@ def wait_gone(process: ProcessKey, seconds: float) -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """Pick ports of the loopback that nobody listens on, all different."""
-    held = [socket.socket() for _ in range(count)]
+    """Return different ports of the loopback on which no process listens."""
+    sockets = [socket.socket() for _ in range(count)]
     try:
-        for one in held:
+        for one in sockets:
             one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
+        return [one.getsockname()[1] for one in sockets]
     finally:
-        for one in held:
+        for one in sockets:
             one.close()
 
 
 def port_is_free(port: int) -> bool:
-    """Say whether one may listen on a port of the loopback."""
+    """Return whether a process can listen on a port of the loopback."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does: a connection that just closed is no listener
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Kafka does, so that a recently closed connection does not count
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
@@ -135,7 +135,7 @@ def port_is_free(port: int) -> bool:
 
 
 def port_owner(port: int) -> str:
-    """Name the process that listens on a port, as far as this user may see it."""
+    """Describe the process that listens on a port, as far as this user may see it."""
     with contextlib.suppress(psutil.Error):
         for connection in psutil.net_connections(kind="tcp"):
             if connection.status == psutil.CONN_LISTEN and connection.laddr[1:] == (port,) and connection.pid:

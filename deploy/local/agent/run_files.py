@@ -1,6 +1,6 @@
-"""What runs here, as far as its files say? One JSON file a part in HOME/run, written by the agent, read by everybody.
+"""Which parts run, according to their state files? Each part has a JSON file in HOME/run, written by the agent and read by any program.
 
-A file may outlive its process. What it says counts only while the process of that id *and creation time* is alive.
+A file may outlive its process. It is valid only while the process with its id *and creation time* is alive.
 """
 
 import contextlib
@@ -23,12 +23,12 @@ PartCondition = Literal["starting", "up", "restarting", "down", "stale"]
 
 
 def producer_parts(sources: Iterable[str]) -> dict[PartName, str]:
-    """Give the part that polls each source, one process a source; the first is called `producer` alone, as where there is only one."""
+    """Return the part that polls each source, one process per source; the first part's name is just `producer`."""
     return {f"producer-{name}" if nth else "producer": name for nth, name in enumerate(sources)}
 
 
 PRODUCERS: dict[PartName, str] = producer_parts(SOURCES)
-# A person's order: where data comes in, what moves it, what watches it.
+# In the order of the data flow: intake, processing, monitoring.
 PARTS: tuple[PartName, ...] = ("kafka", "stream", *PRODUCERS, "metrics")
 SERVICES: tuple[PartName, ...] = ("kafka", "metrics")
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
@@ -38,8 +38,8 @@ MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 class PartState:
     """One part as the agent last saw it.
 
-    `created` is the process's creation time in seconds since 1970 and null, like `pid`, while no process runs. `address` is
-    host:port or a URL, empty for a part that listens on none. `failure` says how the part ended the last time it did.
+    `created` is the process's creation time in seconds since 1970; like `pid` it is None while no process runs. `address` is host:port or a
+    URL, empty for a part without one. `failure` describes how the part last ended.
     """
 
     part: PartName
@@ -68,22 +68,22 @@ class PartState:
 
 
 def run_folder(settings: Settings) -> Path:
-    """The folder of the state files."""
+    """Return the folder of the state files."""
     return settings.home / "run"
 
 
 def log_file(settings: Settings, part: PartName) -> Path:
-    """Where a part's output goes."""
+    """Return the file to which a part's output is appended."""
     return settings.home / "logs" / f"{part}.log"
 
 
 def metrics_folder(settings: Settings) -> Path:
-    """Where the parts keep their numbers for the one metrics page; in their environment it also marks a process as this copy's."""
+    """Return the folder with the parts' metrics. In a process's environment it also marks the process as one of this home."""
     return run_folder(settings) / "metrics"
 
 
 def read_state(run: Path, part: PartName) -> PartState | None:
-    """Read a part's file; null where there is none, or it is cut (the next write replaces it whole)."""
+    """Read a part's file; return None where there is none or it is truncated (the next write replaces it)."""
     try:
         return PartState(**json.loads((run / f"{part}.json").read_text()))
     except (FileNotFoundError, NotADirectoryError, ValueError, TypeError):
@@ -91,19 +91,19 @@ def read_state(run: Path, part: PartName) -> PartState | None:
 
 
 def write_state(run: Path, state: PartState) -> None:
-    """Replace a part's file in one step."""
+    """Replace a part's file atomically."""
     beside = run / f".{state.part}.json.new"
     beside.write_text(json.dumps(asdict(state)))
     beside.replace(run / f"{state.part}.json")
 
 
 def remove_state(run: Path, part: PartName) -> None:
-    """Forget a part."""
+    """Remove a part's file."""
     (run / f"{part}.json").unlink(missing_ok=True)
 
 
 def seen(run: Path, part: PartName) -> PartState:
-    """Judge a part: what its file says if that still holds, else down (no file) or stale (its process is gone, and nobody minds it)."""
+    """Return a part's actual state: its file's while it is valid, else restarting (an agent runs), stale (none runs) or down (no file)."""
     state = read_state(run, part)
     if state is None:
         return PartState(part, "down")
@@ -116,15 +116,15 @@ def seen(run: Path, part: PartName) -> PartState:
 
 
 def running_kafka(settings: Settings) -> str | None:
-    """Give the address of the embedded broker of this home, host:port; null when it does not run."""
+    """Return the address of this home's embedded broker, host:port; None when it does not run."""
     state = read_state(run_folder(settings), "kafka")
     return state.address if state is not None and state.alive and state.condition == "up" else None
 
 
 def strays(settings: Settings) -> Iterator[ProcessKey]:
-    """Find processes of this home that no file names: their environment carries the folder of its metrics.
+    """Find processes of this home without a state file: their environment has the folder of its metrics.
 
-    An agent that was killed between starting a part and noting it leaves one; so does a driver whose JVM outlived it.
+    An agent that was killed between starting a part and writing its file leaves one; so does a driver whose JVM outlived it.
     """
     ours = str(metrics_folder(settings))
     spared = {os.getpid(), *(parent.pid for parent in psutil.Process().parents())}

@@ -1,4 +1,4 @@
-"""Of what does the stack consist, how is each part started, and in which order do they stop?
+"""Which parts does the stack have, how is each started, and in which order do they stop?
 
     part       what                                started after        stopped     by SIGTERM, killed after
     kafka      broker and controller, one JVM      -                    third       30 s
@@ -7,8 +7,8 @@
     producer   `weir produce SOURCE`, one each     kafka answers        first       20 s
     maintain   `weir maintain`, ends by itself     the stream is up     before all  10 s
 
-Maintenance may be cut off anywhere. The producer stops first, so that the stream has the last word; Kafka last, because both talk to
-it while they end.
+Maintenance may be interrupted anywhere. The producer stops before the stream, so that the stream can still process its messages. Kafka
+stops last, because both need it while they stop.
 """
 
 import contextlib
@@ -34,14 +34,14 @@ COMMANDS: dict[PartName, tuple[str, ...]] = {
     "stream": ("stream", *DOMAINS),
     **{part: ("produce", source) for part, source in PRODUCERS.items()},
 }
-# A log that grew beyond this is set aside at the next start of its part; two older ones are kept.
+# A log larger than this is rotated at the next start of its part; two older ones are kept.
 LOG_BYTES = 10 * 2**20
 # -P keeps the working folder off the import path: a file kafka.py in it would hide the client.
 PYTHON = (sys.executable, "-P")
 
 
 def launch(arguments: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a program in a session of its own, which no terminal's signals reach, with its output appended to a log."""
+    """Start a program in its own session, so that it gets no signals from a terminal, with its output appended to a log."""
     rotate(log)
     with log.open("ab") as output:
         return subprocess.Popen(
@@ -55,7 +55,7 @@ def launch(arguments: tuple[str, ...], log: Path, environment: Mapping[str, str]
 
 
 def rotate(log: Path) -> None:
-    """Set a log aside that has grown large, and make its folder."""
+    """Rotate a log that has grown large, and create its folder."""
     log.parent.mkdir(parents=True, exist_ok=True)
     if log.exists() and log.stat().st_size > LOG_BYTES:
         for older, newer in ((2, 1), (1, 0)):
@@ -65,7 +65,7 @@ def rotate(log: Path) -> None:
 
 
 def last_line(log: Path) -> str:
-    """Give the last line of a log that says something, at most 300 characters."""
+    """Return the last line of a log that is not blank, at most 300 characters."""
     try:
         with log.open("rb") as content:
             content.seek(max(0, log.stat().st_size - 8192))
@@ -76,14 +76,14 @@ def last_line(log: Path) -> str:
 
 
 def stop_parts(settings: Settings, say: Callable[[PartName, int, bool], None]) -> int:
-    """Stop every part of this home in order, then whatever else carries its mark. Safe to repeat.
+    """Stop every part of this home in order, then its processes without a state file. Safe to repeat.
 
     Args:
-        settings: which home.
-        say: told for each part that ran: its name, process id and whether it ended by itself.
+        settings: of the home.
+        say: called for each part that ran, with its name, its process id and whether it ended by itself.
 
     Returns:
-        How many processes without a state file were killed.
+        The number of processes without a state file that were killed.
     """
     run = run_folder(settings)
     for part, grace_seconds in STOP_ORDER:
@@ -98,15 +98,15 @@ def stop_parts(settings: Settings, say: Callable[[PartName, int, bool], None]) -
 
 
 def _kill_strays(settings: Settings) -> int:
-    found = [process for process in strays(settings) if not _is_agent(settings, process)]
-    for process in found:
+    processes = [process for process in strays(settings) if not _is_agent(settings, process)]
+    for process in processes:
         kill_group(process)
         with contextlib.suppress(ProcessLookupError):
             if process.alive():
                 os.kill(process.pid, signal.SIGKILL)
-    for process in found:
+    for process in processes:
         wait_gone(process, 10)
-    return len(found)
+    return len(processes)
 
 
 def _is_agent(settings: Settings, process: ProcessKey) -> bool:

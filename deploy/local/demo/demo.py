@@ -1,12 +1,12 @@
-"""What does weir do, shown in minutes? Recorded answers of the API go to gold on real parts, through a crash and a revision.
+"""How does weir work, shown in minutes? Recorded answers of the API go through the real parts to gold, with a crash and a revision.
 
-    start      Kafka, the API over the recorded answers, the stream; the first quarter of 2024 is published meanwhile
-    crash      while the first rows come into gold and the rest is published, the driver is killed with SIGKILL and started again
-    count      everything that Kafka took against everything that is in the tables
+    start      start Kafka, the API with recorded answers and the stream; publish the first quarter of 2024 meanwhile
+    crash      while the first rows reach gold and the rest is published, kill the driver with SIGKILL and start it again
+    count      compare all messages in Kafka with all rows in the tables
     findings   latest AQI, worst days, longest episodes, agreement with independent results
-    revision   the source's later answer for Hanoi comes in, and gold changes
+    revision   publish the source's later answer for Hanoi, which changes gold
 
-What is promised is checked, and a broken promise ends the demo with exit code 1. Nothing that it started outlives it.
+Each step checks its result; a failed check ends the demo with exit code 1. All processes that it started end before it does.
 """
 
 import json
@@ -43,28 +43,28 @@ from lakehouse.machine.fitness import check_home, check_machine, given_home
 from lakehouse.machine.java import find_java
 from lakehouse.settings import OLDER_NAMES, Settings
 
-# Gold agrees with the independent results under the rule that those were computed by.
+# The rule by which the independent results were computed; only with it does gold agree with them.
 AQI_RULE = "us-epa-2012"
-# Settings that would lead the demo to other data or other results; those of the place are the demo's own.
+# Settings that would lead the demo to other data or results. Those of places come first.
 PLACES = ("warehouse_uri", "checkpoints_uri", "state_uri", "catalog_uri", "locations_path", "pollutants_path")
 NOT_TAKEN_OVER = (
     *PLACES,
     *("home", "kafka_bootstrap", "kafka_port", "open_meteo_url", "open_meteo_api_key", "episode_threshold", "episode_hours"),
     *("spark_master", "enable_yarn_defaults", "failpoint"),
 )
-# The later of the two recorded answers for Hanoi was given on 2025-09-23.
+# The later of the two recorded answers for Hanoi was served on 2025-09-23.
 BEFORE_THE_REVISION = datetime(2025, 9, 21, tzinfo=UTC)
 POLL_SECONDS = 0.2
-# Without any progress for so long, something hangs. A cold driver on a busy machine is the slowest step.
+# If there is no progress for this long, something hangs. The slowest step is the start of a cold driver on a busy machine.
 PATIENCE_SECONDS = 180.0
 DRIVER_GRACE_SECONDS = 30.0
-# A pipe has no width, and 80 would cut paths.
+# A pipe has no width, and rich's default of 80 would cut paths.
 PIPE_WIDTH = 160
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Days of some places that one `weir produce` publishes; no places are all of them."""
+    """Days of some places that one `weir produce` publishes; `places` empty for all of them."""
 
     since: date
     until: date
@@ -72,7 +72,7 @@ class Slice:
 
     @property
     def arguments(self) -> tuple[str, ...]:
-        """Of the verb `produce`."""
+        """The arguments of weir for the verb `produce`."""
         places = ("--locations", self.places) if self.places else ()
         return ("produce", "open-meteo", "--since", str(self.since), "--until", str(self.until), *places, "--json")
 
@@ -83,12 +83,12 @@ REVISION = Slice(date(2025, 9, 19), date(2025, 9, 20), "hanoi")
 
 
 def run_demo(settings: Settings) -> None:
-    """Show it, in the home of the settings or beside it.
+    """Run the demo in the home of the settings or in a folder beside it.
 
     Raises:
-        HomeIsTaken, HomeRuns, HomeNotWritable: no folder may be used.
-        TooFewOpenFiles, NoTemporaryFolder, ClockWrong, WrongJava: the machine is not fit.
-        DemoFailed, PartFailed: something is not as promised, or a part failed.
+        HomeIsTaken, HomeRuns, HomeNotWritable: no folder can be used.
+        TooFewOpenFiles, NoTemporaryFolder, ClockWrong, WrongJava: the machine does not meet the requirements.
+        DemoFailed, PartFailed: a check failed, or a part did.
     """
     started = time.monotonic()
     console = Console(highlight=False)
@@ -96,13 +96,13 @@ def run_demo(settings: Settings) -> None:
         console = Console(highlight=False, width=PIPE_WIDTH)
     home, why = choose_home(settings.home)
     if why:
-        console.print(f"{settings.home} {why}; the demo leaves it alone and runs in {home}.", markup=False, soft_wrap=True)
+        console.print(f"{settings.home} {why}; the demo leaves it as it is and runs in {home}.", markup=False, soft_wrap=True)
     check_home(home, given_home(os.environ) if home == settings.home else None)
     check_machine(settings)
     rule = settings.aqi_rule if "WEIR_AQI_RULE" in os.environ else AQI_RULE
-    with only_demo(home), _told_to_stop():
+    with only_demo(home), _stopping_on_signals():
         prepare(home, settings_text(rule))
-        # An environment's port may be that of the stack in the other home.
+        # The environment's port may be in use by the stack in the other home.
         port = settings.kafka_port if home == settings.home else None
         demo = Demo(home, port, environment_for(os.environ, home), console, started)
         grace_seconds = DRIVER_GRACE_SECONDS / 3
@@ -114,42 +114,42 @@ def run_demo(settings: Settings) -> None:
             note_what_is_left(home)
     print_next(console, home, os.environ)
     phases = " · ".join(f"{name} {seconds:.0f} s" for name, seconds in demo.phases)
-    console.print(f"\nall done in {time.monotonic() - started:.0f} s ({phases}); everything that was started is stopped", soft_wrap=True)
+    console.print(f"\nall done in {time.monotonic() - started:.0f} s ({phases}); all started parts have stopped", soft_wrap=True)
 
 
 def settings_text(rule: str) -> str:
-    """Give the demo's weir.toml."""
+    """Return the text of the demo's weir.toml."""
     return (
         "# Written by `weir demo`. The independent results that it compares with were computed with the breakpoints that the US EPA used\n"
-        "# before its change of 2024. One home holds one edition: without this line, later verbs here would expect the newer one.\n"
+        "# before its change of 2024. A home has one edition: without this line, later commands for this home would expect the newer one.\n"
         f'aqi_rule = "{rule}"\n'
     )
 
 
 def environment_for(environment: Mapping[str, str], home: Path) -> dict[str, str]:
-    """Give what the demo's processes inherit: the caller's environment without what leads to other data or results."""
+    """Return the environment of the demo's processes: the caller's, without variables that lead to other data or results."""
     dropped = {MULTIPROC, *(name for setting in NOT_TAKEN_OVER for name in names_of(setting))}
     kept = {name: value for name, value in environment.items() if name not in dropped}
-    # The drivers of a demo live for a minute: the JVM's optimising compiler would take half of the processor in vain.
+    # The demo's drivers live for a minute, so the JVM's optimising compiler would use half of the processor without benefit.
     short_lived = {"WEIR_SPARK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1"}
     return {**short_lived, **kept, "WEIR_HOME": str(home), "JAVA_HOME": str(find_java(environment).home)}
 
 
 def names_of(setting: str) -> list[str]:
-    """Give the environment's names of a setting."""
+    """Return the environment variables of a setting."""
     return [f"WEIR_{setting.upper()}", *(older for older, name in OLDER_NAMES.items() if name == setting)]
 
 
 @contextmanager
-def _told_to_stop() -> Iterator[None]:
-    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does: with everything stopped."""
+def _stopping_on_signals() -> Iterator[None]:
+    """Let SIGTERM and a closed terminal end the demo as Ctrl-C does, so that everything is stopped."""
 
     def leave(number: int, _: object) -> None:
         sys.exit(128 + number)
 
-    # What is ignored stays so: under nohup a closed terminal ends nothing.
-    heeded = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
-    before = {one: signal.signal(one, leave) for one in heeded}
+    # Ignored signals stay ignored: under nohup a closed terminal must not end the demo.
+    handled = [one for one in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(one) != signal.SIG_IGN]
+    before = {one: signal.signal(one, leave) for one in handled}
     try:
         yield
     finally:
@@ -158,7 +158,7 @@ def _told_to_stop() -> Iterator[None]:
 
 
 class Demo:
-    """One run: the processes it started, and the steps in their order."""
+    """One run of the demo: its processes and its steps."""
 
     def __init__(self, home: Path, kafka_port: int | None, environment: dict[str, str], console: Console, started: float) -> None:
         self.settings = Settings(home=home, warehouse_uri="", checkpoints_uri="", state_uri="", catalog_uri="", kafka_bootstrap="")
@@ -172,7 +172,7 @@ class Demo:
         self.producers: list[tuple[Slice, subprocess.Popen[str], IO[str]]] = []
         self.published = 0
         self.end_offsets: dict[int, int] = {}
-        # Spark leaves its folders behind when it is killed: here they go with the demo.
+        # Spark leaves its temporary folders behind when it is killed; these are removed with the demo's.
         self.scratch = self.run / "tmp"
         self.phases: list[tuple[str, float]] = []
         self._phase_began = started
@@ -188,7 +188,7 @@ class Demo:
     # --- the steps
 
     def start_and_publish(self) -> None:
-        """Start everything; publish the first quarter of 2024 while the driver starts, the rest once rows are in bronze."""
+        """Start all parts, and publish the first quarter of 2024 while the driver starts."""
         self._title("Start")
         self.kafka.start(launched=lambda key: self._note("kafka", key, self.kafka.bootstrap, "starting"))
         self._note("kafka", self.kafka.key, self.kafka.bootstrap)
@@ -200,15 +200,15 @@ class Demo:
         self._publish(FIRST_SLICE)
         self._wait("the driver starts", self._driver_is_ready)
         self._end_of_phase("start")
-        self.console.print(f"the stream runs {time.monotonic() - self._driver_began:.1f} s after its start\n")
+        self.console.print(f"the stream was ready {time.monotonic() - self._driver_began:.1f} s after its start\n")
 
     def crash_and_come_back(self) -> None:
-        """Kill the driver in the middle of its work, start it again, and wait until everything is in gold."""
+        """Publish the rest, kill the driver while it works, start it again, and wait until everything is in gold."""
         self._title("A crash in the middle")
-        self._wait("rows come into bronze", lambda: self.tables.counts().bronze > 0)
+        self._wait("rows reach bronze", lambda: self.tables.counts().bronze > 0)
         for one in OTHER_SLICES:
             self._publish(one)
-        self._wait("the first rows come into gold", lambda: self.tables.counts().hours > 0)
+        self._wait("the first rows reach gold", lambda: self.tables.counts().hours > 0)
         killed_at = self._kill_driver()
         counts, heads = self.tables.counts(), self.tables.heads()
         taken = sum(end_offsets(self.kafka.bootstrap, TOPIC).values())
@@ -220,60 +220,62 @@ class Demo:
         self.back_seconds = (first.committed_ts - killed_at).total_seconds()
         self._wait("everything is published", lambda: not self._publishing())
         self.end_offsets = end_offsets(self.kafka.bootstrap, TOPIC)
-        self._wait("the rest comes into gold", lambda: self.tables.is_all_in_gold(self.end_offsets))
+        self._wait("the rest reaches gold", lambda: self.tables.is_all_in_gold(self.end_offsets))
         after = self.tables.counts()
         self.console.print(f"now:            Kafka {sum(self.end_offsets.values()):,} hours · {after}", soft_wrap=True)
         if counts.bronze == 0 or counts.days >= after.days:
-            raise DemoFailed(f"The driver was not killed in the middle of its work: then {counts}; in the end {after}.")
+            raise DemoFailed(f"The driver was not killed while it worked: {counts} at the kill, {after} in the end.")
         self._end_of_phase("crash")
 
     def count(self) -> None:
-        """Count what is there, and say it in one line.
+        """Compare all messages with all rows, and print the result in one line.
 
         Raises:
-            DemoFailed: something is lost or there twice.
+            DemoFailed: something is lost or duplicated.
         """
-        found = self.tables.presence(self.end_offsets)
+        presences = self.tables.presence(self.end_offsets)
         taken = sum(self.end_offsets.values())
-        for one in found:
-            self.console.print(f"  {one.what:<27} expected {one.expected:>6,} · there {one.present:>6,} · rows {one.rows:>6,}")
-        lost = sum(one.lost for one in found) + max(0, self.published - taken)
-        doubled = sum(one.doubled for one in found) + max(0, taken - self.published)
+        for one in presences:
+            self.console.print(f"  {one.what:<27} expected {one.expected:>6,} · present {one.present:>6,} · rows {one.rows:>6,}")
+        lost = sum(one.lost for one in presences) + max(0, self.published - taken)
+        doubled = sum(one.doubled for one in presences) + max(0, taken - self.published)
         line = f"back in {self.back_seconds:.0f} s, {lost} lost, {doubled} doubled"
         self.console.print(f"[bold]{line}[/bold]")
         self.console.print("  back: from the kill to the first new commit of a table; counted: offsets and keys, row by row\n", style="dim")
         if lost or doubled:
-            raise DemoFailed(f"{line}: nothing may be. {self.published:,} hours were published. The tables stay in {self.settings.home}.")
+            raise DemoFailed(
+                f"{line}, expected 0 lost and 0 doubled of {self.published:,} published hours. The tables are kept in {self.settings.home}."
+            )
         self._end_of_phase("count")
 
     def findings(self, expects_agreement: bool) -> None:
-        """Print what gold says, and whether others say the same.
+        """Print results from gold, and whether independent results agree with them.
 
         Raises:
-            DemoFailed: the agreement is below what is promised.
+            DemoFailed: they agree less than expected.
         """
         self._title("What is in gold")
         print_findings(self.console, self.tables)
-        found = read_agreement(self.tables)
-        if found is None:
-            self.console.print("the independent results are part of the repository, not of this installation: not compared\n")
+        agreement = read_agreement(self.tables)
+        if agreement is None:
+            self.console.print("not compared with the independent results, which are in the repository but not in this installation\n")
         else:
-            self._print_agreement(found, expects_agreement)
+            self._print_agreement(agreement, expects_agreement)
         self._end_of_phase("findings")
 
-    def _print_agreement(self, found: Agreement, expects_agreement: bool) -> None:
-        self.console.print(f"[bold]{found}[/bold]", soft_wrap=True)
+    def _print_agreement(self, agreement: Agreement, expects_agreement: bool) -> None:
+        self.console.print(f"[bold]{agreement}[/bold]", soft_wrap=True)
         about = "another lakehouse's tables over the same hours: a day's highest AQI and six hour counts, an episode's span and peak"
         self.console.print(f"  {about}\n", style="dim", soft_wrap=True)
         if not expects_agreement:
-            self.console.print(f"WEIR_AQI_RULE is another rule than {AQI_RULE}, by which those were computed: they need not agree\n")
-        elif not found.is_as_promised:
+            self.console.print(f"WEIR_AQI_RULE is not {AQI_RULE}, by which the independent results were computed, so they may differ\n")
+        elif not agreement.is_as_promised:
             raise DemoFailed(
-                f"Gold does not agree with the independent results as it should: {found}. The tables stay in {self.settings.home}."
+                f"Gold agrees too little with the independent results: {agreement}. The tables are kept in {self.settings.home}."
             )
 
     def revision(self) -> None:
-        """Let the source's later answer in, and print what it changes.
+        """Publish the source's later answer, and print its changes in gold.
 
         Raises:
             DemoFailed: it changed nothing.
@@ -285,7 +287,7 @@ class Demo:
         self._publish(REVISION)
         self._wait("the revised answer is published", lambda: not self._publishing())
         self.end_offsets = end_offsets(self.kafka.bootstrap, TOPIC)
-        self._wait("it comes into gold", lambda: self.tables.is_all_in_gold(self.end_offsets))
+        self._wait("it reaches gold", lambda: self.tables.is_all_in_gold(self.end_offsets))
         after = read_revised(self.tables)
         self.console.print("Open-Meteo answered twice for 2025-09-20 in Hanoi, on the day itself and three days later:")
         print_revision(self.console, before, after)
@@ -293,7 +295,7 @@ class Demo:
             raise DemoFailed("The revised answer changed nothing: PM2.5 in Hanoi at 2025-09-20 00:00 should go from 143.0 to 130.9.")
         rows, from_first, from_last = freshness_seconds(self.tables, since)
         self.console.print(
-            f"[bold]fresh: {rows} hours were in gold {from_last:.1f} s after Kafka took the last of them[/bold]", soft_wrap=True
+            f"[bold]fresh: {rows} hours were in gold {from_last:.1f} s after Kafka received the last of them[/bold]", soft_wrap=True
         )
         about = f"{from_first:.1f} s after the first; until the commit of the last gold table that they change"
         self.console.print(f"  {about}\n", style="dim", soft_wrap=True)
@@ -320,7 +322,7 @@ class Demo:
         return False
 
     def _kill_driver(self) -> datetime:
-        """Kill the driver's whole group, Python and its JVM, and return when both are gone; give the moment of the kill."""
+        """Kill the driver's whole group, Python and its JVM, wait until both have ended, and return the time of the kill."""
         assert self.driver is not None
         group = [psutil.Process(self.driver.pid), *psutil.Process(self.driver.pid).children(recursive=True)]
         names = ", ".join(f"{one.name()} {one.pid}" for one in group)
@@ -350,7 +352,7 @@ class Demo:
         self.producers.append((what, process, process.stdout))
 
     def _publishing(self) -> bool:
-        """Say whether a producer still runs; take the counts of those that ended."""
+        """Return whether a producer still runs; add up the counts of those that have ended."""
         for entry in list(self.producers):
             what, process, output = entry
             code = process.poll()
@@ -358,16 +360,16 @@ class Demo:
                 continue
             self.producers.remove(entry)
             with output:
-                said = output.read()
+                summary = output.read()
             if code != 0:
                 log = log_file(self.settings, "producer")
                 raise PartFailed("producer", f"{_how_it_ended(code)} at {what.since} to {what.until}", last_line(log), log)
-            self.published += int(json.loads(said)["hours"])
+            self.published += int(json.loads(summary)["hours"])
         return bool(self.producers)
 
     def stop(self, grace_seconds: float) -> None:
-        """Stop everything that was started, whatever runs of it: the producers, the stream, the API, Kafka. Not to be interrupted."""
-        held = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        """Stop everything that was started and still runs: the producers, the stream, the API and Kafka. Signals are ignored meanwhile."""
+        before = {one: signal.signal(one, signal.SIG_IGN) for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
         try:
             for _, process, output in self.producers:
                 if process.poll() is None:
@@ -389,12 +391,12 @@ class Demo:
                 remove_state(self.run, part)
             shutil.rmtree(self.scratch, ignore_errors=True)
         finally:
-            for one, handler in held.items():
+            for one, handler in before.items():
                 signal.signal(one, handler)
         self._end_of_phase("stop")
 
     def _kill_what_was_not_noted(self) -> None:
-        """Kill a process that was started in the very moment in which the demo was told to stop."""
+        """Kill a process that was started just when a signal stopped the demo, before it was noted."""
         for child in psutil.Process().children():
             with suppress(psutil.Error):
                 if child.environ().get("WEIR_HOME") == str(self.settings.home):
@@ -406,13 +408,13 @@ class Demo:
         assert key is not None
         write_state(self.run, PartState(part, condition, key.pid, key.created, address, log=str(log_file(self.settings, part))))
 
-    # --- waiting and telling
+    # --- waiting and output
 
     def _wait(self, what: str, is_so: Callable[[], bool]) -> None:
-        """Wait until something is so, show how far the tables are meanwhile, and look after the parts.
+        """Wait for a condition; meanwhile show the tables' progress and check the parts.
 
         Raises:
-            PartFailed: a part ended, or nothing at all moved for a long time.
+            PartFailed: a part ended, or there was no progress for `PATIENCE_SECONDS`.
         """
         began = moved_at = time.monotonic()
         before = None
@@ -456,18 +458,18 @@ def _how_it_ended(code: int) -> str:
 
 
 def print_next(console: Console, home: Path, environment: Mapping[str, str]) -> None:
-    """Print what to try on the demo's data, with nothing running."""
+    """Print commands to try with the demo's data, without any part running."""
     command = Path(sys.executable).parent / "weir"
     shown = command.relative_to(Path.cwd()) if command.is_relative_to(Path.cwd()) else command
     prefix = "" if home == (Path.cwd() / ".weir").resolve() else f"WEIR_HOME={shlex.quote(str(home))} "
     tries = {
-        'query "SELECT * FROM gold.fact_city_daily ORDER BY max_aqi DESC LIMIT 5"': "SQL, without Spark, with everything stopped",
-        "query": "every table, with its grain and columns",
-        "connect": "the same tables from DuckDB, PyIceberg and Spark",
-        "up": "keep it running, on the live API from here on",
-        "status": "what runs, how far behind, how fresh",
+        'query "SELECT * FROM gold.fact_city_daily ORDER BY max_aqi DESC LIMIT 5"': "SQL, without Spark, while nothing runs",
+        "query": "list every table, with its grain and columns",
+        "connect": "read the same tables with DuckDB, PyIceberg and Spark",
+        "up": "run the stack, with the live API from now on",
+        "status": "see what runs, the lag and the freshness",
         "add-city Madrid 40.4168 -3.7038 --timezone Europe/Madrid": "one more city; `up` polls it",
-        "down": "stop it",
+        "down": "stop the stack",
     }
     console.print(f"The tables are in {home} ({SETTINGS_FILE} there sets the AQI rule). Try:", markup=False, soft_wrap=True)
     for verb, about in tries.items():
@@ -475,4 +477,4 @@ def print_next(console: Console, home: Path, environment: Mapping[str, str]) -> 
         console.print(f"      {about}", style="dim", soft_wrap=True)
     ignored = [name for place in PLACES for name in names_of(place) if name in environment]
     if ignored:
-        console.print(f"{', '.join(ignored)} had no say in the demo: unset it to read these tables.", soft_wrap=True)
+        console.print(f"The demo ignored {', '.join(ignored)}: unset it to read these tables.", soft_wrap=True)

@@ -1,14 +1,14 @@
-"""Which folder may the demo use? Never one that holds what the demo did not make.
+"""Which folder may the demo use? Never one with files that the demo did not create.
 
-The rule, whole:
+The complete rule:
 
-- A home with nothing in it but `run/` and `logs/` is free.
-- A home with the marker `demo.json` is the demo's own, and is emptied and used again, as long as all of this holds: there is nothing
-  in it beside what the demo makes (so no locations.jsonl, and no cursor in `state/`), weir.toml reads as the demo wrote it, and Kafka's
-  messages and the tables are those that the demo left. A demo that was cut off by force left no note of these two; then the rest decides.
-- Any other home is somebody's: the demo runs in `<home>-demo` beside it, for which the same holds.
+- A home with nothing but `run/` and `logs/` is free.
+- A home with the marker `demo.json` belongs to the demo, which empties and reuses it if all of these conditions hold: it contains only what
+  the demo creates (so no locations.jsonl, and no cursor in `state/`), weir.toml is as the demo wrote it, and Kafka's messages and the
+  tables are those that the demo left. A demo that was killed left no note of the messages and tables; then the other conditions decide.
+- Any other home belongs to the user: the demo runs in `<home>-demo` beside it, for which the same rule holds.
 
-While the demo runs it holds a lock in `run/`, so that two of them never share a home.
+While the demo runs it holds a lock in `run/`, so that two demos never share a home.
 """
 
 import fcntl
@@ -29,7 +29,7 @@ CATALOG = "catalog.db"
 _CATALOG_FILES = (CATALOG, *(f"{CATALOG}-{kind}" for kind in ("wal", "shm", "journal")))
 MADE = (MARKER, f".{MARKER}.new", SETTINGS_FILE, *_CATALOG_FILES, "kafka", "warehouse", "checkpoints", "state")
 ANYBODYS = ("run", "logs")
-# Of the demo's own driver and producer; one that has polled or fetched since has left more there.
+# Written by the demo's driver and producer; programs that ran later leave other files there too.
 STATE_FILES = ("air_quality.breaker.json", "open-meteo.published.db")
 
 
@@ -37,7 +37,7 @@ class HomeIsTaken(DeployError, Fatal):
     """Neither the home nor the folder beside it may be used."""
 
     def __init__(self, home: Path, why: str) -> None:
-        super().__init__(f"The demo needs a folder of its own, and {home} {why}. Move it away, or set WEIR_HOME to an empty folder.")
+        super().__init__(f"The demo needs its own folder, but {home} {why}. Move it away, or set WEIR_HOME to an empty folder.")
 
 
 class HomeRuns(DeployError, Fatal):
@@ -49,17 +49,17 @@ class HomeRuns(DeployError, Fatal):
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """What a demo left in its home: bytes of messages in Kafka's folder, and table -> its current metadata file."""
+    """The data that a demo left in its home: bytes of messages in Kafka's folder, and {table: its current metadata file}."""
 
     kafka_bytes: int
     tables: dict[str, str]
 
 
 def choose_home(wanted: Path) -> tuple[Path, str]:
-    """Give the home to use, and why it is not the wanted one (empty if it is).
+    """Return the home to use, and why it is not the wanted one (empty if it is).
 
     Raises:
-        HomeIsTaken: the folder beside it holds something else, too.
+        HomeIsTaken: the folder beside it does not belong to the demo either.
     """
     why = what_is_not_ours(wanted)
     if not why:
@@ -71,26 +71,26 @@ def choose_home(wanted: Path) -> tuple[Path, str]:
 
 
 def what_is_not_ours(home: Path) -> str:
-    """Say what makes a home somebody's; empty when the demo may empty and use it. It is the end of a sentence: "holds …"."""
+    """Return why a home does not belong to the demo, as the end of a sentence such as "has …"; empty when the demo may use it."""
     if not home.exists():
         return ""
     if not home.is_dir():
-        return "is no folder"
+        return "is not a folder"
     names = sorted(entry.name for entry in home.iterdir() if not (entry.is_dir() and not any(entry.iterdir())))
     names = [name for name in names if name not in ANYBODYS]
     marker = _read_marker(home)
     if marker is None:
-        return f"holds {_listed(names)} that the demo did not make" if names else ""
+        return f"has {_listed(names)} that the demo did not create" if names else ""
     others = [name for name in names if name not in MADE]
     others += [f"state/{file.name}" for file in sorted((home / "state").glob("*")) if not file.name.startswith(STATE_FILES)]
     if others:
-        return f"holds {_listed(others)} that the demo did not make"
+        return f"has {_listed(others)} that the demo did not create"
     written, left = marker
     settings_file = home / SETTINGS_FILE
     if settings_file.exists() and settings_file.read_text(errors="replace") != written:
-        return f"holds a {SETTINGS_FILE} that was changed after the demo"
-    if left is not None and (found := what_is_in(home)) != left:
-        return "holds messages that the demo did not publish" if found.kafka_bytes != left.kafka_bytes else "holds tables changed since"
+        return f"has a {SETTINGS_FILE} that was changed after the demo"
+    if left is not None and (now := what_is_in(home)) != left:
+        return "has messages that the demo did not publish" if now.kafka_bytes != left.kafka_bytes else "has tables that were changed since"
     return ""
 
 
@@ -100,7 +100,7 @@ def what_is_in(home: Path) -> Left:
 
 
 def prepare(home: Path, settings_text: str) -> None:
-    """Empty a home that is free or the demo's, and mark it. The marker comes first: a crash in between leaves no unmarked half."""
+    """Empty a home that is free or the demo's, and mark it. The marker is written first, so a crash never leaves an unmarked home."""
     for name in (*MADE[1:], "logs") if (home / MARKER).exists() else ():
         path = home / name
         if path.is_dir():
@@ -113,7 +113,7 @@ def prepare(home: Path, settings_text: str) -> None:
 
 
 def note_what_is_left(home: Path) -> None:
-    """Note in the marker what the demo leaves, once nothing writes any more."""
+    """Note in the marker which data the demo leaves, after all its parts have stopped."""
     marker = _read_marker(home)
     if marker is not None:
         _write_marker(home, marker[0], what_is_in(home))
@@ -121,10 +121,10 @@ def note_what_is_left(home: Path) -> None:
 
 @contextmanager
 def only_demo(home: Path) -> Iterator[None]:
-    """Hold the home for this demo.
+    """Lock the home for this demo.
 
     Raises:
-        HomeRuns: parts, or another demo, run in it.
+        HomeRuns: parts of the stack, or another demo, run in it.
     """
     run = home / "run"
     run.mkdir(parents=True, exist_ok=True)
@@ -154,15 +154,15 @@ def _is_held(file: Path) -> bool:
 
 def _read_marker(home: Path) -> tuple[str, Left | None] | None:
     try:
-        said = json.loads((home / MARKER).read_text())
-        left = said["left"]
-        return str(said["settings"]), None if left is None else Left(int(left["kafka_bytes"]), dict(left["tables"]))
+        marker = json.loads((home / MARKER).read_text())
+        left = marker["left"]
+        return str(marker["settings"]), None if left is None else Left(int(left["kafka_bytes"]), dict(left["tables"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
 def _write_marker(home: Path, settings_text: str, left: Left | None) -> None:
-    about = "`weir demo` made everything in this folder and may empty it; see deploy/local/demo/home.py"
+    about = "`weir demo` created everything in this folder and may empty it; see deploy/local/demo/home.py"
     beside = home / f".{MARKER}.new"
     beside.write_text(
         json.dumps({"about": about, "settings": settings_text, "left": None if left is None else asdict(left)}, indent=1) + "\n"
@@ -171,12 +171,12 @@ def _write_marker(home: Path, settings_text: str, left: Left | None) -> None:
 
 
 def _kafka_bytes(data: Path) -> int:
-    """Sum what the topics hold; Kafka's own topics grow with every start."""
+    """Sum the size of the topics' segments, without Kafka's internal topics, which grow with every start."""
     return sum(file.stat().st_size for file in data.glob("*/*.log") if not file.parent.name.startswith("__"))
 
 
 def table_heads(catalog: Path) -> dict[str, str]:
-    """Read which metadata file is current for each table, from the embedded catalog alone."""
+    """Read the current metadata file of each table from the embedded catalog's file."""
     if not catalog.exists():
         return {}
     with closing(sqlite3.connect(catalog)) as connection:

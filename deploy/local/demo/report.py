@@ -1,4 +1,4 @@
-"""What does a person want to see of gold, and does it agree with what others computed? Tables for the terminal, and the comparison."""
+"""What is in gold, and does it agree with independent results? Tables for the terminal, and the comparison."""
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +17,7 @@ Row = Mapping[str, Any]
 
 GOLDEN = Path(__file__).resolve().parents[3] / "tests" / "golden" / "air_quality"
 DAYS_FILE, EPISODES_FILE = "upstream_city_daily_2024.csv", "upstream_episode_2024.csv"
-# The others had the hours before it and we have not: the means of its hours start from nothing.
+# The independent results also used the hours before it, which are not recorded here, so running means differ on that day.
 FIRST_RECORDED_DAY = date(2024, 1, 1)
 COMPARED_COUNTS = ("hours_good", "hours_moderate", "hours_usg", "hours_unhealthy", "hours_very_unhealthy", "hours_hazardous")
 LEAST_AGREEMENT = 0.995
@@ -25,7 +25,7 @@ LEAST_AGREEMENT = 0.995
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """How many city-days and episodes of the independent results gold has just so; `extra_episodes` are those that only gold has."""
+    """How many city-days and episodes of the independent results are equal in gold; `extra_episodes` are those that only gold has."""
 
     days: int
     days_equal: int
@@ -35,7 +35,7 @@ class Agreement:
 
     @property
     def is_as_promised(self) -> bool:
-        """Nearly every day, and every episode."""
+        """Whether at least 99.5 % of the days, and every episode, are equal."""
         enough_days = self.days_equal >= LEAST_AGREEMENT * self.days
         return enough_days and self.episodes_equal == self.episodes and self.extra_episodes == 0
 
@@ -49,20 +49,20 @@ def agreement(golden_days: Iterable[Row], golden_episodes: Iterable[Row], days: 
     """Compare days by maximum and all six hour counts, and episodes by start, end, duration and peak.
 
     Args:
-        golden_days: the independent results, as their file has them, all values text; the first recorded day is left out.
+        golden_days: the independent results as in their file, all values as text; the first recorded day is left out.
         golden_episodes: likewise.
-        days: gold's, of any span.
-        episodes: gold's; those that start after the last golden day are left out.
+        days: gold's, of any span of time.
+        episodes: gold's; those that start after the last day of `golden_days` are left out.
     """
     wanted_days = {(row["location_key"], row["date_utc"]): row for row in golden_days if row["date_utc"] != str(FIRST_RECORDED_DAY)}
-    found_days = {(row["location_key"], str(row["date_utc"])): row for row in days}
+    gold_days = {(row["location_key"], str(row["date_utc"])): row for row in days}
     wanted = {_episode(row) for row in golden_episodes}
     last_day = max(day for _, day in wanted_days)
-    found = {episode for row in episodes if (episode := _episode(row))[1][:10] <= last_day}
-    equal = sum(key in found_days and _same_day(row, found_days[key]) for key, row in wanted_days.items())
-    # An episode that differs stands on both sides, and is no extra one.
-    extra = {episode[:2] for episode in found} - {episode[:2] for episode in wanted}
-    return Agreement(len(wanted_days), equal, len(wanted), len(wanted & found), len(extra))
+    in_gold = {episode for row in episodes if (episode := _episode(row))[1][:10] <= last_day}
+    equal = sum(key in gold_days and _same_day(row, gold_days[key]) for key, row in wanted_days.items())
+    # An episode with other values is on both sides, so it is not an extra one.
+    extra = {episode[:2] for episode in in_gold} - {episode[:2] for episode in wanted}
+    return Agreement(len(wanted_days), equal, len(wanted), len(wanted & in_gold), len(extra))
 
 
 def _same_day(golden: Row, row: Row) -> bool:
@@ -71,13 +71,13 @@ def _same_day(golden: Row, row: Row) -> bool:
 
 
 def _episode(row: Row) -> tuple[str, str, str, str, str]:
-    """Write an episode as the golden file does."""
+    """Format an episode like the golden file."""
     instants = [f"{value:%Y-%m-%d %H:%M:%S}" if isinstance(value, datetime) else str(value) for value in (row["start_ts"], row["end_ts"])]
     return row["location_key"], instants[0], instants[1], str(row["duration_hours"]), str(row["peak_aqi"])
 
 
 def read_agreement(tables: DemoTables, folder: Path = GOLDEN) -> Agreement | None:
-    """Compare gold with the independent results; None where the repository's files are not there (weir was installed without them)."""
+    """Compare gold with the independent results; None where weir was installed without the repository's files."""
     try:
         golden_days, golden_episodes = _read_csv(folder / DAYS_FILE), _read_csv(folder / EPISODES_FILE)
     except FileNotFoundError:
@@ -96,11 +96,11 @@ def freshness_seconds(tables: DemoTables, since: datetime) -> tuple[int, float, 
     """Measure how long the newest messages took from Kafka to gold.
 
     Args:
-        tables: read by what they hold.
-        since: messages that Kafka took from this instant on count.
+        tables: the demo's tables.
+        since: only messages that Kafka received from this instant on are measured.
 
     Returns:
-        How many they were, and the seconds from the first and from the last of them to the commit of the newest gold table.
+        The number of messages, and the seconds from the first and from the last of them to the newest commit of a gold table.
     """
     newest = f"FROM bronze.open_meteo_hourly WHERE kafka_ts >= '{since.isoformat()}'"
     taken = tables.rows(f"SELECT count(*) AS hours, min(kafka_ts) AS first, max(kafka_ts) AS last {newest}")[0]
@@ -110,7 +110,7 @@ def freshness_seconds(tables: DemoTables, since: datetime) -> tuple[int, float, 
 
 
 def changed(before: Sequence[Row], after: Sequence[Row], key: str) -> list[tuple[Row, Row]]:
-    """Pair the rows that differ, by key; a row that is on one side only is paired with an empty one."""
+    """Return pairs of rows that differ, by key; a row that exists on one side only is paired with an empty one."""
     sides = [{row[key]: row for row in rows} for rows in (before, after)]
     keys = sorted(sides[0].keys() | sides[1].keys())
     pairs = [(sides[0].get(one, {}), sides[1].get(one, {})) for one in keys]
@@ -118,7 +118,7 @@ def changed(before: Sequence[Row], after: Sequence[Row], key: str) -> list[tuple
 
 
 def category(aqi: int | None) -> str:
-    """Name the category of an AQI, for people."""
+    """Return the category of an AQI, for people."""
     from lakehouse.domains.air_quality.aqi import CATEGORIES
 
     if aqi is None:
@@ -170,7 +170,7 @@ def print_findings(console: Console, tables: DemoTables) -> None:
 
 
 def print_revision(console: Console, before: Mapping[str, Sequence[Row]], after: Mapping[str, Sequence[Row]]) -> None:
-    """Print what changed in gold between two reads of Hanoi."""
+    """Print the changes in gold between two reads of Hanoi's rows."""
     hours = changed(before["hours"], after["hours"], "ts_utc")
     shown = [pair for pair in hours if pair[0].get("pm25") != pair[1].get("pm25")][:3]
     shown += [pair for pair in hours if pair[0].get("aqi") != pair[1].get("aqi") and pair not in shown][:5]
@@ -216,7 +216,7 @@ def _there(row: Row) -> str:
 
 
 def _print_grid(console: Console, title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print rows under a title; a heading that begins with > is of a column of numbers."""
+    """Print rows with a title; a heading that begins with > marks a right-aligned column of numbers."""
     grid = Grid(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in headings:
         grid.add_column(heading.removeprefix(">"), justify="right" if heading.startswith(">") else "left", no_wrap=True)

@@ -1,4 +1,4 @@
-"""How far is the demo, and what did it make? Reads of the demo's tables, by metadata alone while it runs and by SQL at its ends."""
+"""How far is the demo, and what is in its tables? They are read by metadata alone while it runs, and by SQL between its steps."""
 
 import json
 from dataclasses import dataclass
@@ -32,12 +32,12 @@ FLOW = (BRONZE, SILVER, HOURS, DAYS, EPISODES)
 
 
 class DemoFailed(DeployError, Fatal):
-    """Something is not as the demo promises."""
+    """A check of the demo failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows of every table of the flow, as their snapshots say."""
+    """The number of rows of every table of the flow, from their snapshots."""
 
     bronze: int = 0
     silver: int = 0
@@ -51,7 +51,7 @@ class Counts:
 
     @property
     def short(self) -> str:
-        """For the one line that changes while something is waited for: with the wait's name it fits 80 columns."""
+        """The text for the status line during a wait; together with the wait's name it fits 80 columns."""
         return f"bronze {self.bronze:,} silver {self.silver:,} gold {self.hours:,}"
 
 
@@ -66,7 +66,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Presence:
-    """What a comparison found: things that ought to be there, those of them that are, and rows."""
+    """The result of a comparison: how many items are expected, how many of them are present, and in how many rows."""
 
     what: str
     expected: int
@@ -75,26 +75,26 @@ class Presence:
 
     @property
     def lost(self) -> int:
-        """How many are not there."""
+        """The number of missing items."""
         return self.expected - self.present
 
     @property
     def doubled(self) -> int:
-        """How many rows are there beside the first of each."""
+        """The number of rows beyond the first of each item."""
         return self.rows - self.present
 
 
 class DemoTables:
     """The tables of the demo's home, while they are written and afterwards.
 
-    What was read of a table is kept until the catalog names another metadata file: the demo looks several times a second, and the
-    driver needs the cores.
+    A loaded table is reused until the catalog names another metadata file, since the demo reads several times a second and the driver needs
+    the cores.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._catalog: Catalog | None = None
-        self._held: dict[str, tuple[str, Table]] = {}
+        self._loaded: dict[str, tuple[str, Table]] = {}
         self._in_gold: tuple[object, bool] = (None, False)
 
     def counts(self) -> Counts:
@@ -102,21 +102,21 @@ class DemoTables:
         return Counts(*[0 if table is None else table_facts(table, name).rows for name, table in self._flow()])
 
     def heads(self) -> dict[str, Commit]:
-        """Give the newest commit of every table that has one."""
+        """Return the newest commit of every table that has one."""
         return {name: _commit(name, head) for name, table in self._flow() if table is not None and (head := table.current_snapshot())}
 
     def first_commit_after(self, heads: dict[str, Commit]) -> Commit | None:
-        """Give the earliest commit that is not among the ancestors of those heads; None as long as there is none."""
-        found = []
+        """Return the earliest commit that is not among the ancestors of those heads; None while there is none."""
+        commits = []
         for name, table in self._flow():
             for snapshot in ancestors(table) if table is not None else ():
                 if name in heads and snapshot.snapshot_id == heads[name].snapshot_id:
                     break
-                found.append(_commit(name, snapshot))
-        return min(found, key=lambda commit: commit.committed_ts, default=None)
+                commits.append(_commit(name, snapshot))
+        return min(commits, key=lambda commit: commit.committed_ts, default=None)
 
     def is_all_in_gold(self, end_offsets: dict[int, int]) -> bool:
-        """Say whether bronze holds every message, and the micro-batch that brought its last row to gold is committed."""
+        """Return whether bronze has every message, and the micro-batch that wrote the last row to gold is committed."""
         if {partition: end for partition, end in self._next_offsets().items() if end} != {p: end for p, end in end_offsets.items() if end}:
             return False
         checkpoint = local_path(self._settings.checkpoint(SILVER))
@@ -124,7 +124,7 @@ class DemoTables:
         if self._in_gold[0] != (seen := (committed, tuple(end_offsets.items()))):
             try:
                 self._in_gold = (seen, silver_lag(self._settings, build_domain(DOMAIN, self._settings)).messages == 0)
-            except WeirError:  # its checkpoint cannot be read just now
+            except WeirError:  # the checkpoint cannot be read at this moment
                 return False
         return self._in_gold[1]
 
@@ -132,7 +132,7 @@ class DemoTables:
         """Compare Kafka with bronze by offset, and bronze with silver and gold by key, row by row.
 
         Raises:
-            DemoFailed: bronze holds a message that Kafka has not taken.
+            DemoFailed: bronze has a message that Kafka does not have.
         """
         by_offset = self.rows("""
             SELECT topic, partition, count(*) AS total, count(DISTINCT kafka_offset) AS present, max(kafka_offset) AS greatest
@@ -140,7 +140,7 @@ class DemoTables:
         """)
         for row in by_offset:
             if row["topic"] != TOPIC or row["greatest"] >= end_offsets.get(row["partition"], 0):
-                raise DemoFailed(f"Bronze holds {row['topic']}[{row['partition']}]@{row['greatest']}, and Kafka ends before it.")
+                raise DemoFailed(f"Bronze has {row['topic']}[{row['partition']}]@{row['greatest']}, but Kafka ends before it.")
         by_key = self.rows("""
             WITH hours AS (SELECT DISTINCT location_key, ts_utc FROM bronze.open_meteo_hourly),
             days AS (SELECT DISTINCT location_key, ts_utc::DATE AS date_utc FROM hours),
@@ -162,13 +162,13 @@ class DemoTables:
         return [messages, *[Presence(row["what"], row["expected"], row["present"], row["total"]) for row in by_key]]
 
     def rows(self, sql: str) -> list[dict[str, Any]]:
-        """Ask the tables in SQL, each read at the snapshot that is current."""
+        """Query the tables' current snapshots in SQL."""
         with Reader(self._settings) as reader:
             answer = reader.query(sql)
         return [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
 
     def close(self) -> None:
-        """Let go of the catalog."""
+        """Close the catalog."""
         if self._catalog is not None:
             self._catalog.close()
             self._catalog = None
@@ -180,22 +180,22 @@ class DemoTables:
     def _table(self, name: str, location: str | None) -> Table | None:
         if location is None:
             return None
-        if name not in self._held or self._held[name][0] != location:
+        if name not in self._loaded or self._loaded[name][0] != location:
             if self._catalog is None:
                 self._catalog = open_catalog(self._settings)
-            self._held[name] = (location, self._catalog.load_table(name))
-        return self._held[name][1]
+            self._loaded[name] = (location, self._catalog.load_table(name))
+        return self._loaded[name][1]
 
     def _next_offsets(self) -> dict[int, int]:
         table = dict(self._flow())[BRONZE]
         for snapshot in ancestors(table) if table is not None else ():
-            if snapshot.summary is not None and (held := snapshot.summary.additional_properties.get(MARK_PROPERTY)):
-                return {int(partition): int(offset) for partition, offset in json.loads(held)[TOPIC]["next"].items()}
+            if snapshot.summary is not None and (mark := snapshot.summary.additional_properties.get(MARK_PROPERTY)):
+                return {int(partition): int(offset) for partition, offset in json.loads(mark)[TOPIC]["next"].items()}
         return {}
 
 
 def read_revised(tables: DemoTables) -> dict[str, list[dict[str, Any]]]:
-    """Read what the recorded revision of Hanoi's hours can change in gold: hours, days and episodes, in order."""
+    """Read the rows of gold that the recorded revision of Hanoi's hours can change: hours, days and episodes, in order."""
     return {
         "hours": tables.rows("""
             SELECT ts_utc, pm25, aqi FROM gold.fact_air_quality_hourly

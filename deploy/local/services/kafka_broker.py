@@ -1,13 +1,13 @@
-"""How does one machine get a Kafka? One process, broker and controller in one (KRaft), from the jars of the kafka class path.
+"""How does one machine get a Kafka? By one process that is both broker and controller (KRaft), run from the jars of the kafka class path.
 
 It listens on the loopback only and keeps everything in one folder:
 
-    FOLDER/cluster-id          our note of the cluster, written before the storage is formatted
-    FOLDER/server.properties   written anew at every start
-    FOLDER/data/               Kafka's own storage; meta.properties in it says which cluster and node it is
+    FOLDER/cluster-id          weir's note of the cluster's id, written before the storage is formatted
+    FOLDER/server.properties   written at every start
+    FOLDER/data/               Kafka's storage; its meta.properties has the cluster and the node
 
-Its processes run in that folder and use relative paths: Kafka reads `log.dirs` as a list with commas, and its settings
-file in Latin-1 with escapes, so not every folder's name could be written there.
+The processes run in that folder and use relative paths, since not every folder's name can be written in the settings file: Kafka reads
+`log.dirs` as a list separated by commas, and the file in Latin-1 with escapes.
 """
 
 import base64
@@ -30,17 +30,17 @@ from lakehouse.machine.environment import java_scratch, own_environment
 from lakehouse.machine.java import find_java
 
 NODE_ID = "1"
-# A segment's indexes are reserved at their full size in each partition; below this a new broker cannot begin.
+# Kafka preallocates a segment's indexes at full size in each partition; with less space a new broker cannot start.
 NEEDED_BYTES = 256 * 2**20
-# A start took 3 s on a free machine, 8 s beside two busy Spark drivers; a slow disk may need far more.
+# A start took 3 s on an idle machine and 8 s beside two busy Spark drivers; with a slow disk it may take far longer.
 START_SECONDS = 120.0
-# A clean stop of a broker with the recorded year takes about one second; one that takes longer than this hangs.
+# A clean stop of a broker with the recorded year takes about one second; a stop that takes longer than this hangs.
 STOP_SECONDS = 30.0
 SETTINGS_FILE = "server.properties"
 LOG_SETTINGS = Path(__file__).resolve().with_name("kafka-log4j2.properties")
 
 EMBEDDED: dict[str, str] = {
-    # One node cannot keep three copies, and each of Kafka's own topics asks for three unless told otherwise.
+    # One node cannot keep three replicas, which is the default of Kafka's internal topics.
     "default.replication.factor": "1",
     "min.insync.replicas": "1",
     "offsets.topic.replication.factor": "1",
@@ -48,32 +48,32 @@ EMBEDDED: dict[str, str] = {
     "transaction.state.log.min.isr": "1",
     "share.coordinator.state.topic.replication.factor": "1",
     "share.coordinator.state.topic.min.isr": "1",
-    # The default of 50 partitions makes 50 folders of reserved indexes for the few groups of one machine.
+    # The default of 50 partitions creates 50 folders of preallocated indexes for the few groups of one machine.
     "offsets.topic.num.partitions": "1",
     "transaction.state.log.num.partitions": "1",
     "share.coordinator.state.topic.num.partitions": "1",
-    # A group of one member is complete when it arrives: waiting 3 s for others delays each start by as much.
+    # A group of one member is complete at once; waiting for others would delay each start by 3 s.
     "group.initial.rebalance.delay.ms": "0",
-    # A topic made by a misspelt name would have one partition, and the stream would wait on the right one for ever.
+    # A misspelt name would create a topic with one partition, and the stream would wait for the right topic for ever.
     "auto.create.topics.enable": "false",
     "delete.topic.enable": "true",
-    # Rows are kept: a topic that forgets after seven days cannot be replayed, and a stopped stream would lose what it had not read.
+    # Messages are kept: with the default retention of seven days a topic could not be replayed, and a stopped stream would lose messages.
     "log.retention.ms": "-1",
     "log.retention.bytes": "-1",
-    # A year of a city is a few MB: segments of 1 GiB would only make the check after a crash longer.
+    # A year of a city is a few MB; the default segments of 1 GiB would only make recovery after a crash slower.
     "log.segment.bytes": str(128 * 2**20),
-    # A description from Kaggle is the longest value we carry, far below this; one that is longer fails in its producer and is named there.
+    # The longest values are descriptions from Kaggle, far below this limit; a longer one fails in its producer, which reports it.
     "message.max.bytes": str(4 * 2**20),
     "replica.fetch.max.bytes": str(4 * 2**20),
-    # The cleaner reserves its buffer at once: 128 MiB by default, a quarter of this broker's heap, for topics that are small.
+    # The cleaner allocates its buffer at start: 128 MiB by default, a quarter of this broker's heap, although its topics are small.
     "log.cleaner.dedupe.buffer.size": str(8 * 2**20),
-    # Threads for two cores that Spark wants too, rather than for a server.
+    # Thread counts for two cores shared with Spark, not for a server.
     "num.network.threads": "2",
     "num.io.threads": "4",
     "background.threads": "2",
     "num.recovery.threads.per.data.dir": "2",
-    # After a kill the controller still holds the broker's old registration, and lets it in again when that one has timed out:
-    # 9 s by default, which a restart would wait for. On the loopback a heartbeat is not late by seconds.
+    # After a kill the controller still has the broker's old registration and accepts the broker again only when that times out, by default
+    # after 9 s, which would delay a restart. On the loopback a heartbeat is never seconds late.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
 }
@@ -83,13 +83,13 @@ class EmbeddedKafka:
     """One broker on the loopback. `start` returns when it answers; `stop` leaves no process.
 
     Args:
-        folder: where it keeps everything; made if missing.
-        log: file that its output is appended to.
-        port: port to listen on; null picks a free one.
-        controller_port: port of its controller; null picks a free one.
+        folder: where it keeps everything; created if missing.
+        log: file to which its output is appended.
+        port: port to listen on; None for a free one.
+        controller_port: port of its controller; None for a free one.
         environment: where JAVA_HOME and PATH are looked up; also the environment of the process.
-        jars: folder that holds the `kafka` class path; null is the repository's.
-        heap: the JVM's largest heap.
+        jars: folder with the `kafka` class path; None for the repository's.
+        heap: the JVM's maximum heap.
     """
 
     def __init__(
@@ -124,15 +124,15 @@ class EmbeddedKafka:
         """Format the storage if it is new, start the broker and wait until it answers.
 
         Args:
-            seconds: longest wait for an answer.
-            launched: told of the process as soon as there is one.
-            stopping: asked while waiting; true gives up.
+            seconds: maximum wait for an answer.
+            launched: called with the process as soon as it exists.
+            stopping: checked while waiting; true aborts the start.
 
         Raises:
             WrongJava, MissingJars, PortInUse, DiskFull, HalfFormattedKafka, ForeignKafkaFolder: before anything is started.
-            PartFailed: it ended, or did not answer in time; the reason is from its log.
+            PartFailed: the broker ended, or did not answer in time; the reason is from its log.
         """
-        # Between picking a free port and Kafka's listening on it, another program may take it: then with others, three times at most.
+        # Before Kafka listens on the chosen free port, another program may take it; then try other ports, at most three times in all.
         for attempt in (1, 2, 3):
             try:
                 self._start_once(seconds, launched, stopping)
@@ -144,7 +144,7 @@ class EmbeddedKafka:
                     raise
 
     def stop(self, seconds: float = STOP_SECONDS) -> None:
-        """Stop the broker: SIGTERM, and SIGKILL when it has not ended in time. Safe to repeat."""
+        """Stop the broker with SIGTERM, and with SIGKILL if it has not ended in time. Safe to repeat."""
         if self.key is not None:
             stop_process(self.key, seconds)
         if self.process is not None:
@@ -157,7 +157,7 @@ class EmbeddedKafka:
         self._pick_ports()
         check_room(self.folder)
         environment = {**own_environment(self.environment), "JAVA_HOME": str(java.home)}
-        # Its jars bring native libraries (zstd, snappy), which it unpacks to load them.
+        # Its jars contain native libraries (zstd, snappy), which it unpacks into this folder to load them.
         scratch = f"-Djava.io.tmpdir={java_scratch(self.folder.parent)}"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
@@ -194,9 +194,9 @@ class EmbeddedKafka:
         self._controller_port = self.wanted_controller_port or free[1]
 
     def _format(self, java: list[str], environment: Mapping[str, str]) -> None:
-        """Write the settings, and format the storage unless that was done; a crash in between leaves no half of it.
+        """Write the settings, and format the storage if it is new; a crash leaves no half-formatted storage.
 
-        StorageTool formats a folder beside, which then takes its name in one step.
+        StorageTool formats another folder, which is then renamed in one step.
         """
         data, fresh = self.folder / "data", self.folder / "data.new"
         note = self.folder / "cluster-id"
@@ -207,7 +207,7 @@ class EmbeddedKafka:
             cluster = note.read_text().strip() if note.exists() else ""
             if not cluster:
                 cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-                # A leading hyphen would be taken for an option of StorageTool.
+                # StorageTool would read a leading hyphen as an option.
                 cluster = cluster.replace("-", "A")
                 note.write_text(cluster + "\n")
             self._write_settings(fresh.name)
@@ -216,10 +216,10 @@ class EmbeddedKafka:
                 tool, cwd=self.folder, capture_output=True, text=True, errors="replace", env=environment, timeout=60, check=False
             )
             if done.returncode != 0:
-                said = done.stdout + done.stderr
-                if "No space left on device" in said:
+                output = done.stdout + done.stderr
+                if "No space left on device" in output:
                     raise DiskFull(self.folder, shutil.disk_usage(self.folder).free, NEEDED_BYTES)
-                raise PartFailed("Kafka", "could not format its storage", _reason(said), self.log)
+                raise PartFailed("Kafka", "could not format its storage", _reason(output), self.log)
             if data.exists():
                 data.rmdir()
             fresh.rename(data)
@@ -245,7 +245,7 @@ class EmbeddedKafka:
             if self.process.poll() is not None:
                 raise self._failure(f"ended with exit code {self.process.returncode} while it started", log_offset)
             if stopping():
-                raise PartFailed("Kafka", "was stopped while it started", "the stop was asked for", self.log)
+                raise PartFailed("Kafka", "was stopped while it started", "a stop was requested", self.log)
             if answers(self.bootstrap):
                 return
             time.sleep(0.1)
@@ -254,25 +254,25 @@ class EmbeddedKafka:
     def _failure(self, what: str, log_offset: int) -> Exception:
         with self.log.open("rb") as log:
             log.seek(log_offset)
-            said = log.read().decode(errors="replace")
-        if "No space left on device" in said:
+            output = log.read().decode(errors="replace")
+        if "No space left on device" in output:
             return DiskFull(self.folder, shutil.disk_usage(self.folder).free, NEEDED_BYTES)
-        if "Address already in use" in said:
+        if "Address already in use" in output:
             port = self._controller_port if port_is_free(self.port) else self.port
             return PortInUse("Kafka", port, port_owner(port), "WEIR_KAFKA_PORT")
-        return PartFailed("Kafka", what, _reason(said), self.log)
+        return PartFailed("Kafka", what, _reason(output), self.log)
 
 
-# The serial collector keeps a small heap's threads off the two cores that Spark wants; a broker without memory left ends, and is
-# started again.
+# The serial collector, since other collectors' threads would compete with Spark for two cores. A broker that runs out of memory ends, and
+# the agent starts it again.
 _JVM = ("-Xms128m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
 
 
 def answers(bootstrap: str, seconds: float = 2.0) -> bool:
-    """Ask for a broker's metadata: true once one of the addresses takes requests, which is later than its port being open.
+    """Return whether a broker answers a metadata request at one of the addresses, which it does later than its port opens.
 
     Raises:
-        BadBootstrapError: the addresses cannot be read.
+        BadBootstrapError: the addresses cannot be parsed.
     """
     from confluent_kafka import KafkaException
     from confluent_kafka.admin import AdminClient
@@ -288,19 +288,19 @@ def answers(bootstrap: str, seconds: float = 2.0) -> bool:
 
 
 def check_storage(data: Path, cluster: str | None) -> None:
-    """Compare a folder's meta.properties with what this broker is.
+    """Check that a folder's meta.properties has this broker's cluster and node.
 
     Args:
         data: Kafka's storage folder, not empty.
-        cluster: the cluster's id as noted when it was formatted; null where the note is missing.
+        cluster: the cluster's id as noted before formatting; None where the note is missing.
 
     Raises:
-        HalfFormattedKafka: meta.properties is missing or cut.
-        ForeignKafkaFolder: it names another cluster or node.
+        HalfFormattedKafka: meta.properties is missing or truncated.
+        ForeignKafkaFolder: it has another cluster or node.
     """
     file = data / "meta.properties"
     if not file.exists():
-        raise HalfFormattedKafka(data, "it holds data and no meta.properties")
+        raise HalfFormattedKafka(data, "it has data, but no meta.properties")
     meta = dict(re.findall(r"^([\w.]+)=(\S+)$", file.read_text(errors="replace"), flags=re.MULTILINE))
     if lacking := [name for name in ("version", "cluster.id", "node.id", "directory.id") if name not in meta]:
         raise HalfFormattedKafka(data, f"its meta.properties lacks {', '.join(lacking)}")
@@ -311,10 +311,10 @@ def check_storage(data: Path, cluster: str | None) -> None:
 
 
 def check_room(folder: Path, needed_bytes: int = NEEDED_BYTES) -> None:
-    """Make sure that the disk of a folder, which need not exist yet, has room.
+    """Check that the disk of a folder, which need not exist yet, has enough free space.
 
     Raises:
-        DiskFull: with what is free and what is needed.
+        DiskFull: it has not.
     """
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
@@ -329,8 +329,8 @@ def _as_disk_full(error: OSError, folder: Path) -> Exception:
     return error
 
 
-def _reason(said: str) -> str:
-    """Pick the one line of a program's output that tells most: its last exception or error, else its last line."""
-    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.lstrip().startswith(("at ", "... "))]
+def _reason(output: str) -> str:
+    """Return the most useful line of a program's output: its last exception or error, else its last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip() and not line.lstrip().startswith(("at ", "... "))]
     telling = [line for line in lines if re.search(r"Exception|Error\b|ERROR|FATAL|error:", line)]
-    return ((telling or lines or ["it said nothing"])[-1])[:300]
+    return ((telling or lines or ["it printed nothing"])[-1])[:300]

@@ -1,19 +1,19 @@
-"""What would Open-Meteo answer? A local HTTP server that speaks its air quality API over the recorded answers.
+"""What would Open-Meteo answer? A local HTTP server that implements its air quality API with recorded answers.
 
-For demos and tests; it listens on the loopback only.
+It is for demos and tests, and listens on the loopback only.
 
     python -m deploy.local.services.open_meteo_server [--port N] [--as-of 2025-09-21T00:00:00Z] [--filled]
 
-What it answers, hour by hour:
+Its answers, hour by hour:
 
-- 2024: the recorded hours of the set `responses`. 2025-09: those of the set `revised`, which holds two answers for the same days; of
-  those served before `as_of` the newest wins, and without `as_of` the newest of all. `POST /_recorded?as_of=2025-09-21T00:00:00Z` turns
-  the clock back at run time, `POST /_recorded` forward again: that is how a demo lets a revised answer in.
-- Hours that were not recorded: null, as the API does for hours without data; with `--filled` as the hours after the last recorded one.
-- Hours after the last recorded one, 2025-09-23T23:00Z, forecast included: **not real**. They are the hours of the same day of the year in
-  2024, so that polling the present gives something (days after 2024-12-06, where the recordings end, take the day 30 days before).
-- A place further than 0.4° from every recorded city: **not real**. It gets the nearest recorded city's hours, scaled by a factor
-  between 0.6 and 1.4 that its cell decides, and a cell rounded to 0.1°. It is for trying `weir add-city`.
+- 2024: the recorded hours of the set `responses`. 2025-09: those of the set `revised`, which has two answers for the same days. The newest
+  one served before `as_of` wins, or without `as_of` the newest of all. `POST /_recorded?as_of=2025-09-21T00:00:00Z` sets `as_of` at run
+  time, and `POST /_recorded` removes it, which makes the revised answer visible in a demo.
+- Hours that were not recorded: null, as the API does for hours without data; with `--filled`, like hours after the last recorded one.
+- Hours after the last recorded one, 2025-09-23T23:00Z, including the forecast: **not real**. They are the hours of the same day of the
+  year in 2024, so that polls get values (days after 2024-12-06, where the recordings end, use the day 30 days before).
+- A place more than 0.4° from every recorded city: **not real**. It gets the nearest recorded city's hours, scaled by a factor between 0.6
+  and 1.4 that depends on its cell, which is rounded to 0.1°. This is for trying `weir add-city`.
 - The API's own errors for coordinates, dates, zones and variables that it would refuse.
 """
 
@@ -42,7 +42,7 @@ PATH = "/v1/air-quality"
 FIRST_DAY = date(2013, 1, 1)
 NEAR_DEGREES = 0.4
 PAST_DAYS_MOST, FORECAST_DAYS_MOST, FORECAST_DAYS = 4_500, 7, 5
-# Other variables that the API knows and that weir does not ask for.
+# Other variables that the API knows and weir does not request.
 OTHER_VARIABLES = {"european_aqi", "uv_index_clear_sky", "ammonia", "methane", "formaldehyde"}
 _HOUR = timedelta(hours=1)
 
@@ -50,21 +50,21 @@ Hours = dict[datetime, dict[str, object]]
 
 
 class RefusedByApi(Exception):
-    """The request is one that the API answers with status 400 and this reason."""
+    """The API answers this request with status 400 and this reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One answer that goes wrong.
+    """One faulty answer.
 
     Attributes:
         status: of the answer.
-        body: sent instead of the right one; None keeps the right one.
-        delay_seconds: waits before it answers.
-        keep_bytes: cuts the body after so many bytes while its announced length stays.
-        change: changes the decoded right answer before it is sent.
+        body: sent instead of the correct one; None keeps the correct one.
+        delay_seconds: the wait before the answer.
+        keep_bytes: truncates the body to this many bytes, but not Content-Length.
+        change: changes the decoded correct answer before it is sent.
         drop: closes the connection without an answer.
-        headers: name and value, beside and before the usual ones, such as another Content-Type or a Location.
+        headers: added to the usual headers or replacing them, such as another Content-Type or a Location.
     """
 
     status: int = 200
@@ -92,12 +92,12 @@ class _City:
 
 
 class OpenMeteoServer:
-    """The server; answers from its start, or from entering its `with`, to its stop.
+    """The server. It answers from `start`, or from entering its `with` block, until `stop`.
 
     Attributes:
         requests: the query of every request, in order of arrival, each value as it was sent.
         as_of: see the module; may be set while it runs.
-        now: its clock, which `Date` tells; may be set while it runs.
+        now: its clock, used for `Date`; may be set while it runs.
     """
 
     def __init__(
@@ -124,17 +124,17 @@ class OpenMeteoServer:
 
     @property
     def url(self) -> str:
-        """Scheme, host and port, as WEIR_OPEN_METEO_URL takes them."""
+        """Scheme, host and port, as in WEIR_OPEN_METEO_URL."""
         return f"http://127.0.0.1:{self._http.server_address[1]}"
 
     def start(self) -> "OpenMeteoServer":
-        """Answer from now on."""
+        """Start answering."""
         self._thread.start()
         return self
 
     def stop(self) -> None:
-        """Stop answering, and give the port back."""
-        if self._thread.is_alive():  # one that never answered would wait for itself for ever
+        """Stop answering and release the port."""
+        if self._thread.is_alive():  # `shutdown` of a server that never started would wait for ever
             self._http.shutdown()
             self._thread.join()
         self._http.server_close()
@@ -146,16 +146,16 @@ class OpenMeteoServer:
         self.stop()
 
     def queue(self, *faults: Fault) -> None:
-        """Let the next requests go wrong, one each, in order."""
+        """Answer the next requests with these faults, one each, in order."""
         with self._lock:
             self._faults.extend(faults)
 
     def always(self, fault: Fault | None) -> None:
-        """Let every request go wrong for which no fault is queued; None ends it."""
+        """Answer every request with this fault unless one is queued; None answers correctly again."""
         self._always = fault
 
     def next_fault(self, query: dict[str, str]) -> Fault:
-        """Note a request and give what is to go wrong with it."""
+        """Record a request and return its fault, which changes nothing by default."""
         with self._lock:
             self.requests.append(query)
             return self._faults.popleft() if self._faults else self._always or Fault()
@@ -259,7 +259,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     api: OpenMeteoServer
     protocol_version = "HTTP/1.1"
-    # Head and body are two writes: without this the second waits 40 ms for the client's acknowledgement.
+    # Headers and body are two writes: without this the second waits 40 ms for the client's acknowledgement.
     disable_nagle_algorithm = True
 
     def do_GET(self) -> None:
@@ -297,14 +297,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(200, json.dumps({"as_of": self.api.as_of.isoformat() if self.api.as_of else None}).encode())
 
     def log_message(self, format: str, *args: object) -> None:
-        """Keep stderr for what goes wrong."""
+        """Log nothing, so that stderr has errors only."""
 
     def date_time_string(self, timestamp: float | None = None) -> str:
-        """Say in `Date` what this server's clock says."""
+        """Format `Date` by this server's clock."""
         return super().date_time_string(self.api.now().timestamp() if timestamp is None else timestamp)
 
     def _send(self, status: int, body: bytes, keep_bytes: int | None = None, headers: Mapping[str, str] | None = None) -> None:
-        # A client that gave up waiting is no error of the server.
+        # A client that stopped waiting is not a server error.
         with suppress(BrokenPipeError, ConnectionResetError):
             self.send_response(status)
             for name, value in {"Content-Type": "application/json; charset=utf-8", **(headers or {})}.items():
@@ -317,16 +317,16 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def to_as_of(text: str) -> datetime | None:
-    """Read an instant such as 2025-09-21T00:00:00Z; empty is None.
+    """Parse an instant such as 2025-09-21T00:00:00Z; return None for an empty text.
 
     Raises:
-        ValueError: for anything else.
+        ValueError: the text is anything else.
     """
     if not text:
         return None
     instant = datetime.fromisoformat(text)
     if instant.tzinfo is None:
-        raise ValueError(f"{text!r} is without a zone, expected an instant such as 2025-09-21T00:00:00Z")
+        raise ValueError(f"{text!r} has no time zone, expected an instant such as 2025-09-21T00:00:00Z")
     return instant.astimezone(UTC)
 
 
@@ -356,7 +356,7 @@ def _error(reason: str) -> bytes:
 
 
 def _list(query: dict[str, list[str]], name: str) -> list[str]:
-    """Give a list that was sent repeated, comma separated, or both."""
+    """Return a parameter's values, sent as repeated parameters, separated by commas, or both."""
     return [part for value in query.get(name, []) for part in value.split(",") if part]
 
 
@@ -408,10 +408,10 @@ def _scaled(value: object, factor: float) -> object:
 
 def main() -> None:
     """Serve until interrupted; the first line on stdout is the URL."""
-    arguments = argparse.ArgumentParser(description="Open-Meteo's air quality API over recorded answers")
+    arguments = argparse.ArgumentParser(description="Serve Open-Meteo's air quality API with recorded answers")
     arguments.add_argument("--port", type=int, default=0, help="port on the loopback (default: a free one)")
     arguments.add_argument("--as-of", type=to_as_of, default=None, help="answer as of this instant, such as 2025-09-21T00:00:00Z")
-    arguments.add_argument("--filled", action="store_true", help="make up the hours that were not recorded")
+    arguments.add_argument("--filled", action="store_true", help="invent the hours that were not recorded")
     given = arguments.parse_args()
     with OpenMeteoServer(given.port, as_of=given.as_of, filled=given.filled) as server:
         print(server.url, flush=True)

@@ -1,6 +1,6 @@
-"""What does an answer of Open-Meteo's air quality API say? Pure functions from the decoded JSON to records of the contract.
+"""How does an answer of Open-Meteo's air quality API become records of the contract? By pure functions of the decoded JSON.
 
-No network and no clock: the same functions read a live answer and a recorded one.
+They use no network and no clock, so they read live and recorded answers alike.
 """
 
 import math
@@ -18,7 +18,7 @@ from producers.history import Records
 
 Reading = dict[str, Value]
 
-# The model's cells are 0.4° wide and the API snaps to a neighbour over land: an honest answer lies nearer than this.
+# The model's cells are 0.4° wide and the API prefers a neighbour over land: a correct answer's cell is nearer than this.
 CELL_TOLERANCE = 0.5
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOUR = timedelta(hours=1)
@@ -26,14 +26,14 @@ _HOUR = timedelta(hours=1)
 
 @dataclass(frozen=True, slots=True)
 class PlaceHours:
-    """What one answer tells of one place.
+    """The hours of one place in one answer.
 
     Attributes:
-        location: the place that was asked for.
+        location: the requested place.
         retrieved_ts: when the source answered, in whole milliseconds.
         hours: event times, ascending, UTC; one per position of the columns.
         columns: by the contract's field; a column is as long as `hours`, or missing where the answer lacks the variable.
-        constants: fields that are the same for every hour of the answer.
+        constants: fields with the same value for every hour of the answer.
     """
 
     location: Location
@@ -55,7 +55,7 @@ class PlaceHours:
         )
 
     def readings(self) -> Iterator[Reading]:
-        """Give one record per hour with data: an hour with at least one of the ten measures."""
+        """Yield one record per hour with data, which has at least one of the ten measures."""
         for i, ts in enumerate(self.hours):
             if self._has_data(i):
                 yield {
@@ -67,14 +67,14 @@ class PlaceHours:
                 }
 
     def hours_without_data(self) -> tuple[datetime, ...]:
-        """Name the hours that had begun when the source answered and for which it has none of the ten measures.
+        """Return the hours that had begun when the source answered and have none of the ten measures.
 
-        Later hours without data are no loss: the forecast simply does not reach that far.
+        Later hours without data are not missing; the forecast does not extend that far.
         """
         return tuple(ts for i, ts in enumerate(self.hours) if ts <= self.retrieved_ts and not self._has_data(i))
 
     def last_measured_hour(self) -> datetime | None:
-        """Name the newest hour with data that had begun when the source answered."""
+        """Return the newest hour with data that had begun when the source answered."""
         return next((ts for i, ts in reversed(list(enumerate(self.hours))) if ts <= self.retrieved_ts and self._has_data(i)), None)
 
     def _has_data(self, i: int) -> bool:
@@ -82,23 +82,23 @@ class PlaceHours:
 
 
 def to_records(hours: PlaceHours) -> Records:
-    """Give a place's hours as the poller takes them: its cursor is the newest measured hour, since a forecast is asked for again."""
+    """Return a place's hours in the poller's form; the cursor is the newest measured hour, since forecasts are requested again."""
     return Records(hours.location.location_key, list(hours.readings()), hours.last_measured_hour(), hours.hours_without_data())
 
 
 def whole_milliseconds(instant: datetime) -> datetime:
-    """Cut an instant to what goes on the wire."""
+    """Truncate an instant to milliseconds, the precision of messages."""
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
 def elements_of(answer: object) -> list[dict[str, object]]:
-    """Give an answer's places: the API sends one object for one place and a list for several.
+    """Return an answer's places; the API sends an object for one place and a list for several.
 
     Raises:
-        BrokenAnswerError: for anything else, and for an error that came as if it were an answer.
+        BrokenAnswerError: the answer is anything else, or an error with a status of success.
     """
     elements = answer if isinstance(answer, list) else [answer]
-    found: list[dict[str, object]] = []
+    places: list[dict[str, object]] = []
     for element in elements:
         if not isinstance(element, dict):
             raise BrokenAnswerError(f"a JSON {type(element).__name__} where a place's hours were expected")
@@ -106,48 +106,48 @@ def elements_of(answer: object) -> list[dict[str, object]]:
             raise BrokenAnswerError(f"an error instead of data: {element.get('reason', 'without a reason')}")
         if not isinstance(element.get("hourly"), dict):
             raise BrokenAnswerError(f"no `hourly` in the answer, which has {', '.join(map(str, element)) or 'nothing'}")
-        found.append(element)
-    return found
+        places.append(element)
+    return places
 
 
 def check_places(elements: Sequence[dict[str, object]], places: Sequence[Location]) -> None:
-    """Make sure that the answer's places are those asked for, in the order asked.
+    """Check that the answer has the requested places in the requested order.
 
     Raises:
-        BrokenAnswerError: for a list of another length or order, or a cell further off than `CELL_TOLERANCE`.
+        BrokenAnswerError: the list has another length or order, or a cell is farther away than `CELL_TOLERANCE`.
     """
     if len(elements) != len(places):
-        raise BrokenAnswerError(f"{len(elements)} place(s) in the answer, {len(places)} were asked for")
+        raise BrokenAnswerError(f"{len(elements)} place(s) in the answer, {len(places)} were requested")
     for index, (element, place) in enumerate(zip(elements, places, strict=True)):
-        given = element.get("location_id", 0)  # the API leaves a zero out
-        if given != index:
-            raise BrokenAnswerError(f"element {index} ({place.location_key}) carries location_id {given!r}: another order than asked")
+        location_id = element.get("location_id", 0)  # the API omits a zero
+        if location_id != index:
+            raise BrokenAnswerError(f"element {index} ({place.location_key}) has location_id {location_id!r}: not in the requested order")
         latitude, longitude = cell_of(element)
         if not is_near(latitude, longitude, place):
             raise BrokenAnswerError(
-                f"element {index} is of the cell {latitude:g}, {longitude:g}, more than {CELL_TOLERANCE}° off "
+                f"element {index} has the cell {latitude:g}, {longitude:g}, more than {CELL_TOLERANCE}° from "
                 f"{place.location_key} at {place.latitude:g}, {place.longitude:g}"
             )
 
 
 def check_hours(hours: Sequence[datetime], first: date, last: date) -> None:
-    """Make sure that every hour of these UTC days was answered.
+    """Check that the answer has every hour of these UTC days.
 
     Raises:
-        BrokenAnswerError: with the first missing hour.
+        BrokenAnswerError: hours are missing; the message has the first one.
     """
     expected = ((last - first).days + 1) * 24
     present = set(hours)
     missing = [ts for i in range(expected) if (ts := midnight(first) + i * _HOUR) not in present]
     if missing:
-        raise BrokenAnswerError(f"{len(missing)} of {expected} hours asked for are missing, the first is {missing[0]:%Y-%m-%dT%H:%MZ}")
+        raise BrokenAnswerError(f"{len(missing)} of {expected} requested hours are missing, the first is {missing[0]:%Y-%m-%dT%H:%MZ}")
 
 
 def cell_of(element: dict[str, object]) -> tuple[float, float]:
-    """Give latitude and longitude of the model's cell that answered.
+    """Return latitude and longitude of the model's cell from which the values are.
 
     Raises:
-        BrokenAnswerError: when they are no numbers.
+        BrokenAnswerError: they are not numbers.
     """
     latitude, longitude = element.get("latitude"), element.get("longitude")
     if not _is_number(latitude) or not _is_number(longitude):
@@ -156,12 +156,12 @@ def cell_of(element: dict[str, object]) -> tuple[float, float]:
 
 
 def is_near(latitude: float, longitude: float, place: Location) -> bool:
-    """Say whether a cell lies within `CELL_TOLERANCE` of a place, over the date line too."""
+    """Return whether a cell lies within `CELL_TOLERANCE` of a place, also across the date line."""
     return degrees_apart(latitude, longitude, place) <= CELL_TOLERANCE
 
 
 def degrees_apart(latitude: float, longitude: float, place: Location) -> float:
-    """Give the larger of the differences in latitude and in longitude, in degrees."""
+    """Return the larger of the differences in latitude and in longitude, in degrees."""
     around = abs((longitude - place.longitude + 180) % 360 - 180)
     return max(abs(latitude - place.latitude), around)
 
@@ -170,13 +170,13 @@ def decode(element: dict[str, object], location: Location, retrieved_ts: datetim
     """Read one place's hours.
 
     Args:
-        element: one place of an answer; variables it lacks, or has beyond the contract's, do no harm.
-        location: the place it is about.
+        element: one place of an answer; missing variables, and those that the contract does not have, are ignored.
+        location: the place.
         retrieved_ts: when the source answered.
-        model_domain: the model that was asked; None where that is not known.
+        model_domain: the requested model; None where it is not known.
 
     Raises:
-        BrokenAnswerError: for columns of unequal length, or times that are not ascending whole hours.
+        BrokenAnswerError: columns have different lengths, or times cannot be read or do not ascend.
     """
     hourly = element["hourly"]
     if not isinstance(hourly, dict) or not isinstance(hourly.get("time"), list):
@@ -213,7 +213,7 @@ def _hours(times: list[object], offset_seconds: object) -> tuple[datetime, ...]:
 
 
 def _instant(value: object, offset: timedelta) -> datetime:
-    # As unixtime the API gives UTC whatever zone was asked for; as text it gives that zone's wall clock at one fixed offset.
+    # As unixtime the API returns UTC whatever zone was requested; as text, the zone's local time at one fixed offset.
     try:
         if isinstance(value, int) and not isinstance(value, bool):
             return _EPOCH + timedelta(seconds=value)

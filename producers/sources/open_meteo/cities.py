@@ -1,4 +1,4 @@
-"""How does a city come onto the list of places?"""
+"""How is a city added to the list of places?"""
 
 import json
 import math
@@ -11,22 +11,22 @@ from lakehouse.domains.dates.zones import is_zone
 from lakehouse.errors import Fatal, ProducerError
 from lakehouse.storage.files import replace_file
 
-# Letters that have no accent to lose: what people write for them in plain ASCII.
+# Letters without a decomposition into letter and accent, and their usual ASCII spelling.
 PLAIN_LETTERS = str.maketrans(
     {"đ": "d", "ð": "d", "ß": "ss", "ø": "o", "ł": "l", "æ": "ae", "œ": "oe", "þ": "th", "ı": "i", "ħ": "h", "ŧ": "t", "ŋ": "n", "ə": "e"}
 )
 
 
 class CityTakenError(ProducerError, Fatal):
-    """The list holds another place under that key."""
+    """The list has another place with that key."""
 
 
 def to_key(name: str, latitude: float, longitude: float) -> str:
-    """Make a `location_key` of a name: plain lower-case letters and digits, joined by underscores; always the same one.
+    """Derive a `location_key` from a name: words of lower-case ASCII letters and digits, joined by underscores.
 
-    A name of another script has none of these; its key is made of its coordinates.
+    The same input always has the same key. A name in another script, without such letters, gets a key derived from the coordinates.
     """
-    # Decomposed first: letters such as a mathematical A are plain capitals only after it.
+    # Decomposed before case folding: letters such as a mathematical A become plain capitals only by decomposition.
     plain = unicodedata.normalize("NFKD", name).casefold().translate(PLAIN_LETTERS)
     letters = "".join(letter for letter in plain if not unicodedata.combining(letter))
     words = "".join(letter if letter.isascii() and letter.isalnum() else " " for letter in letters).split()
@@ -37,10 +37,10 @@ def to_key(name: str, latitude: float, longitude: float) -> str:
 
 
 def to_city(name: str, latitude: float, longitude: float, timezone: str, key: str = "") -> Location:
-    """Check what was given and make a place of it.
+    """Validate the arguments and return the place.
 
     Raises:
-        ValueError: for an empty name, coordinates that are none, an unknown zone, or a key with other characters than it may have.
+        ValueError: an empty name, invalid coordinates, an unknown time zone, or a key with characters that are not allowed.
     """
     name = unicodedata.normalize("NFC", " ".join(name.split()))
     if not name:
@@ -60,16 +60,16 @@ def add_to_list(city: Location, configured: str, home: Path, same_zone: bool) ->
 
     Args:
         city: the place.
-        configured: the setting `locations_path`; the list is HOME/locations.jsonl where it is empty.
+        configured: the setting `locations_path`; where it is empty, the list is HOME/locations.jsonl.
         home: the home folder.
-        same_zone: whether the zone must agree for the city to be the same as one on the list; not so where it was not given.
+        same_zone: whether a city on the list must have the same time zone to count as the same city; false where no zone was given.
 
     Returns:
-        The list's file, and whether the city is new to it.
+        The list's file, and whether the city was added.
 
     Raises:
-        CityTakenError: for a key that another place has.
-        BadListError: for a list that cannot be read.
+        CityTakenError: another place has the key.
+        BadListError: the list cannot be read.
     """
     path = local_path(configured) if configured else home / "locations.jsonl"
     base = path if path.exists() else SHIPPED / "locations.jsonl"
@@ -80,7 +80,7 @@ def add_to_list(city: Location, configured: str, home: Path, same_zone: bool) ->
             return base, False
         raise CityTakenError(
             f"{city.location_key} is {place.location_name} at {place.latitude}, {place.longitude}, {place.timezone} in {base}, "
-            f"not {city.latitude}, {city.longitude}, {city.timezone}. Give the new one another --key, or edit that file."
+            f"not {city.latitude}, {city.longitude}, {city.timezone}. Choose another --key for the new city, or edit that file."
         )
     text = base.read_text(encoding="utf-8").rstrip("\n")
     replace_file(path, f"{text}\n{json.dumps(asdict(city), ensure_ascii=False, separators=(',', ':'))}\n")

@@ -1,4 +1,4 @@
-"""How is a place added to those that are polled? The verb `add-city`."""
+"""How is a place added to the list that is polled? By `weir add-city`."""
 
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated
@@ -17,11 +17,11 @@ def add_city(
     timezone: Annotated[
         str, typer.Option(help="IANA name such as Europe/Madrid; decides the local hour and day in gold (default: UTC)")
     ] = "",
-    key: Annotated[str, typer.Option(help="location_key (default: made from the name)")] = "",
+    key: Annotated[str, typer.Option(help="location_key (default: derived from the name)")] = "",
 ) -> None:
     """Watch one more city.
 
-    Writes it to the list of places; a running `weir up` picks it up with its next poll. The same city again changes nothing.
+    Adds the city to the list of places; a running `weir up` picks it up with its next poll. Adding the same city again changes nothing.
 
     Examples:
 
@@ -43,10 +43,10 @@ def add_city(
         return
     print(f"added {city.location_key} ({city.location_name}, {city.latitude}, {city.longitude}, {city.timezone}) to {path}")
     if not timezone:
-        print("its local hours are UTC; to have them right, edit `timezone` in that file, or give --timezone NAME with another --key")
+        print("its local hours are in UTC; to correct that, edit `timezone` in that file, or use --timezone NAME with another --key")
     month_ago = utc_now().date() - timedelta(days=30)
     print(f"next: `weir up` polls it from now on; its history: weir produce open-meteo --locations {city.location_key} --since {month_ago}")
 
 
-# Coordinates may be negative: without this, -0.18 would be read as an option. weir.py hands it to the command.
+# Coordinates may be negative: without this, -0.18 would be parsed as an option. weir.py passes it to the command.
 add_city.context_settings = {"ignore_unknown_options": True}  # type: ignore[attr-defined]

@@ -1,8 +1,8 @@
-"""How are hours fetched from Open-Meteo, and what happens when it says no?
+"""How are hours fetched from Open-Meteo, and what happens when it refuses a call?
 
-The API limits calls by minute, hour and day and says so only in the text of a 429; there is no Retry-After. How limits are waited for and
-calls repeated, `producers/calls.py` says; a refusal (400, 401) is final. What a proxy or a log-in page answered is neither of
-the API nor counted against its limits. What is still wrong then is an error, and a place whose hours did not arrive is not advanced.
+The API limits calls by minute, hour and day, but names the limit only in the text of a 429; there is no Retry-After. `producers/calls.py`
+waits for limits and retries calls; a refusal (400, 401) is final. An answer of a proxy or a log-in page does not come from the API and does
+not count against its limits. A fault that remains after the retries is an error, and the cursor of a place without hours does not advance.
 """
 
 import json
@@ -37,19 +37,19 @@ from producers.sources.open_meteo.splitting import Days, split_days, split_place
 SOURCE = "open-meteo"
 MODEL_DOMAIN = "cams_global"
 CONNECT_SECONDS, READ_SECONDS, WHOLE_ANSWER_SECONDS = 5.0, 20.0, 120.0
-# The API's clock is right to the second; `retrieved_ts` and the limits' boundaries rely on ours.
+# The API's clock is correct to the second; `retrieved_ts` and the limits' boundaries rely on this machine's.
 CLOCK_OFF = timedelta(minutes=5)
 
 log = structlog.get_logger()
 
 
 class NoSuchPlaceError(RefusedError):
-    """The API has no data at one of the places asked for: the others may be asked for without it."""
+    """The API has no data at one of the requested places; the others can be requested without it."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What came back; `is_cut` when the body ended before its time."""
+    """An HTTP answer; `is_cut` when the body was cut off."""
 
     status: int
     headers: Mapping[str, str]
@@ -59,14 +59,14 @@ class _Answer:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A place whose hours could not be had, and why."""
+    """A place whose hours could not be fetched, and why."""
 
     location: Location
     error: ProducerError
 
 
 class OpenMeteo:
-    """A client of the API. Not for several threads; close it, or use it in a `with`."""
+    """A client of the API. Not thread-safe; close it, or use it in a `with` block."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class OpenMeteo:
         self._clock, self._api_key, self._read_seconds, self._budget = clock, api_key, read_seconds, budget
         self._calls = Calls(SOURCE, self._api.name, clock, is_stopping, budget)
         self._session = requests.Session()
-        self._is_clock_told = False
+        self._is_clock_warned = False
 
     def __enter__(self) -> "OpenMeteo":
         return self
@@ -96,19 +96,19 @@ class OpenMeteo:
         self._session.close()
 
     def split(self, places: Sequence[Location], days: Days) -> list[list[Location]]:
-        """Cut a list of places into requests over these days, in order."""
+        """Split a list of places into requests over these days, in order."""
         return split_places(places, days, self._budget.most_at_once if self._budget else math.inf)
 
     def poll(self, places: Sequence[Location], since: date, until: date) -> Iterator[PlaceHours | Failure]:
         """Fetch UTC days, both included, request by request in order of time.
 
-        A place that failed is not asked for again in later requests, so what was given of it has no hole.
+        A place that failed is left out of later requests, so its hours have no gap.
 
         Yields:
             Per request and place either its hours or its failure; see `fetch_each`.
 
         Raises:
-            RefusedError, LimitError, InterceptedError: these concern all places; nothing more can be had now.
+            RefusedError, LimitError, InterceptedError: these concern all places; nothing more can be fetched now.
         """
         for _, fetch in self.requests(places, since, until):
             yield from fetch()
@@ -116,10 +116,10 @@ class OpenMeteo:
     def requests(
         self, places: Sequence[Location], since: date, until: date
     ) -> Iterator[tuple[Days, Callable[[], Iterator[PlaceHours | Failure]]]]:
-        """Cut the same into requests, each to be made before the next is asked for: it leaves out the places that failed.
+        """Split the same into requests. Make each before taking the next, which leaves out the places that failed.
 
         Yields:
-            The days of a request, and what makes it; see `fetch_each`.
+            The days of a request, and the function that makes it; see `fetch_each`.
         """
         failed: set[str] = set()
 
@@ -135,7 +135,7 @@ class OpenMeteo:
                 yield days, partial(fetch, group, days)
 
     def fetch_each(self, places: Sequence[Location], days: Days) -> Iterator[PlaceHours | Failure]:
-        """Ask for several places together and, when that fails, one by one, so that one place does not cost the others theirs.
+        """Request several places together and, if that fails, one by one, so that one place does not cost the others their hours.
 
         Raises:
             RefusedError, LimitError, InterceptedError: as for `poll`.
@@ -146,20 +146,20 @@ class OpenMeteo:
             if len(places) == 1:
                 yield Failure(places[0], error)
                 return
-            log.warning("asking one by one", source=SOURCE, places=len(places), reason=str(error))
+            log.warning("requesting places one by one", source=SOURCE, places=len(places), reason=str(error))
         else:
             yield from together
             return
         outages = 0
         for index, place in enumerate(places):
             try:
-                # Asked often enough together: alone it is asked once, or an outage would take its time for every place.
+                # One attempt each, since the common request was retried; else an outage would cost the retries' time for each place.
                 alone = self.fetch([place], days, attempts=1)
             except (BrokenAnswerError, UnavailableError, NoSuchPlaceError) as error:
                 yield Failure(place, error)
                 outages = outages + 1 if isinstance(error, UnavailableError) else 0
                 if outages == 2:
-                    not_asked = UnavailableError(f"not asked any more: {error}")
+                    not_asked = UnavailableError(f"not requested after two failures in a row: {error}")
                     yield from (Failure(rest, not_asked) for rest in places[index + 1 :])
                     return
             else:
@@ -167,21 +167,22 @@ class OpenMeteo:
                 yield from alone
 
     def fetch(self, places: Sequence[Location], days: Days, attempts: int = ATTEMPTS) -> list[PlaceHours]:
-        """Make one request, repeated and waited for as `Calls.make` does.
+        """Make one request, with the retries and waits of `Calls.make`.
 
         Returns:
-            One per place, in the order asked, with the kept days only.
+            One per place, in the order of the request, with the kept days only.
 
         Raises:
-            RefusedError: the API refused; NoSuchPlaceError when it is for one of the places.
-            LimitError: the limit of the day is used up, or another one still is after waiting for it.
-            InterceptedError: a proxy or a log-in page answered for the API. BadProxyError: no request can be made through the proxy.
+            RefusedError: the API refused; NoSuchPlaceError if because of one of the places.
+            LimitError: the limit of the day is used up, or another limit still is after waiting for it.
+            InterceptedError: a proxy or a log-in page answered instead of the API.
+            BadProxyError: no request can be made through the proxy.
             TooHeavyError, StateFileError: see `Budget.take`.
-            UnavailableError, BrokenAnswerError: still so after the last attempt.
+            UnavailableError, BrokenAnswerError: the last attempt failed too.
         """
         keys = ", ".join(place.location_key for place in places)
         asked = f"{keys} from {days.asked_first} to {days.asked_last} at {self._host}"
-        # Looked up before the budget is asked: a proxy that cannot be used costs no call.
+        # The proxy is looked up before weight is taken from the budget, so an unusable proxy costs no calls.
         proxy, weight = proxy_of(self._url), call_weight(len(places), len(VARIABLES), days.asked)
         return self._calls.make(partial(self._fetch_once, places, days, asked, proxy), asked, weight, attempts)
 
@@ -203,7 +204,7 @@ class OpenMeteo:
                 check_hours(one.hours, days.asked_first, days.asked_last)
         except BrokenAnswerError as error:
             raise BrokenAnswerError(
-                f"Open-Meteo's answer for {asked} is broken: {error}. The place stays where it is; run it again."
+                f"Open-Meteo's answer for {asked} is broken: {error}. The cursor was not advanced; run it again."
             ) from error
         return [one.kept(days.first, days.last) for one in decoded]
 
@@ -221,7 +222,7 @@ class OpenMeteo:
         return query | ({"apikey": self._api_key} if self._api_key else {})
 
     def _get(self, query: Mapping[str, str], asked: str, proxy: Proxy | None) -> _Answer:
-        # The time limit of requests is one between two pieces of the body: a source that drips would never end.
+        # The timeout of requests is the time between two pieces of the body, so a slow trickle would never time out.
         deadline = time.monotonic() + WHOLE_ANSWER_SECONDS
         body, answer = bytearray(), None
         try:
@@ -231,7 +232,7 @@ class OpenMeteo:
                 timeout=(CONNECT_SECONDS, self._read_seconds),
                 stream=True,
                 proxies=proxies_argument(proxy),
-                allow_redirects=False,  # the API does not redirect; who does would send the key elsewhere
+                allow_redirects=False,  # the API does not redirect; another server's redirect would send the API key elsewhere
             ) as answer:
                 for piece in answer.iter_content(65_536):
                     body += piece
@@ -244,39 +245,39 @@ class OpenMeteo:
             if answer is None:
                 raise self._no_answer(error, asked, proxy) from None
             return _Answer(answer.status_code, answer.headers, bytes(body), is_cut=True)
-        except (requests.RequestException, ValueError) as error:  # ValueError: a name that cannot be looked up at all
-            # Without its cause: requests writes the URL, and with it the API key, into its messages.
+        except (requests.RequestException, ValueError) as error:  # ValueError: an invalid host name
+            # Without the cause, since requests puts the URL, and with it the API key, into its messages.
             raise self._no_answer(error, asked, proxy) from None
 
     def _no_answer(self, error: Exception, asked: str, proxy: Proxy | None) -> ProducerError:
-        """Tell why there is no answer; a proxy that cannot be reached, or opens no tunnel, is named."""
+        """Return the error for a request without answer; it names a proxy that is unreachable or opens no tunnel."""
         if proxy and isinstance(error, requests.exceptions.ProxyError):
             if status := intercepted.tunnel_status(str(error)):
                 return self._not_reached(status, f"status {status}, no connection to {self._host}", asked, proxy)
             return NotReachedError(
-                f"The proxy {proxy} cannot be reached, asked for {asked}. Check {proxy.variable}, or add the host to no_proxy."
+                f"The proxy {proxy} cannot be reached; requested: {asked}. Check {proxy.variable}, or add the host to no_proxy."
             )
         way = f" through the proxy {proxy}" if proxy else ""
         if isinstance(error, requests.exceptions.SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-            step = "Log in to the network if it asks for that; if a proxy opens TLS, set REQUESTS_CA_BUNDLE to a file with its certificate"
+            step = "Log in to the network if it asks for that; if a proxy decrypts TLS, set REQUESTS_CA_BUNDLE to its certificate's file"
             return UnavailableError(
-                f"Somebody without a trusted certificate answered instead of Open-Meteo, asked for {asked}{way}. {step}."
+                f"A server without a trusted certificate answered instead of Open-Meteo; requested: {asked}{way}. {step}."
             )
         return UnavailableError(f"Open-Meteo did not answer for {asked}{way}: {_kind(error)}. Run it again later.")
 
     def _not_reached(self, status: int, what: str, asked: str, proxy: Proxy | None) -> ProducerError:
-        said = intercepted.sentence(what, asked, self._api, proxy)
+        sentence = intercepted.sentence(what, asked, self._api, proxy)
         return intercepted.intercepted(status, what, asked, self._api, proxy) or NotReachedError(
-            f"{said} {intercepted.next_step(status, self._api, proxy)}"
+            f"{sentence} {intercepted.next_step(status, self._api, proxy)}"
         )
 
     def _compare_clocks(self, headers: Mapping[str, str], now: datetime) -> None:
-        """Warn once when the API's clock and ours are far apart."""
+        """Warn once if the API's clock and this machine's differ by more than `CLOCK_OFF`."""
         there = answered_at(headers)
-        if there is not None and abs(now - there) > CLOCK_OFF and not self._is_clock_told:
-            self._is_clock_told = True
+        if there is not None and abs(now - there) > CLOCK_OFF and not self._is_clock_warned:
+            self._is_clock_warned = True
             log.warning(
-                "this machine's clock differs from the API's: set it, or hours are taken for forecasts or for past ones wrongly",
+                "this machine's clock differs from the API's: set it, or past hours and forecasts may be mixed up",
                 source=SOURCE,
                 here=now.isoformat(timespec="seconds"),
                 there=there.isoformat(timespec="seconds"),
@@ -284,13 +285,13 @@ class OpenMeteo:
 
 
 def open_client(settings: Settings, clock: Clock, is_stopping: Callable[[], bool], budget: Budget | None) -> OpenMeteo:
-    """Open the API that the settings name, with their key where they have one."""
+    """Open a client for the API that the settings name, with its key if they have one."""
     key = settings.open_meteo_api_key.get_secret_value() if settings.open_meteo_api_key else None
     return OpenMeteo(settings.open_meteo_url, clock, key, is_stopping, budget=budget)
 
 
 def answered_at(headers: Mapping[str, str]) -> datetime | None:
-    """Read by the server's own clock when it answered; None where its `Date` is missing or no date."""
+    """Return when the server answered by its own clock; None where the header `Date` is missing or not a date."""
     try:
         there = parsedate_to_datetime(headers.get("date", ""))
     except ValueError:
@@ -299,13 +300,13 @@ def answered_at(headers: Mapping[str, str]) -> datetime | None:
 
 
 def _error_of(status: int, body: bytes, asked: str, now: datetime) -> ProducerError:
-    """Tell from status and text what a refusal means: the API tells its limits apart by the text alone."""
+    """Return the error for a status and its text; the API names the limit that was exceeded only in the text."""
     reason = _reason(body)
     if status == 429:
         for word, span in _LIMITS.items():
             if word in reason.lower():
                 return LimitError("Open-Meteo", span, limit_boundary(span, now), reason, asked)
-        return UnavailableError(f"Open-Meteo has no room for the request of {asked} (429): {reason}. Run it again later.")
+        return UnavailableError(f"Open-Meteo is overloaded and rejected {asked} (429): {reason}. Run it again later.")
     if status == 400 and "for this location" in reason:
         return NoSuchPlaceError(f"Open-Meteo refused {asked} (400): {reason}")
     if 400 <= status < 500 and status not in (408, 425):
@@ -342,7 +343,7 @@ def _kind(error: Exception) -> str:
     if isinstance(error, (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError)):
         return "the answer was cut off"
     if isinstance(error, requests.exceptions.SSLError):
-        return "no TLS there"
+        return "the TLS handshake failed"
     return "no connection" if isinstance(error, requests.ConnectionError) else type(error).__name__
 
 

@@ -1,4 +1,4 @@
-"""Where do the past hours of air quality come from? Open-Meteo's past, for backfills."""
+"""Where do backfills get past hours of air quality from? From Open-Meteo."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -18,17 +18,17 @@ from producers.sources.open_meteo.limits import call_weight, open_budget
 from producers.sources.open_meteo.splitting import split_days
 from producers.stopping import Stop, StoppedError
 
-# Seen at a source that is not pressed: what one call takes, beside what its limits allow.
+# The duration of one call, measured while the API was not under load; the limits may make it longer.
 SECONDS_OF_A_CALL = 0.7
 
 
 class OpenMeteoHistory(History):
-    """Hours of places from Open-Meteo, in the lane that leaves the live poll its calls.
+    """Hours of places from Open-Meteo, fetched in the lane that leaves the live poll its calls.
 
     Args:
-        settings: name the API, its limits and the places.
+        settings: with the API's URL, its limits and the list of places.
         stop: ends waiting for a limit.
-        client: asks the API; one for the settings' address when left out.
+        client: of the API; a new one from the settings when left out.
     """
 
     def __init__(self, settings: Settings, stop: Stop, client: OpenMeteo | None = None) -> None:
@@ -36,24 +36,24 @@ class OpenMeteoHistory(History):
         self._places: dict[str, Location] = {place.location_key: place for place in places}
         self._budget = open_budget(settings, "range", f"{settings.home} backfill")
         self._clock = Clock(now=utc_now, sleep=stop.sleep)
-        self._held = ExitStack()
-        self._api = client or self._held.enter_context(open_client(settings, self._clock, stop.is_set, self._budget))
+        self._opened = ExitStack()
+        self._api = client or self._opened.enter_context(open_client(settings, self._clock, stop.is_set, self._budget))
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._held.close()
+        self._opened.close()
 
     @property
     def entities(self) -> Sequence[str]:
-        """The places of the list."""
+        """The places on the list."""
         return tuple(self._places)
 
     @property
     def rows_of_a_day(self) -> int:
-        """An hour each."""
+        """One per hour."""
         return 24
 
     def asks(self, entities: Sequence[str], since: date, until: date) -> Asked:
-        """Cut it as `fetch` will."""
+        """Count the requests that `fetch` would make."""
         asked = Asked()
         for days in split_days(since, until, self._clock.now().date()):
             for group in self._api.split(self._of(entities), days):
@@ -61,11 +61,11 @@ class OpenMeteoHistory(History):
         return asked
 
     def least_time(self, asked: Asked) -> timedelta:
-        """Whichever is longer: the limits or the calls."""
+        """Return the longer of the time that the limits require and the time that the calls take."""
         return max(self._budget.least_time(asked.weight), timedelta(seconds=SECONDS_OF_A_CALL * asked.calls))
 
     def fetch(self, entities: Sequence[str], since: date, until: date) -> Iterator[Records | Lacking]:
-        """Fetch them request by request in order of time."""
+        """Fetch the days request by request in order of time."""
         try:
             for one in self._api.poll(self._of(entities), since, until):
                 yield Lacking(one.location.location_key, one.error) if isinstance(one, Failure) else to_records(one)

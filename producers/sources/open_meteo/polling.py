@@ -1,4 +1,4 @@
-"""What does a poll of Open-Meteo ask for? The client as the poller takes it."""
+"""What does a poll of Open-Meteo request? The API's client in the form that the poller uses."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,25 +20,25 @@ _HOUR = timedelta(hours=1)
 
 
 class OpenMeteoPolls:
-    """The API, asked for the hours of places.
+    """Polls the API for the hours of places.
 
     Args:
-        api: the client; whoever opened it closes it.
-        clock: the present.
-        past_days: days before today, or before a place's cursor, that a poll asks for again: the source revises them.
+        api: the client; the caller closes it.
+        clock: returns the current time.
+        past_days: the days before today, or before a place's cursor, that a poll requests again, since the source revises them.
     """
 
     def __init__(self, api: OpenMeteo, clock: Clock, past_days: int) -> None:
         self._api, self._clock, self._past_days = api, clock, past_days
 
     def poll(self, entities: Sequence[Location], cursors: Mapping[str, datetime]) -> Iterator[Request]:
-        """Ask for each place from its cursor, less the days that are revised, to the end of the forecast."""
+        """Request each place from its cursor, less the days that are revised, to the last forecast day."""
         today = self._clock.now().astimezone(UTC).date()
         for since, group in by_first_day(entities, lambda place: place.location_key, cursors, today, self._past_days):
             yield from self.range(group, since, today + timedelta(days=FORECAST_DAYS))
 
     def range(self, entities: Sequence[Location], since: date, until: date) -> Iterator[Request]:
-        """Ask for UTC days, both included, clipped to what the API has."""
+        """Request UTC days, both included, clipped to the days that the API has."""
         for days, fetch in self._api.requests(entities, since, until):
             yield Request(partial(_fetch, fetch), (midnight(days.first), midnight(days.last) + 23 * _HOUR), step=_HOUR)
 
@@ -50,6 +50,6 @@ def _fetch(fetch: Callable[[], Iterable[PlaceHours | Failure]]) -> Iterator[Reco
 
 @contextmanager
 def open_polls(settings: Settings, clock: Clock, is_stopping: Callable[[], bool], budget: Budget | None) -> Iterator[OpenMeteoPolls]:
-    """Open the API that the settings name; see `producers.source.OpenClient`."""
+    """Open a client for the API that the settings name; see `producers.source.OpenClient`."""
     with open_client(settings, clock, is_stopping, budget) as api:
         yield OpenMeteoPolls(api, clock, settings.poll_past_days)

@@ -1,7 +1,8 @@
 """Which answers of the API have been recorded, and when were they served?
 
-Reads three forms: a packed file (.jsonl or .jsonl.gz, one recorded answer a line), a single answer (.json), and a folder of them.
-For the latter two an index.jsonl beside or above says when each was served; without one the file's own time has to do.
+Reads three forms: a packed file (.jsonl or .jsonl.gz, one recorded answer per line), a single answer (.json), and a folder of them.
+For the latter two, an index.jsonl in the same or a parent folder lists when each answer was served; without it the file's modification
+time is used.
 """
 
 import gzip
@@ -22,14 +23,14 @@ from producers.history import Records
 from producers.sources.open_meteo.answers import PlaceHours, cell_of, decode, degrees_apart, elements_of, is_near, to_records
 
 INDEX = "index.jsonl"
-# How many folders above an answer its index may stand.
+# In how many folders, from the answer's own upwards, its index is searched.
 INDEX_ABOVE = 3
 
 log = structlog.get_logger()
 
 
 class BadRecordingError(ProducerError, Fatal):
-    """A recorded answer cannot be read, or is none."""
+    """A file cannot be read, or is not a recorded answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +38,11 @@ class RecordedAnswer:
     """One recorded answer.
 
     Attributes:
-        name: where it was read, for messages.
-        set_name: the set it belongs to: the packed record's, else its folder's name.
-        cities: `location_key` of each of its places where the recording says so; empty where it does not.
+        name: where it was read from, for messages.
+        set_name: the set to which it belongs: as in the packed record, else the name of its folder.
+        cities: `location_key` of each of its places; empty where the recording does not have them.
         served_at: when the API answered, UTC.
-        model_domain: the model that was asked; None where the request is not known.
+        model_domain: the requested model; None where the request is not known.
         elements: the answer's places.
     """
 
@@ -56,13 +57,13 @@ class RecordedAnswer:
         """Decode the answer's places.
 
         Args:
-            known: the places that are watched.
+            known: the watched places.
 
         Yields:
-            Per place a name for messages, and its hours; None in their stead where the place is none of the known ones.
+            Per place a name for messages, and its hours; None instead of hours where the place is not a known one.
 
         Raises:
-            BadRecordingError: for an answer that cannot be decoded.
+            BadRecordingError: the answer cannot be decoded.
         """
         for index, element in enumerate(self.elements):
             city = self.cities[index] if index < len(self.cities) else ""
@@ -75,7 +76,7 @@ class RecordedAnswer:
             yield (place.location_key if place else f"{city or 'a place'} at {latitude:g}, {longitude:g}"), hours
 
     def records(self, known: Sequence[Location], days: tuple[date, date] | None) -> Iterator[tuple[str, Records | None]]:
-        """Give the same as the poller takes it; see `producers.source.RecordedAnswer`.
+        """Return the same in the poller's form; see `producers.source.RecordedAnswer`.
 
         Raises:
             BadRecordingError: as for `places`.
@@ -92,7 +93,7 @@ def read_recorded(path: Path, set_name: str | None = None) -> list[RecordedAnswe
         set_name: only this set.
 
     Raises:
-        BadRecordingError: for what cannot be read, and when there is no answer at all.
+        BadRecordingError: a file cannot be read, or there is no answer at all.
     """
     try:
         if path.is_dir():
@@ -119,7 +120,7 @@ def _packed(path: Path) -> Iterator[RecordedAnswer]:
                 name = f"{path}, line {number}"
                 record = _json(line, name)
                 if not isinstance(record, dict) or "answer" not in record:
-                    raise BadRecordingError(f"{name}: no recorded answer, expected an object with served_at and answer")
+                    raise BadRecordingError(f"{name}: not a recorded answer, expected an object with served_at and answer")
                 served_at = _served_at(record.get("served_at"), name)
                 yield RecordedAnswer(
                     name=name,
@@ -138,7 +139,7 @@ def _single(file: Path) -> RecordedAnswer:
     entry = _index_entry(file)
     if entry is None:
         served_at = datetime.fromtimestamp(int(file.stat().st_mtime), UTC)
-        log.warning("no index: the file's time stands for the answer's", file=str(file), served_at=served_at.isoformat())
+        log.warning("no index: using the file's modification time as the answer's", file=str(file), served_at=served_at.isoformat())
         entry = {}
     else:
         served_at = _served_at(entry.get("served_at"), str(file))
@@ -153,7 +154,7 @@ def _single(file: Path) -> RecordedAnswer:
 
 
 def _index_entry(file: Path) -> dict[str, object] | None:
-    """Find the answer in the nearest index; an index names files by a path that ends like the file's own."""
+    """Find the answer's entry in the nearest index, where the entry's path ends with the file's path relative to the index."""
     for folder in list(file.resolve().parents)[:INDEX_ABOVE]:
         index = folder / INDEX
         if not index.is_file():
@@ -191,7 +192,7 @@ def _json(text: bytes, name: str) -> object:
 
 
 def _served_at(value: object, name: str) -> datetime:
-    """Read an ISO 8601 instant or an HTTP Date header."""
+    """Parse an ISO 8601 instant or an HTTP Date header."""
     for read in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             instant = read(str(value))
@@ -199,7 +200,7 @@ def _served_at(value: object, name: str) -> datetime:
             continue
         if instant.tzinfo is not None:
             return instant.astimezone(UTC)
-    raise BadRecordingError(f"{name}: served_at is {value!r}, expected an instant with its zone")
+    raise BadRecordingError(f"{name}: served_at is {value!r}, expected an instant with a time zone")
 
 
 def _domain(query: str) -> str | None:

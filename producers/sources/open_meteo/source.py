@@ -1,6 +1,6 @@
-"""What is the source open-meteo, and what can it do? Hours of air quality of the places on the list, past, present and forecast.
+"""What does the source open-meteo provide? Hourly air quality of the places on the list: past, current and forecast.
 
-The HTTP client is imported when a request is to be made, so that a command that only asks what there is starts at once.
+The HTTP client is imported when it is needed, so that commands that make no request start faster.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from producers.sources.open_meteo.splitting import FIRST_DAY, LAST_DAY_AHEAD, po
 from producers.stopping import Stop
 from producers.upstream import Timetable
 
-# Source: the model (CAMS global) starts at 00 and 12 UTC, and the API has a run about 8 h after its start; see the API's documentation.
+# Source: the API's documentation. The model (CAMS global) starts at 00 and 12 UTC, and the API has a run about 8 h after its start.
 CAMS = Timetable(every=timedelta(hours=12), arrives_after=timedelta(hours=8), tolerance=timedelta(hours=2))
 
 

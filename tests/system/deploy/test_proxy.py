@@ -66,7 +66,7 @@ def test_jars_come_through_a_proxy_with_a_password_that_no_command_line_shows(
 def test_jars_through_a_proxy_that_refuses_say_which(closed_proxy: ForwardProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jars_module, "by_maven", lambda *_: None)
     wrong = f"http://{USER.split()[0]}:wr0ng@{closed_proxy.address}"
-    with pytest.raises(JarsUnavailable, match=rf"https_proxy=http://{closed_proxy.address} is in force") as caught:
+    with pytest.raises(JarsUnavailable, match=rf"with the proxy https_proxy=http://{closed_proxy.address}") as caught:
         fetch(tmp_path / "jars", environment(https_proxy=wrong), SMALL)
     assert "wr0ng" not in str(caught.value)
 
@@ -115,6 +115,6 @@ def test_proxy_that_wants_credentials_is_named_for_http_and_https(closed_proxy: 
         assert done.returncode == 1, done.stderr
         last = done.stderr.splitlines()[-1]
         assert "A proxy or a network's log-in page answered instead of Open-Meteo: status 407" in last
-        assert "The proxy does not take the user and password in all_proxy" in last
+        assert "The proxy rejects the user and password in all_proxy" in last
         assert "wr0ng" not in done.stderr
         assert "Traceback" not in done.stderr

@@ -61,7 +61,7 @@ def test_jars_without_network_are_one_sentence_from_the_real_resolver(tmp_path: 
     with pytest.raises(JarsUnavailable) as caught:
         fetch(tmp_path / "jars", {"PATH": str(tools), "JAVA_TOOL_OPTIONS": proxy}, locked_jars()[:2])
     assert str(caught.value).startswith("Ivy could not fetch 2 jar(s): no connection to its repository (")
-    assert str(caught.value).endswith("then run `make setup` again; jars that arrived are kept.")
+    assert str(caught.value).endswith("then run `make setup` again; fetched jars are kept.")
     assert [file for file in (tmp_path / "jars").rglob("*") if file.is_file()] == []
 
 
@@ -75,5 +75,5 @@ def test_checkout_that_java_cannot_load_from_is_refused_in_one_sentence_where_no
     done = subprocess.run([script], env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("setup: Java cannot load programs below ")
-    assert done.stderr.endswith("Set XDG_CACHE_HOME to a folder whose path holds none.\n")
+    assert done.stderr.endswith("Set XDG_CACHE_HOME to a folder whose path has none.\n")
     assert not (tmp_path / "what a home!").exists()

@@ -87,7 +87,7 @@ def test_services_come_up_are_shown_and_go_down_without_a_trace(new_home: Callab
     assert {address.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
 
     again = home.weir("up", "--services-only")
-    assert "weir is up already; nothing was started." in again.stderr
+    assert "weir is already up; nothing was started." in again.stderr
     assert home.parts()["kafka"]["pid"] == parts["kafka"]["pid"]
 
     down = home.weir("down")
@@ -125,7 +125,7 @@ def test_up_after_the_agent_was_killed_takes_over_the_broker_and_says_so(new_hom
     os.kill(agent, signal.SIGKILL)
     done = home.weir("up", "--services-only")
     assert done.returncode == 0
-    assert f"agent is not running: {home.folder}/run/agent.json names process {agent}, which ended without a word" in done.stderr
+    assert f"agent is not running: {home.folder}/run/agent.json names process {agent}, which has ended unexpectedly" in done.stderr
     assert home.pid("kafka") == kafka
     assert "took over" in (home.folder / "logs" / "agent.log").read_text()
 
@@ -144,7 +144,7 @@ def test_process_that_no_file_names_is_found_and_killed(new_home: Callable[..., 
     marked = {**os.environ, "PROMETHEUS_MULTIPROC_DIR": str(metrics_folder(Settings(home=home.folder)))}
     lost = subprocess.Popen(["sleep", "300"], env=marked, start_new_session=True)
     try:
-        assert "killed 1 process(es) of this home that no file named" in home.weir("down").stdout
+        assert "killed 1 process(es) of this home that had no state file" in home.weir("down").stdout
         assert lost.wait(10) == -signal.SIGKILL
     finally:
         lost.kill()
@@ -180,5 +180,5 @@ def test_half_formatted_kafka_folder_is_one_sentence_on_the_way_up(new_home: Cal
     (home.folder / "kafka" / "data" / "meta.properties").unlink()
     done = home.weir("up", "--services-only")
     assert done.returncode == 1
-    assert done.stderr.startswith(f"weir: Kafka's folder {home.folder}/kafka/data is half-formatted: it holds data and no meta.properties.")
+    assert done.stderr.startswith(f"weir: Kafka's folder {home.folder}/kafka/data is half-formatted: it has data, but no meta.properties.")
     assert "half-formatted" in home.weir("doctor").stdout

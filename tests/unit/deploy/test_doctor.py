@@ -35,10 +35,10 @@ def data_files(settings: Settings) -> tuple[bool, str]:
 def test_files_that_agree_are_counted(settings: Settings) -> None:
     ok, says = data_files(settings)
     assert ok
-    assert says.endswith("files have the size and the rows that their manifests say")
+    assert says.endswith("files have the size and the number of rows in their manifests")
 
 
-@pytest.mark.parametrize(("damage", "found"), [("cut", "10 bytes that do not open"), ("gone", "no such file")])
+@pytest.mark.parametrize(("damage", "found"), [("cut", "10 bytes that are not Parquet"), ("gone", "no such file")])
 def test_damaged_file_is_named_with_its_table(settings: Settings, damage: str, found: str) -> None:
     (file,) = settings.home.glob("warehouse/gold/fact/data/*.parquet")
     file.write_bytes(file.read_bytes()[:10]) if damage == "cut" else file.unlink()
@@ -58,7 +58,7 @@ def test_clock_is_compared_with_the_tables_and_with_the_api(settings: Settings) 
         asked = settings.model_copy(update={"open_meteo_url": api.url})
         ok, says = clock(asked)
         assert ok
-        assert says.endswith("as the API's within 5 min")
+        assert says.endswith("within 5 min of the API's")
         api.now = lambda: datetime.now(UTC) + timedelta(minutes=7)
         ok, says = clock(asked)
         assert not ok

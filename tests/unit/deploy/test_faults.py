@@ -42,7 +42,7 @@ def test_port_in_use_names_its_owner_and_the_setting(tmp_path: Path, taken_port:
     setting = "WEIR_KAFKA_PORT" if what == "Kafka" else "WEIR_METRICS_PORT"
     assert str(caught.value).startswith(f"{what} cannot listen on 127.0.0.1:{taken_port}: the port is in use by ")
     assert f"(process {os.getpid()})" in str(caught.value)
-    assert str(caught.value).endswith(f"Stop that process, set {setting} to another port, or leave {setting} unset for a free one.")
+    assert str(caught.value).endswith(f"Stop that process, set {setting} to another port, or unset {setting} to use a free port.")
 
 
 def test_broker_itself_refuses_a_taken_port_before_it_writes(tmp_path: Path, taken_port: int) -> None:
@@ -54,7 +54,7 @@ def test_broker_itself_refuses_a_taken_port_before_it_writes(tmp_path: Path, tak
 
 @pytest.mark.parametrize(
     ("meta", "found"),
-    [(None, "it holds data and no meta.properties"), ("version=1\nnode.id=1\nclus", "its meta.properties lacks cluster.id, directory.id")],
+    [(None, "it has data, but no meta.properties"), ("version=1\nnode.id=1\nclus", "its meta.properties lacks cluster.id, directory.id")],
     ids=["missing", "cut"],
 )
 def test_half_formatted_kafka_folder_is_refused(tmp_path: Path, meta: str | None, found: str) -> None:
@@ -66,7 +66,7 @@ def test_half_formatted_kafka_folder_is_refused(tmp_path: Path, meta: str | None
         check_kafka_folder(tmp_path / "kafka")
     assert str(caught.value) == (
         f"Kafka's folder {data} is half-formatted: {found}. Move it away (mv {tmp_path}/kafka {tmp_path}/kafka.broken) and run `weir up` "
-        "again for an empty Kafka; rows that reached bronze stay there."
+        "again to start with an empty Kafka; rows in bronze are kept."
     )
 
 
@@ -85,7 +85,9 @@ def test_folder_of_another_cluster_is_refused(tmp_path: Path, noted: str, meta: 
     (tmp_path / "kafka" / "cluster-id").write_text(noted)
     with pytest.raises(ForeignKafkaFolder) as caught:
         check_kafka_folder(tmp_path / "kafka")
-    assert f"belongs to another broker: its meta.properties has {sentence}. Put the right folder back, or move it away" in str(caught.value)
+    assert f"belongs to another broker: its meta.properties has {sentence}. Restore the right folder, or move this one away" in str(
+        caught.value
+    )
 
 
 def test_full_disk_is_said_with_what_is_free_and_what_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +97,7 @@ def test_full_disk_is_said_with_what_is_free_and_what_is_needed(tmp_path: Path, 
         check_room(tmp_path / "home" / "kafka")
     assert str(caught.value) == (
         f"The disk of {tmp_path}/home/kafka is full: 3 MiB are free, 256 MiB are needed. "
-        "Make room there, or set WEIR_HOME to a folder on another disk."
+        "Free some space, or set WEIR_HOME to a folder on another disk."
     )
 
 
@@ -112,7 +114,7 @@ def test_disk_that_fills_up_while_kafka_is_formatted_is_said(tmp_path: Path, mon
         else:
             monkeypatch.setattr(Path, "write_text", _no_space)
         broker = EmbeddedKafka(small / "kafka", tmp_path / "kafka.log", environment=dict(os.environ))
-        with pytest.raises(DiskFull, match=f"The disk of {small}/kafka is full: .* Make room there, or set WEIR_HOME"):
+        with pytest.raises(DiskFull, match=f"The disk of {small}/kafka is full: .* Free some space, or set WEIR_HOME"):
             broker.start()
     finally:
         if mounted:
@@ -134,8 +136,8 @@ def test_stale_process_id_is_seen_by_the_time_of_creation(settings: Settings) ->
     part = collect(settings)["parts"][0]
     assert (part["state"], part["pid"]) == ("stale", None)
     assert part["says"] == (
-        f"kafka is not running: {run}/kafka.json names process {me.pid}, which ended without a word or is another program by now. "
-        "`weir up` starts kafka again; `weir down` clears what is left."
+        f"kafka is not running: {run}/kafka.json names process {me.pid}, which has ended unexpectedly or is another program now. "
+        "`weir up` starts kafka again; `weir down` removes the state file."
     )
     assert str(StaleProcessId("kafka", me.pid, run / "kafka.json")) == part["says"]
 

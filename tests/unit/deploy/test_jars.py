@@ -60,7 +60,9 @@ def test_no_network_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_missing_jars_name_the_command_that_fetches_them(tmp_path: Path) -> None:
-    with pytest.raises(MissingJars, match=rf"^46 jar\(s\) are missing in {tmp_path}/kafka, first .*\.jar\. `make setup` fetches them\.$"):
+    with pytest.raises(
+        MissingJars, match=rf"^46 jar\(s\) are missing in {tmp_path}/kafka, the first is .*\.jar\. `make setup` fetches them\.$"
+    ):
         jars_for("kafka", tmp_path)
 
 

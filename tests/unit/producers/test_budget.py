@@ -79,7 +79,7 @@ def test_used_up_limit_says_until_when_and_begins_anew_then(tmp_path: Path, give
     wait = other.take(6, NOW)
     assert wait is not None
     assert (wait.span, wait.until) == (span, limit_boundary(span, NOW))
-    assert wait.reason == "weir's own count: 6.0 of 10 used, 6.0 asked"
+    assert wait.reason == "weir's own count: 6.0 of 10 used, 6.0 requested"
     assert other.take(4, NOW) is None
     assert other.take(6, wait.until) is None
     assert budget(tmp_path, given=given, url="https://another.example").take(10, NOW) is None
@@ -87,7 +87,7 @@ def test_used_up_limit_says_until_when_and_begins_anew_then(tmp_path: Path, give
 
 def test_request_that_never_fits_is_refused_at_once(tmp_path: Path) -> None:
     with pytest.raises(
-        TooHeavyError, match=r"weighs 101.0 calls and a poll may take 100.0 at once: raise WEIR_BUDGET_PER_MINUTE"
+        TooHeavyError, match=r"weighs 101.0 calls, but a poll may take at most 100.0 at once: raise WEIR_BUDGET_PER_MINUTE"
     ) as caught:
         budget(tmp_path).take(101, NOW)
     assert isinstance(caught.value, Fatal)
@@ -102,7 +102,7 @@ def test_backfill_stands_aside_while_a_poll_waits_and_goes_on_after_it(tmp_path:
     assert wait is not None and wait.span == "minute"
     held = backfill.take(1, NOW)
     assert held is not None
-    assert (held.until, held.reason) == (wait.until, "a live poll waits and goes first")
+    assert (held.until, held.reason) == (wait.until, "a live poll is waiting and goes first")
     a_moment_later = wait.until + timedelta(milliseconds=10)
     held = backfill.take(1, a_moment_later)
     assert held is not None and held.until > a_moment_later
@@ -125,7 +125,7 @@ def test_backfill_leaves_the_polls_what_they_need_until_midnight(tmp_path: Path)
     assert backfill.take(15, evening) is None
     wait = backfill.take(1, evening)
     assert wait is not None
-    assert (wait.span, wait.until, "25.0 kept for the live poll" in wait.reason) == ("day", datetime(2024, 1, 21, tzinfo=UTC), True)
+    assert (wait.span, wait.until, "25.0 reserved for the live poll" in wait.reason) == ("day", datetime(2024, 1, 21, tzinfo=UTC), True)
     # An announcement holds for two polls.
     assert backfill.take(1, evening + timedelta(minutes=31)) is None
 
@@ -155,7 +155,7 @@ def test_lost_count_is_told_and_begins_at_nothing(tmp_path: Path) -> None:
     with capture_logs() as logs:
         assert budget(tmp_path).take(100, NOW) is None
     assert [line["event"] for line in logs] == [
-        "the count of used calls is lost and begins at nothing; the API may refuse a call before we do"
+        "the count of used calls was lost and restarts at zero; the API may refuse calls that weir's own count allows"
     ]
 
 
@@ -227,7 +227,8 @@ def test_used_up_day_is_the_error_of_the_apis_own_limit_without_asking_it(api: O
     with OpenMeteo(api.url, time.clock, budget=mine) as source:
         source.fetch(PLACES, days)
         with pytest.raises(
-            LimitError, match=r"limit of the day is used up \(weir's own count: 5.1 of 6 used.*Come back at 2024-01-21T"
+            LimitError,
+            match=r"limit of Open-Meteo for the day is used up \(weir's own count: 5.1 of 6 used.*Run it again after 2024-01-21T",
         ) as caught:
             source.fetch(PLACES, days)
     assert isinstance(caught.value, Retryable)
@@ -243,7 +244,7 @@ def test_every_attempt_counts_and_a_429_fills_the_limit_for_the_others(api: Open
     assert len(api.requests) == 2
     wait = budget(tmp_path, given=limits(100, 100, 100), url=api.url, program="another").take(1, NOW)
     assert wait is not None
-    assert (wait.span, wait.reason) == ("day", "weir's own count: 100.0 of 100 used, 1.0 asked")
+    assert (wait.span, wait.reason) == ("day", "weir's own count: 100.0 of 100 used, 1.0 requested")
 
 
 def test_requests_are_cut_to_what_the_budget_can_give(tmp_path: Path, time: FakeTime) -> None:

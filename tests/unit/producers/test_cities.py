@@ -89,7 +89,7 @@ def test_key_of_another_place_is_refused(tmp_path: Path) -> None:
         (to_city("Hanoi", 21.0278, 105.8342, "UTC"), True),
     ]:
         with pytest.raises(
-            CityTakenError, match=r"hanoi is Hà Nội at 21.0278, 105.8342, Asia/Ho_Chi_Minh .*Give the new one another --key"
+            CityTakenError, match=r"hanoi is Hà Nội at 21.0278, 105.8342, Asia/Ho_Chi_Minh .*Choose another --key for the new city"
         ):
             add_to_list(city, "", tmp_path, same_zone)
     assert not (tmp_path / "locations.jsonl").exists()

@@ -22,7 +22,7 @@ def weir(home: Path, *arguments: str, **environment: str) -> subprocess.Complete
     ("arguments", "code", "text"),
     [
         (("produce", "open-meteo"), 1, "no Kafka: run `weir up --services-only` or set WEIR_KAFKA_BOOTSTRAP"),
-        (("produce", "close-meteo"), 2, "'close-meteo' is no source; there is open-meteo"),
+        (("produce", "close-meteo"), 2, "'close-meteo' is not a source; expected one of open-meteo"),
         (("produce", "open-meteo", "--since", "2024-1-1"), 2, "--since '2024-1-1' is no day, expected YYYY-MM-DD"),
         (("produce", "open-meteo", "--until", "2024-01-01"), 2, "--until needs --since"),
         (
@@ -31,10 +31,10 @@ def weir(home: Path, *arguments: str, **environment: str) -> subprocess.Complete
             "--since 2024-01-02 lies after --until 2024-01-01",
         ),
         (("produce", "open-meteo", "--since", "1999-01-02", "--until", "1999-01-09"), 2, "the API has days from 2013-01-01"),
-        (("produce", "open-meteo", "--once", "--since", "2024-01-02"), 2, "--once polls the present"),
+        (("produce", "open-meteo", "--once", "--since", "2024-01-02"), 2, "--once cannot be combined with --since or --replay"),
         (("produce", "open-meteo", "--locations", "hanoi,hue"), 2, "--locations hue: no such place in"),
         (("produce", "open-meteo", "--replay", str(PACKED), "--speed", "fast"), 2, "--speed 'fast', expected max or a multiple of time"),
-        (("produce", "open-meteo", "--speed", "1x"), 2, "--set and --speed go with --replay"),
+        (("produce", "open-meteo", "--speed", "1x"), 2, "--set and --speed need --replay"),
         (("produce", "open-meteo", "--replay", "nowhere.json"), 1, "nowhere.json: cannot be read"),
         (("add-city", "Quito", "-90.1", "0"), 2, "LAT is -90.1, expected degrees from -90 to 90"),
         (("add-city", "Quito", "-0.18"), 2, "Missing argument"),
@@ -55,11 +55,11 @@ def test_add_city_takes_negative_coordinates_and_any_letter(tmp_path: Path) -> N
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("added quito (Quito, -0.18, -78.47, America/Guayaquil) to ")
     assert "weir produce open-meteo --locations quito --since" in done.stdout
-    assert weir(tmp_path, "add-city", "Đà Lạt", "11.94", "108.44").stdout.splitlines()[1].startswith("its local hours are UTC")
+    assert weir(tmp_path, "add-city", "Đà Lạt", "11.94", "108.44").stdout.splitlines()[1].startswith("its local hours are in UTC")
     again = weir(tmp_path, "add-city", "Quito", "-0.18", "-78.47")
     assert (again.returncode, again.stdout.strip()) == (0, f"quito is in {tmp_path / 'locations.jsonl'} already: nothing to do")
     other = weir(tmp_path, "add-city", "Quito", "1", "1")
-    assert (other.returncode, "Give the new one another --key" in other.stderr) == (1, True)
+    assert (other.returncode, "Choose another --key for the new city" in other.stderr) == (1, True)
     assert len((tmp_path / "locations.jsonl").read_text().splitlines()) == 5
 
 

@@ -29,7 +29,7 @@ def test_cursor_moves_forward_only_and_is_kept(tmp_path: Path) -> None:
 def test_unreadable_cursor_is_refused_not_guessed(tmp_path: Path, text: str) -> None:
     cursors = Cursors(tmp_path, "open-meteo")
     cursors.path.write_text(text, errors="surrogateescape")
-    with pytest.raises(BadCursorError, match="Repair it, or remove it") as caught:
+    with pytest.raises(BadCursorError, match="Repair or remove it") as caught:
         cursors.read()
     assert isinstance(caught.value, Fatal)
     assert str(cursors.path) in str(caught.value)

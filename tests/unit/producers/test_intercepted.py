@@ -55,7 +55,7 @@ FINAL = [
     ("empty page", Fault(200, b"", headers=HTML), PortalError, "an empty page", "log in"),
     ("cut", Fault(200, TINYPROXY % b"Hotel", keep_bytes=168, headers=HTML), PortalError, "status 200, an empty page", "log in"),
     ("redirect", Fault(302, b"", headers={"Location": "http://portal.example/?t=s3cret"}), PortalError, "http://portal.example;", "Log in"),
-    ("moved", Fault(301, b"", headers={"Location": "/login"}), PortalError, "another page of the same address", "WEIR_OPEN_METEO_URL"),
+    ("moved", Fault(301, b"", headers={"Location": "/login"}), PortalError, "another page of the same host", "WEIR_OPEN_METEO_URL"),
     ("network wants a log-in", Fault(511, b"Log in"), PortalError, "status 511, Log in", "log in"),
     ("404 of a portal", Fault(404, SQUID, headers=HTML), PortalError, "status 404, the page", "log in"),
     ("407", Fault(407, TINYPROXY % b"407 No", headers=HTML), ProxyRefusedError, "status 407", "correct them there"),
@@ -147,7 +147,7 @@ def test_proxy_that_does_not_reach_the_api_is_an_outage_and_costs_nothing(
         through_a_proxy.fetch([HANOI], DAYS)
     assert isinstance(caught.value, NotReachedError)
     assert text in str(caught.value)
-    assert "Check that the proxy reaches air-quality.invalid. Run it again later." in str(caught.value)
+    assert "Check that the proxy can reach air-quality.invalid. Run it again later." in str(caught.value)
     assert len(api.requests) == ATTEMPTS
     assert used(budget) == 0
 
@@ -172,7 +172,7 @@ def test_answers_of_the_api_stay_the_apis_also_through_a_proxy(
 
 def test_page_without_a_proxy_of_the_environment_is_named_too(api: OpenMeteoServer, source: OpenMeteo) -> None:
     api.always(Fault(200, TINYPROXY % b"Hotel", headers=HTML))
-    with pytest.raises(PortalError, match=r'the page "Hotel".*without a proxy of the environment.*Log in to the network'):
+    with pytest.raises(PortalError, match=r'the page "Hotel".*without a proxy from the environment.*Log in to the network'):
         source.fetch([HANOI], DAYS)
 
 

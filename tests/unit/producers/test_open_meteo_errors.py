@@ -122,7 +122,7 @@ def test_minute_and_hour_limits_are_waited_for(
     assert found.retrieved_ts >= boundary
 
     api.always(fault_of(limit(span)))
-    with pytest.raises(LimitError, match=f"limit of the {span} is used up .*Come back at 2024-01-20T") as caught:
+    with pytest.raises(LimitError, match=f"limit of Open-Meteo for the {span} is used up .*Run it again after 2024-01-20T") as caught:
         poll(publisher)
     assert isinstance(caught.value, Retryable)
     assert len(time.sleeps) == 1 + LIMIT_WAITS
@@ -132,7 +132,7 @@ def test_minute_and_hour_limits_are_waited_for(
 
 def test_day_limit_fails_at_once_and_says_when_to_come_back(api: OpenMeteoServer, publisher: Publisher, time: FakeTime) -> None:
     api.always(fault_of(limit("day")))
-    with pytest.raises(LimitError, match=r"Daily API request limit exceeded.*Come back at 2024-01-21T00:00:00Z") as caught:
+    with pytest.raises(LimitError, match=r"Daily API request limit exceeded.*Run it again after 2024-01-21T00:00:00Z") as caught:
         poll(publisher, "all")
     assert isinstance(caught.value, Retryable)
     assert (len(api.requests), time.sleeps) == (1, [])
@@ -209,15 +209,15 @@ BROKEN = {
     "error as 200": (Fault(body=b'{"error":true,"reason":"Something went wrong."}'), "an error instead of data: Something went wrong.", 1),
     "a number": (Fault(body=b"3"), "a JSON int where", 1),
     "no hourly": (Fault(change=without_hours), "no `hourly` in the answer", 1),
-    "too far": (Fault(change=moved), "more than 0.5° off hanoi", 1),
-    "fewer hours": (Fault(change=shorter), "1 of 72 hours asked for are missing, the first is 2024-01-03T23:00Z", 1),
-    "a gap": (Fault(change=with_a_gap), "1 of 72 hours asked for are missing, the first is 2024-01-01T05:00Z", 1),
+    "too far": (Fault(change=moved), "more than 0.5° from hanoi", 1),
+    "fewer hours": (Fault(change=shorter), "1 of 72 requested hours are missing, the first is 2024-01-03T23:00Z", 1),
+    "a gap": (Fault(change=with_a_gap), "1 of 72 requested hours are missing, the first is 2024-01-01T05:00Z", 1),
     "short column": (Fault(change=with_a_short_column), "`pm10` of hanoi has 71 values for 72 hours", 1),
-    "short list": (Fault(change=lambda answer: answer[:2]), "2 place(s) in the answer, 3 were asked for", 3),  # type: ignore[index]
+    "short list": (Fault(change=lambda answer: answer[:2]), "2 place(s) in the answer, 3 were requested", 3),  # type: ignore[index]
     "long list": (Fault(change=lambda answer: [*answer, answer[0]]), "4 place(s) in the answer", 3),  # type: ignore[index,misc]
     "one for a list": (Fault(change=lambda answer: answer[0]), "1 place(s) in the answer", 3),  # type: ignore[index]
-    "other order": (Fault(change=turned_around), "element 0 (hanoi) carries location_id 2: another order", 3),
-    "other order by place": (Fault(change=renumbered), "off hanoi at 21.0278", 3),
+    "other order": (Fault(change=turned_around), "element 0 (hanoi) has location_id 2: not in the requested order", 3),
+    "other order by place": (Fault(change=renumbered), "from hanoi at 21.0278", 3),
 }
 
 
@@ -252,7 +252,7 @@ def test_one_broken_place_does_not_cost_the_others_theirs(api: OpenMeteoServer, 
     assert outcome.entities == {"hanoi", "danang"}
     assert set(publisher.cursors.read()) == {"hanoi", "danang"}
     assert len(api.requests) == ATTEMPTS + 3
-    with pytest.raises(EntitiesFailedError, match=r"1 place.*\n  hcmc: .*hours asked for are missing"):
+    with pytest.raises(EntitiesFailedError, match=r"1 place.*\n  hcmc: .*requested hours are missing"):
         outcome.raise_failures()
 
     api.always(None)

@@ -186,7 +186,7 @@ def test_lost_memory_is_told_and_costs_repeats_only(tmp_path: Path, broken: obje
         anew = memory(tmp_path)
     (line,) = logs
     assert line["log_level"] == "warning"
-    assert line["event"].startswith("the memory of what was published is lost: the next poll publishes all it gets")
+    assert line["event"].startswith("the memory of published records was lost: the next poll publishes everything it fetches")
     assert reason in line["reason"]
     assert (tmp_path / line["kept_as"]).read_bytes() == content
     assert anew.judge([reading()]) == ["new"]

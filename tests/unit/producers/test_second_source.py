@@ -144,7 +144,7 @@ def test_owner_that_fails_does_not_stop_the_others_and_is_caught_up(weir: Weir, 
     with capture_logs() as logs:
         done = weir.produce("--once", "--json")
     assert isinstance(done.exception, EntitiesFailedError)
-    assert str(done.exception) == "1 owner(s) of toys failed and were not advanced:\n  ann: closed for ann"
+    assert str(done.exception) == "1 owner(s) of toys failed, their cursors were not advanced:\n  ann: closed for ann"
     assert json.loads(done.stdout)["failed"] == {"ann": "closed for ann"}
     assert (weir.sent, list(weir.cursors())) == ([("bob", "ball", 4.0)], ["bob"])
     assert next(line for line in logs if line["event"] == "owner failed")["owner"] == "ann"
@@ -160,7 +160,7 @@ def test_all_owners_failing_is_no_success(weir: Weir, shop: Shop) -> None:
     shop.closed_for = {"ann", "bob"}
     weir.produce("--once")
     facts = Polls(weir.settings.home / "state", "toys").read()
-    assert (facts.problem, facts.last_success) == ("no owner could be had", None)
+    assert (facts.problem, facts.last_success) == ("no owner could be fetched", None)
 
 
 def test_loop_polls_until_told_to_stop_and_outlives_a_failed_poll_and_a_torn_list(weir: Weir, shop: Shop) -> None:
@@ -170,7 +170,7 @@ def test_loop_polls_until_told_to_stop_and_outlives_a_failed_poll_and_a_torn_lis
     assert (said["toys"], len(shop.asked)) == (3, 4)
     polled = [line for line in logs if line["event"] == "polled"]
     assert [(line["toys"], line["owners"], line["new"], line["unchanged"]) for line in polled] == [(3, 2, 3, 0)] + [(0, 2, 0, 3)] * 3
-    torn = "the list of owners cannot be read: going on with the owners before"
+    torn = "the list of owners cannot be read: continuing with the owners of the last poll"
     assert [line["reason"] for line in logs if line["event"] == torn] == ["the list is torn"] * 2
 
     shop.is_closed, shop.list_breaks_after = True, 1_000
@@ -223,12 +223,12 @@ def test_metrics_carry_the_sources_name(weir: Weir, shop: Shop) -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("toys", "--since", "2024-01-01"), "toys can be asked for the present only: leave out --since"),
-        (("toys", "--replay", "letters"), "toys has no form for recorded answers: leave out --replay"),
-        (("toys", "--once", "--only", "eve"), "--locations eve: no such owner in the shop's book, which has ann, bob"),
+        (("toys", "--since", "2024-01-01"), "toys provides current records only: leave out --since"),
+        (("toys", "--replay", "letters"), "toys does not support recorded answers: leave out --replay"),
+        (("toys", "--once", "--only", "eve"), "--locations eve: no such owner in the shop's book; it has ann, bob"),
         (("written-toys", "--replay", "letters", "--since", "2024-01-01"), "records of written-toys have no event time: leave out --since"),
         (("written-toys", "--replay", "letters", "--speed", "60x"), "records of written-toys have no event time: leave out --since"),
-        (("dolls",), "'dolls' is no source; there is "),
+        (("dolls",), "'dolls' is not a source; expected one of "),
     ],
 )
 def test_what_a_source_cannot_do_is_refused_in_a_sentence(
@@ -259,7 +259,7 @@ def test_record_that_promises_a_past_its_client_lacks_is_an_error_and_publishes_
     monkeypatch.setattr(toys, "TOYS", replace(TOYS, ranges=Ranges("all days", lambda owners, since, until, today: len(owners))))
     done = weir.produce("--since", "2024-01-01", "--until", "2024-01-02")
     assert isinstance(done.exception, NoRangeError)
-    assert str(done.exception) == "toys can be asked for the present only, not for 2024-01-01 to 2024-01-02"
+    assert str(done.exception) == "toys provides current records only, not those of 2024-01-01 to 2024-01-02"
     assert (weir.sent, weir.cursors()) == ([], {})
 
 
@@ -277,7 +277,7 @@ def test_domain_can_be_filled_from_its_source_when_that_has_a_history(monkeypatc
 
 def test_registered_name_is_the_sources_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(registry.SOURCES, "dolls", "tests.support.toy_sources:TOYS")
-    with pytest.raises(AssertionError, match="calls itself 'toys', it is registered as 'dolls'"):
+    with pytest.raises(AssertionError, match="has the name 'toys', but is registered as 'dolls'"):
         load_source("dolls")
 
 

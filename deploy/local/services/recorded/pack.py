@@ -1,9 +1,9 @@
-"""How did open_meteo.jsonl.gz and the golden files come about? Packs a folder of recorded answers.
+"""How were open_meteo.jsonl.gz and the golden files created? This script packs a folder of recorded answers.
 
     python deploy/local/services/recorded/pack.py FOLDER
 
-FOLDER holds the answers as files, index.jsonl, errors.jsonl and the two upstream tables; the repository's CREDIT.md says where
-they come from. The same folder gives the same bytes.
+FOLDER contains the answers as files, index.jsonl, errors.jsonl and the two upstream tables; the repository's CREDIT.md names their source.
+The same folder always produces the same bytes.
 """
 
 import csv
@@ -43,7 +43,7 @@ Record = dict[str, object]
 
 
 def recorded_answers(folder: Path) -> list[Record]:
-    """Give every recorded answer with what is known about its request, sets in a fixed order, by time of answer within a set."""
+    """Return every recorded answer with the known facts about its request, sets in a fixed order, by time of answer within a set."""
     index = [json.loads(line) for line in (folder / "index.jsonl").read_text().splitlines()]
     records: list[Record] = []
     for name in SETS:
@@ -71,7 +71,7 @@ def _multi(folder: Path, records: list[Record]) -> Record:
         "city": ",".join(cities),
         "start_date": "2024-01-01",
         "end_date": "2024-01-07",
-        # Put together from the three answers of the week: the last of them was served then.
+        # Combined from the three answers of the week; this is when the last of them was served.
         "served_at": max(str(week[city]["served_at"]) for city in cities),
         "request": "",
         "answer": json.loads((folder / "multi_location_2024-01-01_2024-01-07.json").read_text()),
@@ -84,7 +84,7 @@ def _forecast(folder: Path) -> Record:
         "city": "lahore",
         "start_date": "2026-10-08",
         "end_date": "2026-10-12",
-        # Not recorded: the first hour of the answer, 2026-10-08T00:00+05:00, stands in.
+        # Not recorded; the first hour of the answer, 2026-10-08T00:00+05:00, is used instead.
         "served_at": "2026-10-07T19:00:00Z",
         "request": "",
         "answer": json.loads((folder / "lahore_forecast_2026-10-08_verbatim.json").read_text()),
@@ -92,14 +92,14 @@ def _forecast(folder: Path) -> Record:
 
 
 def write_packed(records: list[Record], path: Path) -> None:
-    """Write one record a line, compressed; without a time or a name in the header, so that the bytes depend on the records alone."""
+    """Write one record per line, compressed, without a time or a name in the header, so that the bytes depend on the records alone."""
     with path.open("wb") as raw, gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=9, mtime=0) as packed:
         for record in records:
             packed.write(json.dumps(record, ensure_ascii=False, separators=(",", ":")).encode() + b"\n")
 
 
 def write_facts(source: Path, target: Path, columns: dict[str, str]) -> None:
-    """Keep the named columns of a table, under the names that weir uses; rows sorted by the first two."""
+    """Write the named columns of a table with weir's names, rows sorted by the first two columns."""
     with source.open(newline="") as file:
         rows = sorted([row[name] for name in columns] for row in csv.DictReader(file))
     text = io.StringIO()
@@ -111,7 +111,7 @@ def write_facts(source: Path, target: Path, columns: dict[str, str]) -> None:
 
 
 def main(folder: Path) -> None:
-    """Pack everything."""
+    """Write all files."""
     write_packed(recorded_answers(folder), HERE / "open_meteo.jsonl.gz")
     write_facts(folder / "upstream_fact_city_daily_2024.csv", GOLDEN / "air_quality" / "upstream_city_daily_2024.csv", CITY_DAILY)
     write_facts(folder / "upstream_fact_episode_2024.csv", GOLDEN / "air_quality" / "upstream_episode_2024.csv", EPISODE)

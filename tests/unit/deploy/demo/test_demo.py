@@ -72,17 +72,17 @@ def test_home_without_the_marker_is_left_alone(tmp_path: Path, name: str) -> Non
     write(tmp_path / "home" / name)
     used, why = choose_home(tmp_path / "home")
     assert used == tmp_path / "home-demo"
-    assert why == f"holds {name.partition('/')[0]} that the demo did not make"
+    assert why == f"has {name.partition('/')[0]} that the demo did not create"
 
 
 @pytest.mark.parametrize(
     ("name", "text", "why"),
     [
-        ("locations.jsonl", "x", "holds locations.jsonl that the demo did not make"),
-        ("state/open-meteo.cursor.json", "{}", "holds state/open-meteo.cursor.json that the demo did not make"),
-        ("weir.toml", TEXT + "kafka_partitions = 4\n", "holds a weir.toml that was changed after the demo"),
-        ("kafka/data/market.trades.v1-0/00000000000000000000.log", "x", "holds messages that the demo did not publish"),
-        ("demo.json", "{}", "holds catalog.db, checkpoints, demo.json, kafka and more that the demo did not make"),
+        ("locations.jsonl", "x", "has locations.jsonl that the demo did not create"),
+        ("state/open-meteo.cursor.json", "{}", "has state/open-meteo.cursor.json that the demo did not create"),
+        ("weir.toml", TEXT + "kafka_partitions = 4\n", "has a weir.toml that was changed after the demo"),
+        ("kafka/data/market.trades.v1-0/00000000000000000000.log", "x", "has messages that the demo did not publish"),
+        ("demo.json", "{}", "has catalog.db, checkpoints, demo.json, kafka and more that the demo did not create"),
     ],
 )
 def test_home_that_was_used_since_is_left_alone(home: Path, name: str, text: str, why: str) -> None:
@@ -92,7 +92,7 @@ def test_home_that_was_used_since_is_left_alone(home: Path, name: str, text: str
 
 def test_home_whose_tables_changed_is_left_alone(home: Path) -> None:
     write_catalog(home, "2.metadata.json")
-    assert choose_home(home) == (home.with_name("home-demo"), "holds tables changed since")
+    assert choose_home(home) == (home.with_name("home-demo"), "has tables that were changed since")
 
 
 def test_home_of_a_demo_that_was_cut_off_is_used_again(home: Path) -> None:
@@ -104,7 +104,7 @@ def test_home_of_a_demo_that_was_cut_off_is_used_again(home: Path) -> None:
 def test_nothing_is_used_when_both_folders_are_taken(tmp_path: Path) -> None:
     write(tmp_path / "home/catalog.db")
     write(tmp_path / "home-demo/catalog.db")
-    with pytest.raises(HomeIsTaken, match=r"home-demo holds catalog\.db that the demo did not make\. Move it away, or set WEIR_HOME"):
+    with pytest.raises(HomeIsTaken, match=r"home-demo has catalog\.db that the demo did not create\. Move it away, or set WEIR_HOME"):
         choose_home(tmp_path / "home")
 
 
@@ -148,7 +148,7 @@ def test_hints_name_the_home_only_where_it_is_not_the_default(
     assert len(commands) >= 5
     assert all(command.startswith(prefix.format(tmp_path / folder)) for command in commands)
     assert all(("WEIR_HOME" in command) == bool(prefix) for command in commands)
-    assert "WAREHOUSE_URI had no say" in said.getvalue()
+    assert "WAREHOUSE_URI: unset it" in said.getvalue()
 
 
 COUNTS = {"hours_good": 20, "hours_moderate": 4, "hours_usg": 0, "hours_unhealthy": 0, "hours_very_unhealthy": 0, "hours_hazardous": 0}
