@@ -30,7 +30,7 @@ from monitoring import metrics
 from monitoring.freshness import CityHour, TableFacts, most_behind, read_cities, read_facts
 from monitoring.lag import Lag, LagUnknown, TopicLag, bronze_lag, silver_lag, whole_of
 from monitoring.last_proofs import LastProof, last_proofs
-from monitoring.table_health import TableHealth, read_health
+from monitoring.table_upkeep import TableHealth, read_health
 
 # A read that took one second of processor time is repeated after 199 s: half a percent of a core for each of the six.
 REST = 199.0

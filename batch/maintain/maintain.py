@@ -65,7 +65,7 @@ from lakehouse.tables.schema import REJECTS, quote
 from lakehouse.tables.stream_positions import Position, committed_positions
 from lakehouse.write.publishing import REBUILD_BRANCH
 from monitoring.last_proofs import LastProof
-from monitoring.table_health import Maintained
+from monitoring.table_upkeep import Maintained
 
 PROOFS = "lh.ops.proofs"
 # Files that are being written now are younger; this is Iceberg's default. The search lists the whole folder, so it runs once a day.

@@ -14,7 +14,7 @@ from lakehouse.tables.create import create_missing
 from lakehouse.tables.properties import MAINTAINED_PROPERTY
 from lakehouse.tables.schema import Column, Table
 from lakehouse.write.plain_rows import append_rows, relation
-from monitoring.table_health import Maintained, maintained_json, maintained_of
+from monitoring.table_upkeep import Maintained, maintained_json, maintained_of
 
 _ABOUT = {
     "files": "data files",

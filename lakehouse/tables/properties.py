@@ -19,7 +19,7 @@ DEFERRED_PROPERTY = "weir.deferred"  # silver: the program that recomputes deriv
 CHUNK_PROPERTY = "weir.chunk"  # bronze: a backfill's chunk, `batch/backfill/chunks.py`
 RETENTION_PROPERTY = "weir.retention"  # bronze: the first UTC day of arrival that was kept, `batch/maintain/retention.py`
 PROOF_PROPERTY = "weir.proof"  # lh.ops.proofs: the result in short, `monitoring/last_proofs.py`
-MAINTAINED_PROPERTY = "weir.maintained"  # lh.ops.maintenance: {table: what maintenance measured}, `monitoring/table_health.py`
+MAINTAINED_PROPERTY = "weir.maintained"  # lh.ops.maintenance: {table: what maintenance measured}, `monitoring/table_upkeep.py`
 
 # Of a table: how it is specified.
 GRAIN_PROPERTY = "weir.grain"

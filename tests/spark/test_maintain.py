@@ -33,7 +33,7 @@ from lakehouse.write.fenced_append import FencedAppend, newest_mark
 from monitoring.freshness import read_facts
 from monitoring.lag import silver_lag
 from monitoring.last_proofs import last_proofs
-from monitoring.table_health import read_health
+from monitoring.table_upkeep import read_health
 from producers.history import SourceSpent
 from streaming import refine
 from tests.support.backfills import MadeHistory

@@ -2,7 +2,7 @@
 
 from batch.maintain.maintenance_table import Result, renewed
 from batch.maintain.table_health import Figures
-from monitoring.table_health import Maintained, maintained_json, maintained_of
+from monitoring.table_upkeep import Maintained, maintained_json, maintained_of
 from tests.support.snapshots import NOW
 
 
