@@ -137,7 +137,7 @@ class Backfill:
         spark: the session.
         history: the source's past records.
         ledger: the chunks and their states.
-        told: called with each chunk that has ended, and with gold's row.
+        report: called with each chunk that has ended, and with gold's row.
         is_stopping: checked between chunks.
         give_up: called after an unexpected error; ends a wait in the source.
     """
@@ -150,14 +150,14 @@ class Backfill:
         spark: SparkSession,
         history: History,
         ledger: Ledger,
-        told: Callable[[Chunk], None] = lambda _: None,
+        report: Callable[[Chunk], None] = lambda _: None,
         is_stopping: Callable[[], bool] = lambda: False,
         give_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._settings, self._domain, self._source, self._spark = settings, domain, source, spark
         # A second session, since `apply` changes the settings of its session while it runs.
         self._landing_spark = session_beside(spark)
-        self._history, self._ledger, self._told = history, ledger, told
+        self._history, self._ledger, self._report = history, ledger, report
         self._is_stopping, self._give_up = is_stopping, give_up
         self._memory = Memory(domain)
         silver, kind = source.silver, source.kind
@@ -191,7 +191,7 @@ class Backfill:
             self._gold()
             done = replace(self._ledger.gold, state="done", seconds=time.monotonic() - began, ended_ts=datetime.now(UTC))
             self._ledger.note(done)
-            self._told(done)
+            self._report(done)
         return True
 
     def _chunks(self, landings: Iterator[_Landed]) -> None:
@@ -211,7 +211,7 @@ class Backfill:
                     self._unnoted.append(done)
                     if done.state == "failed" or not done.rows_in or time.monotonic() - self._noted_at > NOTE_SECONDS:
                         self._note()
-                    self._told(done)
+                    self._report(done)
             except SourceSpent:
                 raise
             except BaseException:

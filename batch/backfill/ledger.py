@@ -35,7 +35,7 @@ BACKFILLS = Table(
         Column("entities", "STRING", "JSON list: whose records"),
         Column("override", "BOOLEAN", "whether records that silver has with the same values are written again"),
         Column("state", "STRING", "planned, done or failed"),
-        Column("attempt", "INT", "how often it was begun anew after it had failed; part of source_run"),
+        Column("attempt", "INT", "number of restarts after a failure; part of source_run"),
         Column("rows_fetched", "BIGINT", "records that the source gave"),
         Column("rows_in", "BIGINT", "of these, new or changed: bronze's rows with this source_run"),
         Column("rows_out", "BIGINT", "of these, accepted by the rules"),

@@ -143,12 +143,12 @@ class Round:
         self._rebuilding: dict[str, str] = {}
         self.searched: list[str] = []
 
-    def run(self, names: Sequence[str], told: Callable[[Result], None] = lambda _: None) -> list[Result]:
+    def run(self, names: Sequence[str], report: Callable[[Result], None] = lambda _: None) -> list[Result]:
         """Maintain tables.
 
         Args:
             names: with `lh.`, from `chosen_tables`.
-            told: called with the result of each table.
+            report: called with the result of each table.
         """
         results = []
         self._end_killed_rebuilds(names)
@@ -157,7 +157,7 @@ class Round:
             if self._is_stopping():
                 break
             results.append(self._table(name))
-            told(results[-1])
+            report(results[-1])
         return results
 
     def _table(self, name: str) -> Result:

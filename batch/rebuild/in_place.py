@@ -24,7 +24,7 @@ PIECE_ROWS = 200_000
 
 
 def rebuild_in_place(
-    settings: Settings, domain: Domain, spark: SparkSession, is_silver: bool, days: tuple[date, date], told: Callable[[date], None]
+    settings: Settings, domain: Domain, spark: SparkSession, is_silver: bool, days: tuple[date, date], report: Callable[[date], None]
 ) -> None:
     """Rebuild the rows that some days affect. Safe to repeat, also after an interruption.
 
@@ -36,7 +36,7 @@ def rebuild_in_place(
         spark: the session.
         is_silver: rebuild silver from bronze too; otherwise gold only.
         days: UTC days of event time, both included.
-        told: called with the last day of each piece that is done.
+        report: called with the last day of each piece that is done.
 
     Raises:
         OtherEdition: gold was computed by another edition, and must be rebuilt as a whole.
@@ -55,7 +55,7 @@ def rebuild_in_place(
                 rebuild_silver_part(spark, vanishing, spans, properties)
             elif changes := changes_of(vanishing, spans):
                 refresh_derived(spark, vanishing, changes, ApplyOptions(properties=properties))
-        told(until)
+        report(until)
 
 
 def rebuild_dimensions(settings: Settings, domain: Domain, spark: SparkSession, names: Collection[str], writing: bool) -> list[Comparison]:
