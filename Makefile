@@ -43,7 +43,7 @@ spark: setup ## the tests on local Spark and Iceberg: minutes
 	$(PYTEST) tests/spark --timeout=$(TIMEOUT) --durations=12
 
 system: setup ## the tests with real Kafka, processes, kills and restarts
-	$(PYTEST) tests/system --timeout=$(TIMEOUT) --durations=12 --numprocesses=2 --dist=loadfile
+	$(PYTEST) tests/system --timeout=$(TIMEOUT) --durations=12 --numprocesses=2 --dist=worksteal
 
 bench: setup ## benchmarks; one of them with CASE=name, other than its runs with REPEATS=n
 	$(PYTHON_IN) -m bench $(if $(REPEATS),--repeats $(REPEATS)) $(CASE)

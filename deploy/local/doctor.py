@@ -71,7 +71,7 @@ def examine(settings: Settings, *, files: bool = False) -> list[Finding]:
 def _finding(name: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(name, True, check())
-    except WeirError as error:
+    except (WeirError, OSError) as error:
         return Finding(name, False, str(error))
 
 

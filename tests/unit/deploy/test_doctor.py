@@ -11,6 +11,7 @@ from pyiceberg.catalog.sql import SqlCatalog
 
 from deploy.local.doctor import examine
 from deploy.local.services.open_meteo_server import OpenMeteoServer
+from lakehouse.machine import fitness
 from lakehouse.settings import Settings
 
 
@@ -80,3 +81,13 @@ def test_api_that_does_not_answer_and_a_proxy_that_cannot_be_used_are_said(setti
     assert not found["proxy"].ok
     assert "https_proxy=socks5://***@proxy cannot be used for air-quality.invalid" in found["proxy"].says
     assert found["clock"].ok
+
+
+def test_a_system_call_that_fails_in_one_check_stops_no_other(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Settings) -> str:
+        raise PermissionError(13, "Permission denied", "/somewhere")
+
+    monkeypatch.setattr(fitness, "home_folder", fail)
+    found = {one.check: one for one in examine(settings)}
+    assert not found["home"].ok and "/somewhere" in found["home"].says
+    assert {"python", "java", "tables", "clock"} <= {name for name, one in found.items() if one.ok}
