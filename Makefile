@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check unit spark system bench bench-quick bench-lock lock cds clean
+.PHONY: help setup demo test test-long check static unit spark system bench bench-quick bench-lock lock cds clean
 
 PYTHON_IN := .venv/bin/python
 PYTEST := $(PYTHON_IN) -m pytest
@@ -10,6 +10,8 @@ PYTEST := $(PYTHON_IN) -m pytest
 TIMEOUT := 600
 # A long one hurts a stream under load for minutes, and then reads everything it wrote.
 LONG_TIMEOUT := 1800
+# Two workers, since many tests wait for a process; the one that is done first takes tests from the other.
+WORKERS := --numprocesses=2 --dist=worksteal
 CASE ?=
 REPEATS ?=
 
@@ -22,28 +24,30 @@ setup: ## install everything into .venv and .jars, checked against hashes (Java 
 demo: setup ## from recorded answers of Open-Meteo to gold in minutes, with a crash and a revision on the way
 	@.venv/bin/weir demo
 
-test: setup ## everything: check beside the tests with Spark, then those with real Kafka
-	@echo "check and the tests with Spark run beside each other, some ten minutes; each says what it found when it ends"
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check spark
-	@$(MAKE) --no-print-directory system
+test: setup ## everything: ruff, mypy, the unit tests, those with Spark, and those with real Kafka
+	@$(MAKE) --no-print-directory static
+	@echo "all tests on two workers, half an hour and more; a dot is a test that passed"
+	$(PYTEST) tests/unit tests/spark tests/system --timeout=$(TIMEOUT) --durations=15 $(WORKERS)
 
 test-long: setup ## the fault tests that take minutes each: kills under load, Kafka, disks, bad data, the catalog; prints their figures
 	$(PYTEST) tests/long --timeout=$(LONG_TIMEOUT) --durations=0
 
 check: setup ## ruff, mypy --strict and the unit tests
+	@$(MAKE) --no-print-directory static unit
+
+static: setup ## ruff and mypy --strict
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	$(PYTEST) tests/unit --timeout=$(TIMEOUT)
 
 unit: setup ## the unit tests: seconds
-	$(PYTEST) tests/unit --timeout=$(TIMEOUT)
+	$(PYTEST) tests/unit --timeout=$(TIMEOUT) $(WORKERS)
 
 spark: setup ## the tests on local Spark and Iceberg: minutes
 	$(PYTEST) tests/spark --timeout=$(TIMEOUT) --durations=12
 
 system: setup ## the tests with real Kafka, processes, kills and restarts
-	$(PYTEST) tests/system --timeout=$(TIMEOUT) --durations=12 --numprocesses=2 --dist=worksteal
+	$(PYTEST) tests/system --timeout=$(TIMEOUT) --durations=12 $(WORKERS)
 
 bench: setup ## benchmarks; one of them with CASE=name, other than its runs with REPEATS=n
 	$(PYTHON_IN) -m bench $(if $(REPEATS),--repeats $(REPEATS)) $(CASE)

@@ -87,7 +87,7 @@ def test_kafka_that_comes_back_empty_stops_bronze_until_its_data_is_back_and_a_n
     status = driver.status()
     reason = status[BRONZE]["reason"]
     assert f"topic {HOURLY.topic}" in reason
-    assert "was deleted and made again" in reason
+    assert "was deleted and created again" in reason
     assert "Restore the broker's data, or publish what is missing under a new WEIR_HOME" in reason
     assert (status[BRONZE]["state"], status[SILVER]["state"]) == ("stopped", "running")
     stand.pipeline.publish(first + second)  # more than was there before: going on by offsets alone would take the rest of it

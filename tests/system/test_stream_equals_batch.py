@@ -15,7 +15,7 @@ from lakehouse.settings import Settings
 from tests.support.pipeline import Pipeline, reading, write_locations
 from tests.support.services import Kafka
 
-EXAMPLES = 16
+EXAMPLES = 12
 CITIES, HOURS = 3, 240
 # The hours of one episode that every example has, and the hour in it before which the input is cut.
 EPISODE, CUT = range(100, 130), 115

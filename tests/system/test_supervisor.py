@@ -158,7 +158,7 @@ def test_topic_made_again_while_the_stream_runs_stops_bronze_alone(pipeline: Pip
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})  # a client that is let go of takes its calls along
         admin.delete_topics([topic])[topic].result(timeout=30)
         stopped = running.until_stopped(BRONZE)
-        assert "was deleted and made again" in stopped.reason
+        assert "was deleted and created again" in stopped.reason
         assert running.states()[SILVER].state == "running"
     pipeline.publish(hours(0, 60))  # more than the old offset: Spark alone would go on in the middle
     with pytest.raises(TopicRecreated):
