@@ -6,9 +6,9 @@ SHELL := /bin/bash
 
 PYTHON_IN := .venv/bin/python
 PYTEST := $(PYTHON_IN) -m pytest
-# One test may start Kafka and two Spark drivers one after the other on two slow cores; one that takes longer hangs.
+# A test may start Kafka and two Spark drivers one after the other on two slow cores. One that takes longer than this hangs.
 TIMEOUT := 600
-# A long one hurts a stream under load for minutes, and then reads everything it wrote.
+# A long test injects faults into a stream under load for minutes, and then reads everything that it wrote.
 LONG_TIMEOUT := 1800
 # Two workers, since many tests wait for a process; the one that is done first takes tests from the other.
 WORKERS := --numprocesses=2 --dist=worksteal
@@ -40,7 +40,7 @@ static: setup ## ruff and mypy --strict
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 
-unit: setup ## the unit tests: seconds
+unit: setup ## the unit tests: minutes
 	$(PYTEST) tests/unit --timeout=$(TIMEOUT) $(WORKERS)
 
 spark: setup ## the tests on local Spark and Iceberg: minutes
@@ -55,13 +55,13 @@ bench: setup ## benchmarks; one of them with CASE=name, other than its runs with
 bench-quick: setup ## the same on less data
 	$(PYTHON_IN) -m bench --quick $(CASE)
 
-bench-lock: setup ## write bench/peer/jars.lock anew from the jars.in beside it
+bench-lock: setup ## rewrite bench/peer/jars.lock from the jars.in beside it
 	$(PYTHON_IN) -m deploy.local.jars lock --wanted bench/peer/jars.in
 
-lock: setup ## write the three lock files anew from pyproject.toml, requirements-build.in and jars.in (UPGRADE=1: newest versions)
+lock: setup ## rewrite the three lock files from pyproject.toml, requirements-build.in and jars.in (UPGRADE=1: newest versions)
 	@deploy/local/lock.sh $(if $(UPGRADE),--upgrade)
 
-cds: setup ## an archive of the driver's classes (some 210 MB), so that drivers start sooner (FORCE=1: anew)
+cds: setup ## an archive of the driver's classes (some 210 MB), so that drivers start sooner (FORCE=1: replace it)
 	@$(PYTHON_IN) -m deploy.local.make_class_archive $(if $(FORCE),--force)
 
 clean: ## remove .venv, .jars (with the archive of make cds) and caches; data (.weir) stays
