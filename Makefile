@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check static unit spark system bench bench-quick bench-lock lock cds clean
+.PHONY: help setup demo test test-long check unit spark system bench bench-quick bench-lock lock cds clean
 
 PYTHON_IN := .venv/bin/python
 PYTEST := $(PYTHON_IN) -m pytest
@@ -10,8 +10,8 @@ PYTEST := $(PYTHON_IN) -m pytest
 TIMEOUT := 600
 # A long test injects faults into a stream under load for minutes, and then reads everything that it wrote.
 LONG_TIMEOUT := 1800
-# Two workers, since many tests wait for a process; the one that is done first takes tests from the other.
-WORKERS := --numprocesses=2 --dist=worksteal
+# Two workers for the tests with real processes, which often wait for one; a file's tests share a worker, and what it has started.
+WORKERS := --numprocesses=2 --dist=loadfile
 CASE ?=
 REPEATS ?=
 
@@ -24,24 +24,22 @@ setup: ## install everything into .venv and .jars, checked against hashes (Java 
 demo: setup ## from recorded answers of Open-Meteo to gold in minutes, with a crash and a revision on the way
 	@.venv/bin/weir demo
 
-test: setup ## everything: ruff, mypy, the unit tests, those with Spark, and those with real Kafka
-	@$(MAKE) --no-print-directory static
-	@echo "all tests on two workers, half an hour and more; a dot is a test that passed"
-	$(PYTEST) tests/unit tests/spark tests/system --timeout=$(TIMEOUT) --durations=15 $(WORKERS)
+test: setup ## everything: check beside the tests with Spark, then those with real Kafka
+	@echo "check and the tests with Spark run beside each other, some fifteen minutes; each prints its result when it ends"
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check spark
+	@$(MAKE) --no-print-directory system
 
 test-long: setup ## the fault tests that take minutes each: kills under load, Kafka, disks, bad data, the catalog; prints their figures
 	$(PYTEST) tests/long --timeout=$(LONG_TIMEOUT) --durations=0
 
 check: setup ## ruff, mypy --strict and the unit tests
-	@$(MAKE) --no-print-directory static unit
-
-static: setup ## ruff and mypy --strict
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	$(PYTEST) tests/unit --timeout=$(TIMEOUT)
 
 unit: setup ## the unit tests: minutes
-	$(PYTEST) tests/unit --timeout=$(TIMEOUT) $(WORKERS)
+	$(PYTEST) tests/unit --timeout=$(TIMEOUT)
 
 spark: setup ## the tests on local Spark and Iceberg: minutes
 	$(PYTEST) tests/spark --timeout=$(TIMEOUT) --durations=12
