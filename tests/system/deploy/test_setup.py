@@ -32,7 +32,8 @@ def test_setup_without_network_is_one_sentence(tmp_path: Path) -> None:
     last = done.stderr.splitlines()[-1]
     assert done.returncode == 1
     assert last.startswith("setup: no connection to the Python package index (")
-    assert last.endswith("Check the network, or PIP_INDEX_URL and the proxy settings, and run make setup again; downloaded packages are kept.")
+    advice = "Check the network, or PIP_INDEX_URL and the proxy settings, and run make setup again; downloaded packages are kept."
+    assert last.endswith(advice)
 
 
 def test_setup_names_an_old_python(tmp_path: Path) -> None:
