@@ -7,13 +7,11 @@ import os
 import sqlite3
 from collections.abc import Iterable
 from contextlib import closing
-from pathlib import Path
 
 from lakehouse.domain_names import DOMAINS
 from lakehouse.errors import WeirError
 from lakehouse.settings import Settings, load_settings
-
-_SQLITE = "sqlite:///"
+from lakehouse.storage.paths import sqlite_file
 
 
 def domains(incomplete: str) -> list[str]:
@@ -37,8 +35,8 @@ def beginning(incomplete: str, words: Iterable[str]) -> list[str]:
 
 
 def _names(settings: Settings) -> list[str]:
-    file = Path(settings.catalog_uri.removeprefix(_SQLITE)).absolute()
-    if not settings.catalog_uri.startswith(_SQLITE) or not file.is_file():
+    file = sqlite_file(settings.catalog_uri)
+    if file is None or not file.is_file():
         return []
     try:
         with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=1)) as catalog:

@@ -94,6 +94,11 @@ def jdbc_url(file: Path) -> str:
     return f"jdbc:sqlite:{_sqlite_uri(file)}?{urlencode(options)}"
 
 
+def sqlite_file(uri: str) -> Path | None:
+    """Return the file that a catalog's URI names; None for other kinds. What follows `sqlite:///` is the path as it is, nothing escaped."""
+    return Path(uri.removeprefix("sqlite:///")).absolute() if uri.startswith("sqlite:///") else None
+
+
 def _sqlite_uri(file: Path) -> str:
     """Write a file as SQLite's own URI, which a driver hands on whole; it would cut a bare name at its first `?`."""
     return f"file:{quote(os.fsencode(file))}"

@@ -13,7 +13,7 @@ from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.errors import Fatal, LakehouseError, Retryable
 from lakehouse.settings import Settings
-from lakehouse.storage.paths import is_cut_by_urlparse, is_read_only, jdbc_url, local_path, location_of, sqlalchemy_url
+from lakehouse.storage.paths import is_cut_by_urlparse, is_read_only, jdbc_url, local_path, location_of, sqlalchemy_url, sqlite_file
 
 NAME = "lh"
 
@@ -75,9 +75,8 @@ def without_password(uri: str) -> str:
 
 
 def catalog_file(settings: Settings) -> Path | None:
-    """Return the file of an embedded catalog; None for the other kinds. What follows `sqlite:///` is its path as it is, nothing escaped."""
-    given = settings.catalog_uri
-    return Path(given.removeprefix("sqlite:///")).absolute() if given.startswith("sqlite:///") else None
+    """Return the file of an embedded catalog; None for the other kinds."""
+    return sqlite_file(settings.catalog_uri)
 
 
 def spark_catalog_conf(settings: Settings) -> dict[str, str]:
