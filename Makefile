@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long check unit spark system bench bench-quick bench-lock lock cds clean
+.PHONY: help setup demo test tests test-long check lint unit spark system bench bench-quick bench-lock lock cds clean
 
 PYTHON_IN := .venv/bin/python
 PYTEST := $(PYTHON_IN) -m pytest
@@ -10,8 +10,9 @@ PYTEST := $(PYTHON_IN) -m pytest
 TIMEOUT := 600
 # A long test injects faults into a stream under load for minutes, and then reads everything that it wrote.
 LONG_TIMEOUT := 1800
-# Two workers for the tests with real processes, which often wait for one; a file's tests share a worker, and what it has started.
-WORKERS := --numprocesses=2 --dist=loadfile
+# Two workers, because the tests with real processes often wait for one. A file's tests share a worker, and what it has started. Files go
+# out in the order of their names: the long ones first, so that neither worker is left alone with one at the end.
+WORKERS := --numprocesses=2 --dist=loadfile --no-loadscope-reorder
 CASE ?=
 REPEATS ?=
 
@@ -24,19 +25,21 @@ setup: ## install everything into .venv and .jars, checked against hashes (Java 
 demo: setup ## from recorded answers of Open-Meteo to gold in minutes, with a crash and a revision on the way
 	@.venv/bin/weir demo
 
-test: setup ## everything: check beside the tests with Spark, then those with real Kafka
-	@echo "check and the tests with Spark run beside each other, some fifteen minutes; each prints its result when it ends"
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target check spark
-	@$(MAKE) --no-print-directory system
+test: setup ## everything: lint, and all tests but the long ones, on two workers
+	@$(MAKE) --no-print-directory --jobs=2 lint tests
+
+tests: setup
+	$(PYTEST) tests/system tests/spark tests/unit --timeout=$(TIMEOUT) --durations=12 $(WORKERS)
 
 test-long: setup ## the fault tests that take minutes each: kills under load, Kafka, disks, bad data, the catalog; prints their figures
 	$(PYTEST) tests/long --timeout=$(LONG_TIMEOUT) --durations=0
 
-check: setup ## ruff, mypy --strict and the unit tests
+check: lint unit ## lint and the unit tests
+
+lint: setup ## ruff and mypy --strict
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
-	$(PYTEST) tests/unit --timeout=$(TIMEOUT)
 
 unit: setup ## the unit tests: minutes
 	$(PYTEST) tests/unit --timeout=$(TIMEOUT)

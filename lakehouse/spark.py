@@ -17,6 +17,10 @@ from lakehouse.storage.paths import check_class_path, local_path
 from lakehouse.tables.catalog import catalog_file, spark_catalog_conf
 
 SHORT = "-XX:TieredStopAtLevel=1"
+# With one compiler the JVM keeps 48 MB for compiled code, and Spark beside Iceberg fills that within minutes of work. Then threads die
+# ("Out of space in CodeCache for adapters"), and Python waits without end for what they were about to send. With two compilers the JVM
+# keeps 240 MB anyway. Address space only: what is not used takes no memory.
+CODE_CACHE = "256m"
 LOG4J = Path(__file__).parent.resolve() / "log4j2.properties"
 
 
@@ -86,6 +90,7 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.driver.extraJavaOptions": " ".join(
             [
                 "-XX:+UseParallelGC",
+                f"-XX:ReservedCodeCacheSize={CODE_CACHE}",
                 f"-Dlog4j2.configurationFile={LOG4J.as_uri()}",
                 java_option(f"-Djava.io.tmpdir={java_scratch(settings.home)}"),
                 *AVRO_LIMITS,

@@ -47,6 +47,7 @@ class Home:
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
+                process.communicate()  # closes its pipes: left open, they would fail whatever test is next
 
     def bronze_lane(self) -> list[tuple[str, int]]:
         """Name the backfilled rows of bronze."""
