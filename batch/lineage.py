@@ -1,8 +1,9 @@
 """From which rows was a row computed? Traced from gold through silver to the messages that arrived, by the inputs that domains declare."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
 from typing import Any
 
 import pyarrow as pa
@@ -36,7 +37,6 @@ from lakehouse.spans import Spans, Times
 from lakehouse.tables.catalog import NAME
 from lakehouse.tables.schema import Table
 from lakehouse.write.small_batches.recent_rows import rows_in
-from lakehouse.write.small_batches.row_delta import runs
 
 MOST_ROWS = 20
 
@@ -276,3 +276,10 @@ def _condition(table: Stored, conditions: Mapping[str, str]) -> BooleanExpressio
 def _aware(text: str) -> str:
     instant = datetime.fromisoformat(text)
     return (instant if instant.tzinfo else instant.replace(tzinfo=UTC)).isoformat()
+
+
+def runs(positions: Iterable[int]) -> Iterator[tuple[int, int]]:
+    """Return start and end (exclusive) of every run of consecutive positions."""
+    for _, group in groupby(enumerate(sorted(positions)), key=lambda pair: pair[1] - pair[0]):
+        found = [position for _, position in group]
+        yield found[0], found[-1] + 1

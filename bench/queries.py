@@ -22,6 +22,8 @@ from lakehouse.broker.topics import ensure_topic
 from lakehouse.changes import ChangedSpans
 from lakehouse.codecs.parse import to_bronze
 from lakehouse.domain import ByTime, Domain
+from lakehouse.engine.newest import latest_per_key
+from lakehouse.engine.on_spark import on_spark
 from lakehouse.registry import build_domain
 from lakehouse.rules import RULE, with_verdict
 from lakehouse.settings import Settings
@@ -30,7 +32,7 @@ from lakehouse.spark import open_spark
 from lakehouse.storage.folders import HadoopFolder
 from lakehouse.tables.create import create_missing
 from lakehouse.write.fenced_append import FencedAppend, newest_mark
-from lakehouse.write.merge import bounds_of, latest_per_key, merge_newer
+from lakehouse.write.merge import bounds_of, merge_newer
 from lakehouse.write.small_batches.session_tuning import COMPILED, session_conf
 from streaming import bronze
 
@@ -90,7 +92,7 @@ def refine(spark: SparkSession, domain: Domain, settings: Settings, _: Mapping[s
     accepted = judged.where(F.col(RULE).isNull())
     spans = accepted.groupBy(times.entity).agg(F.min(times.starts).alias("a"), F.max(times.starts).alias("b")).collect()
     touched = Spans.of((row[0], row["a"].astimezone(), row["b"].astimezone()) for row in spans)
-    newest = latest_per_key(source.to_silver(accepted), silver, source.contract.version)
+    newest = latest_per_key(on_spark(source.to_silver, accepted), silver, source.contract.version)
     merge_newer(newest, source, bounds_of(touched, silver, times))
     (settings.home / TOUCHED).write_text(json.dumps([(e, a.timestamp(), b.timestamp()) for e, a, b in touched.rows]))
     _say(judged.count())

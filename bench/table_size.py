@@ -23,6 +23,8 @@ from lakehouse.apply import ApplyOptions, apply
 from lakehouse.contract import to_millis
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality.contract import HOURLY
+from lakehouse.engine.choose import memory_engine
+from lakehouse.engine.on_spark import on_spark
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.spark import open_spark
@@ -88,7 +90,7 @@ def run(plan: Plan, settings: Settings) -> None:
             ensure_tables(session, domain)
             _make_tables(session, domain, plan.places, hours)
         # As the stream does: a micro-batch starts from what the last one left.
-        memories = {hours: Memory(domain) for hours in plan.hours}
+        memories = {hours: Memory(domain, engine=memory_engine(settings)) for hours in plan.hours}
         for kind in KINDS:
             for n in range(plan.batches):
                 for hours, session in sessions.items():
@@ -118,9 +120,9 @@ def _make_tables(spark: SparkSession, domain: Domain, places: int, hours: int) -
     with session_conf(spark, BATCH_CONF if places * hours > MANY_ROWS else {}):
         _patterns(spark).createOrReplaceTempView("patterns")
         wanted = spark.range(places * hours).selectExpr(f"id % {places} AS place", f"id DIV {places} AS hour")
-        domain.sources[0].to_silver(_readings(wanted, 0)).writeTo(domain.sources[0].silver.name).append()
+        on_spark(domain.sources[0].to_silver, _readings(wanted, 0)).writeTo(domain.sources[0].silver.name).append()
         for gold in domain.derived:
-            gold.to_rows(*(spark.table(reads.table.name) for reads in gold.reads)).writeTo(gold.table.name).append()
+            on_spark(gold.to_rows, *(spark.table(reads.table.name) for reads in gold.reads)).writeTo(gold.table.name).append()
 
 
 def _micro_batch(spark: SparkSession, domain: Domain, plan: Plan, hours: int, kind: str, n: int) -> DataFrame:

@@ -7,10 +7,12 @@ leaves the same tables: rejects are keyed by their offset, silver keeps the newe
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
@@ -18,13 +20,15 @@ from pyspark.sql import functions as F
 from lakehouse import failpoints
 from lakehouse.changes import ChangedSpans, Changes
 from lakehouse.codecs.unknown_fields import UNKNOWN, unknown_names
-from lakehouse.counts import Applied, count_few, count_many, touched_by_few, touched_part
+from lakehouse.counts import Applied, count_few, count_in_memory, count_many, touched_by_few, touched_part
 from lakehouse.derive import Work, is_asked, pending_parts, plan_work, refresh
 from lakehouse.domain import ByTime, Domain, Source
+from lakehouse.engine.on_duckdb import DuckEngine
+from lakehouse.judge import judge_rows
 from lakehouse.locks.conflicts import until_accepted
 from lakehouse.parts import Part
 from lakehouse.phases import Phases
-from lakehouse.rules import IS_REJECTED, REASON, RULE, with_reason, with_verdict
+from lakehouse.rules import IS_REJECTED, REASON, RULE, TOMBSTONE, WARNINGS, with_reason, with_verdict
 from lakehouse.spans import Spans
 from lakehouse.tables.properties import (
     DEFERRED_PROPERTY,
@@ -37,7 +41,7 @@ from lakehouse.write.merge import merge_rows
 from lakehouse.write.merge_store import MergeStore
 from lakehouse.write.small_batches.data_files import NotFromMemory
 from lakehouse.write.small_batches.memory_store import Memory
-from lakehouse.write.small_batches.session_tuning import COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, conf_for_many, session_conf
+from lakehouse.write.small_batches.session_tuning import BOUNDED, COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, conf_for_many, session_conf
 from lakehouse.write.store import Rows, Store, as_properties
 
 log = structlog.get_logger("weir.stream")
@@ -98,29 +102,33 @@ class _Call:
 
 
 def _apply(rows: DataFrame, call: _Call) -> Applied:
+    memory = call.options.memory
+    if memory is None or not isinstance(memory.engine, DuckEngine):
+        return _apply_by_spark(rows, call)
+    spark, source, options = rows.sparkSession, call.source, call.options
+    with options.phases.timed("judge"), session_conf(spark, BOUNDED):
+        arrived = rows.toArrow()
+        if arrived.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
+            return Applied()
+        judged = judge_rows(arrived, source.contract, source.rules, memory.engine, spark)
+        met = count_in_memory(judged, source, memory.engine)
+    options.judge(met)
+    return _apply_judged(judged, met, spark, call, {})
+
+
+def _apply_by_spark(rows: DataFrame, call: _Call) -> Applied:
     spark, source, options = rows.sparkSession, call.source, call.options
     judged = with_verdict(rows, source.rules, f"{unknown_names(source.contract)} AS {UNKNOWN}")
     for_few = conf_for_few(0 if options.memory is None else options.memory.calls)
     with options.phases.timed("judge"), session_conf(spark, for_few):
         few = judged.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
-    if few.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
+    if few.num_rows == 0:
         return Applied()
     if few.num_rows <= SMALL_ROWS:
         met = count_few(few, source)
         options.judge(met)
         # The rows are read and judged once; all that follows starts from these.
-        with session_conf(spark, for_few):
-            rows_judged = spark.createDataFrame(few).coalesce(1)
-            touched = touched_by_few(source, met, few)
-            _from_memory_or_by_merge(
-                spark,
-                call.domain,
-                options,
-                _properties(call, met),
-                lambda store: _write(rows_judged, met, touched, store, call),
-                one_task=True,
-            )
-        return met
+        return _apply_judged(few, met, spark, call, for_few)
     with session_conf(spark, conf_for_many(rows.limit(COMPILED_FROM_ROWS).count())):
         judged.persist()
         try:
@@ -130,10 +138,26 @@ def _apply(rows: DataFrame, call: _Call) -> Applied:
             # The keys of many rows are not collected; the tables tell which of them changed.
             touched = touched_part(source, met)
             store = MergeStore(spark, call.domain, _properties(call, met), is_beside=options.is_beside)
-            _write(judged, met, touched, store, call)
-            return met
+            _write(lambda: judged, judged.where(f"{RULE} IS NULL"), met, touched, store, call)
+            return replace(met, engine=store.engine_name)
         finally:
             judged.unpersist()
+
+
+def _apply_judged(judged: pa.Table, met: Applied, spark: SparkSession, call: _Call, conf: Mapping[str, str]) -> Applied:
+    """Write rows in memory that have their verdicts; return their counts, with the engine."""
+    touched = touched_by_few(call.source, met, judged)
+    rejected = judged.filter(pc.and_(pc.is_valid(judged[RULE]), pc.not_equal(judged[RULE], TOMBSTONE)))
+    # The bytes of a message that was read are most of it, and nothing asks for them any more.
+    accepted = judged.filter(pc.is_null(judged[RULE])).drop_columns(["value", RULE, WARNINGS, UNKNOWN])
+
+    def work(store: Store[Any]) -> None:
+        _write(lambda: spark.createDataFrame(rejected).coalesce(1), store.held(accepted), met, touched, store, call)
+
+    few = judged.num_rows <= SMALL_ROWS
+    with session_conf(spark, conf if few else conf_for_many(judged.num_rows)):
+        engine = _from_memory_or_by_merge(spark, call.domain, call.options, _properties(call, met), work, one_task=few)
+    return replace(met, engine=engine)
 
 
 def _from_memory_or_by_merge(
@@ -144,25 +168,27 @@ def _from_memory_or_by_merge(
     work: Callable[[Store[Any]], None],
     conf: Mapping[str, str] = MappingProxyType({}),
     one_task: bool = False,
-) -> None:
-    """Write from memory, with `conf`, where a memory is given and the tables allow it; by MERGE otherwise."""
+) -> str:
+    """Write from memory, with `conf`, where a memory is given and the tables allow it; by MERGE otherwise. Return the engine's name."""
     if options.memory is not None:
         try:
             with session_conf(spark, conf), options.memory.store(spark, domain, properties) as store:
                 work(store)
-            return
+            return store.engine_name
         except NotFromMemory as reason:
             log.debug("merged", why=str(reason))
-    work(MergeStore(spark, domain, properties, one_task, options.is_beside))
+    merging = MergeStore(spark, domain, properties, one_task, options.is_beside)
+    work(merging)
+    return merging.engine_name
 
 
-def _write(judged: DataFrame, met: Applied, touched: Part, store: Store[Rows], call: _Call) -> None:
+def _write(judged: Callable[[], DataFrame], accepted: Rows, met: Applied, touched: Part, store: Store[Rows], call: _Call) -> None:
     """Write rejects, silver and the derived tables, in this order; each step is safe to repeat."""
     source, domain, phases = call.source, call.domain, call.options.phases
     silver = source.silver.name
     if met.rejected:
-        with phases.timed("rejects"), session_conf(judged.sparkSession, as_properties(store.properties)):
-            merge_rows(to_rejects(judged, source, domain), domain.rejects)
+        with phases.timed("rejects"), session_conf(store.spark, as_properties(store.properties)):
+            merge_rows(to_rejects(judged(), source, domain), domain.rejects)
     work, plan = Work(), None
     with_derived = not call.options.deferred
     with phases.timed("reach"):
@@ -174,7 +200,7 @@ def _write(judged: DataFrame, met: Applied, touched: Part, store: Store[Rows], c
     if touched:
         with phases.timed("silver"):
             needed = touched if plan is None else plan.silver.get(silver, touched)
-            changed = store.merge_silver(source, judged.where(f"{RULE} IS NULL"), touched, needed, is_asked(domain, silver, plan))
+            changed = store.merge_silver(source, accepted, touched, needed, is_asked(domain, silver, plan))
         work.changes[silver] = changed
         store.then(lambda: failpoints.reach("silver.merged"))
     if with_derived and (work.changes or work.parts):

@@ -13,6 +13,7 @@ from pyspark.sql import functions as F
 from lakehouse.changes import distinct
 from lakehouse.codecs.unknown_fields import MOST_NAMES, UNKNOWN
 from lakehouse.domain import ByTime, Source
+from lakehouse.engine.on_duckdb import DuckEngine
 from lakehouse.parts import WHOLE, Keys, Part
 from lakehouse.rules import RULE, TOMBSTONE, WARNINGS
 from lakehouse.spans import Spans
@@ -33,6 +34,7 @@ class Applied:
         touched: the spans of silver that the accepted rows lie in, where silver is kept by time.
         offsets: first and last offset of the rows, by topic and partition.
         unknown: messages by the field that they hold and the contract does not know.
+        engine: what computed the tables' rows, `duckdb` or `spark`; empty where there were none.
     """
 
     rows_in: int = 0
@@ -44,6 +46,7 @@ class Applied:
     unknown: Mapping[str, int] = field(default_factory=dict)
     tombstones: int = 0
     unjudged: int = 0
+    engine: str = ""
 
     @property
     def judged(self) -> int:
@@ -74,6 +77,27 @@ def touched_by_few(source: Source, met: Applied, few: pa.Table) -> Part:
 def count_few(few: pa.Table, source: Source) -> Applied:
     """Count rows in memory with their verdicts."""
     return _summarize(_each(few, source), source)
+
+
+def count_in_memory(judged: pa.Table, source: Source, engine: DuckEngine) -> Applied:
+    """Count rows in memory with their verdicts, by DuckDB."""
+    keys, counts = ["topic", "partition", RULE, WARNINGS], ["count(*) AS rows"]
+    counts += ["min(kafka_offset) AS first_offset", "max(kafka_offset) AS last_offset"]
+    if source.contract.event_time:
+        bound = f"INTERVAL {source.watermark.total_seconds():.0f} SECONDS"
+        counts.append(f"count(CASE WHEN {source.contract.event_time} < kafka_ts - {bound} THEN 1 END) AS late")
+    if isinstance(source.kind, ByTime):
+        starts = source.kind.starts
+        keys += [f"{source.kind.entity} AS entity", f"CAST({starts} AS DATE) AS day"]
+        counts += [f"min({starts}) AS first", f"max({starts}) AS last"]
+    groups = engine.query(f"SELECT {', '.join([*keys, *counts])} FROM judged GROUP BY ALL", {"judged": judged})
+    names = engine.query(
+        f"SELECT name, count(*) AS rows FROM (SELECT unnest({UNKNOWN}) AS name FROM judged) GROUP BY ALL "
+        f"ORDER BY rows DESC, name LIMIT {2 * MOST_NAMES}",
+        {"judged": judged},
+    )
+    unknown = dict(zip(names["name"].to_pylist(), names["rows"].to_pylist(), strict=True))
+    return replace(_summarize(groups.to_pylist(), source), unknown=unknown)
 
 
 def count_many(judged: DataFrame, source: Source) -> Applied:

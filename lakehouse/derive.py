@@ -16,12 +16,13 @@ from pyspark.sql import DataFrame
 from lakehouse import failpoints
 from lakehouse.changes import Changes, NoChanges
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
+from lakehouse.engine.newest import latest_per_key
+from lakehouse.engine.on_spark import on_spark
 from lakehouse.parts import Part, join_parts
 from lakehouse.pending import pending_changes
 from lakehouse.phases import Phases
 from lakehouse.rules import RULE, with_verdict
 from lakehouse.spans import Spans
-from lakehouse.write.merge import latest_per_key
 from lakehouse.write.store import Store, Touching
 
 Rows = TypeVar("Rows")
@@ -261,14 +262,14 @@ def to_gold(
     made: dict[str, DataFrame] = {}
     for derived in domain.derived:
         name = derived.table.name
-        known[name] = made[name] = keep(name, derived.to_rows(*(known[reads.table.name] for reads in derived.reads)))
+        known[name] = made[name] = keep(name, on_spark(derived.to_rows, *(known[reads.table.name] for reads in derived.reads)))
     return made
 
 
 def to_silver(rows: DataFrame, source: Source) -> DataFrame:
     """Compute silver from all bronze rows of a source in one batch pass, without writing."""
     accepted = with_verdict(rows, source.rules).where(f"{RULE} IS NULL")
-    return latest_per_key(source.to_silver(accepted), source.silver, source.contract.version)
+    return latest_per_key(on_spark(source.to_silver, accepted), source.silver, source.contract.version)
 
 
 def _present(source: Source, silver: DataFrame) -> DataFrame:

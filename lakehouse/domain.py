@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 
-from pyspark.sql import DataFrame
-
 from lakehouse.changes import Changes
 from lakehouse.contract import Contract
 from lakehouse.days import Days
+from lakehouse.engine.relation import Relation, Transform
 from lakehouse.parts import WHOLE, Keys, Part, is_whole
 from lakehouse.rules import Rule
 from lakehouse.spans import Spans, Times
@@ -174,7 +173,7 @@ class Source:
     bronze: Table
     silver: Table
     rules: Sequence[Rule]
-    to_silver: Callable[[DataFrame], DataFrame]
+    to_silver: Callable[[Relation], Relation]
     kind: ByTime | ByKey = ByKey()
     watermark: timedelta = timedelta(hours=48)
 
@@ -206,7 +205,7 @@ class Derived:
     table: Table
     kind: Kind
     reads: Sequence[Reads]
-    to_rows: Callable[..., DataFrame]
+    to_rows: Transform
     vanishes: bool = True
 
     @property

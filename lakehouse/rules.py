@@ -1,6 +1,6 @@
 """When is a bronze row good enough for silver? Rules as data, those that follow from a contract, and the verdict on a row.
 
-Conditions and reasons are SQL text over the columns of bronze: data that can be printed, and one round trip to the JVM for all.
+Conditions are SQL over the columns of bronze that Spark and DuckDB both read (see `lakehouse/engine/functions.py`), reasons are Spark's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from pyspark.sql import DataFrame
 from lakehouse.codecs import avro_codec, json_codec
 from lakehouse.codecs.choice import misfit, over
 from lakehouse.contract import Contract, Field
+from lakehouse.engine.functions import double
 
 RULE, REASON, WARNINGS = "_rule", "_reason", "_warnings"
 # The verdict on a message without a value, which Kafka calls a tombstone: it says nothing, so it is neither accepted nor rejected.
@@ -33,6 +34,7 @@ class Rule:
         reason: SQL text expression: what was found against what is allowed.
         is_judged: whether the breaker counts rows that break it. Not, where the configuration and not the rows is at fault: one place
             must not stop the others.
+        reads_bytes: whether only a row of which no field could be read can break it. The condition reads the bytes, as Spark alone can.
     """
 
     name: str
@@ -40,6 +42,7 @@ class Rule:
     broken: str
     reason: str
     is_judged: bool = True
+    reads_bytes: bool = False
 
 
 def contract_rules(contract: Contract) -> list[Rule]:
@@ -54,7 +57,7 @@ def contract_rules(contract: Contract) -> list[Rule]:
 
 def _json_rules(contract: Contract) -> list[Rule]:
     # The message itself is read only where nothing was typed; whatever is a JSON object reads as a map of texts.
-    untyped, texts = _untyped(contract), json_codec.as_texts()
+    untyped, texts = untyped_sql(contract), json_codec.as_texts()
     said = ", ".join(f"try_element_at({texts}, '{name}')" for name in contract.names)
     suspects = ", ".join(
         f"CASE WHEN {over(f.kind.json.suspect, f'sent.`{f.name}`')} THEN {_odd(f, f'to_json(sent.`{f.name}`)')} END"
@@ -63,18 +66,19 @@ def _json_rules(contract: Contract) -> list[Rule]:
     )
     named = f"element_at(transform(array({json_codec.as_sent(contract)}), sent -> concat_ws('; ', {suspects})), 1)"
     return [
-        Rule("unparsable", "reject", f"{untyped} AND {texts} IS NULL", "'the message is not a JSON object'"),
+        Rule("unparsable", "reject", f"{untyped} AND {texts} IS NULL", "'the message is not a JSON object'", reads_bytes=True),
         Rule(
             "wrong_type",
             "reject",
             f"{untyped} AND coalesce({said}) IS NOT NULL",
             f"coalesce(nullif({named}, ''), 'a field holds what is no value of its type')",
+            reads_bytes=True,
         ),
     ]
 
 
 def _avro_rules(contract: Contract) -> list[Rule]:
-    untyped, parsing = _untyped(contract), avro_codec.parsing(contract)
+    untyped, parsing = untyped_sql(contract), avro_codec.parsing(contract)
     is_read, versions = avro_codec.is_read("parsed"), ", ".join(map(str, avro_codec.known_versions(contract)))
     read = {f: f"parsed.`{f.name}`" for f in contract.fields}
     misfits = {f: condition for f, column in read.items() if (condition := misfit(f.kind.avro, column))}
@@ -86,18 +90,21 @@ def _avro_rules(contract: Contract) -> list[Rule]:
             "reject",
             f"{untyped} AND coalesce(wire_version NOT IN ({versions}), true)",
             f"concat(coalesce(concat('wire version ', wire_version), 'no wire version'), ', known: {versions}')",
+            reads_bytes=True,
         ),
         Rule(
             "unparsable",
             "reject",
             f"{untyped} AND exists(array({parsing}), parsed -> NOT {is_read})",
             "concat('the bytes are no Avro record of wire version ', wire_version)",
+            reads_bytes=True,
         ),
         Rule(
             "wrong_type",
             "reject",
             f"{untyped} AND exists(array({parsing}), parsed -> {any_misfit})",
             f"element_at(transform(array({parsing}), parsed -> concat_ws('; ', {odd or 'NULL'})), 1)",
+            reads_bytes=True,
         ),
     ]
 
@@ -105,12 +112,13 @@ def _avro_rules(contract: Contract) -> list[Rule]:
 def _required_rules(names: Sequence[str]) -> list[Rule]:
     if not names:
         return []
-    missing = " OR ".join(f"{name} IS NULL" for name in names)
-    return [Rule("no_key", "reject", missing, f"concat('missing: ', {_names({name: f'{name} IS NULL' for name in names})})")]
+    missing = " OR ".join(f"`{name}` IS NULL" for name in names)
+    return [Rule("no_key", "reject", missing, f"concat('missing: ', {_names({name: f'`{name}` IS NULL' for name in names})})")]
 
 
-def _untyped(contract: Contract) -> str:
-    return f"coalesce({', '.join(f'CAST({name} AS STRING)' for name in contract.names)}) IS NULL"
+def untyped_sql(contract: Contract) -> str:
+    """Return the SQL condition that no field of a row could be read, or none was there."""
+    return f"coalesce({', '.join(f'CAST(`{name}` AS STRING)' for name in contract.names)}) IS NULL"
 
 
 def with_verdict(rows: DataFrame, rules: Sequence[Rule], *also: str) -> DataFrame:
@@ -138,23 +146,31 @@ def with_reason(rejected: DataFrame, rules: Sequence[Rule]) -> DataFrame:
 
 
 def _range_rule(f: Field) -> Rule:
-    checks = [f"isnan({f.name})"] if f.type == "double" else []
+    checks = [f"isnan(`{f.name}`)"] if f.type == "double" else []
     if f.type == "double" and (f.low is None or f.high is None):
         # JSON has no infinite number, but one with an exponent that no double has is read as such. Two bounds keep it out anyway.
-        checks.append(f"abs({f.name}) = double('Infinity')")
+        checks.append(f"abs(`{f.name}`) = CAST('Infinity' AS DOUBLE)")
     allowed = []
     if f.low is not None:
-        checks.append(f"{f.name} < {_literal(f.low)}")
+        checks.append(f"`{f.name}` < {_literal(f, f.low)}")
         allowed.append(f"from {_figure(f.low)}")
     if f.high is not None:
-        checks.append(f"{f.name} > {_literal(f.high)}")
+        checks.append(f"`{f.name}` > {_literal(f, f.high)}")
         allowed.append(f"up to {_figure(f.high)}")
     expected = " ".join([*(allowed or ["a finite number"]), f.unit]).strip()
-    return Rule("out_of_range", "reject", f"({' OR '.join(checks)})", f"concat('{f.name} is ', {f.name}, ', allowed is {expected}')")
+    return Rule("out_of_range", "reject", f"({' OR '.join(checks)})", f"concat('{f.name} is ', `{f.name}`, ', allowed is {expected}')")
 
 
-def _literal(bound: float | Decimal) -> str:
-    return f"{bound:f}BD" if isinstance(bound, Decimal) else str(bound)
+def _literal(f: Field, bound: float | Decimal) -> str:
+    """Return a bound in the type of its field, so that nothing is rounded when they are compared."""
+    if f.type == "double":
+        return double(float(bound))
+    if isinstance(bound, int):
+        return str(bound)
+    exact = Decimal(str(bound))
+    scale = max(0, -int(exact.as_tuple().exponent))
+    digits = len(f"{abs(exact):f}".replace(".", ""))
+    return f"CAST('{exact:f}' AS DECIMAL({digits}, {scale}))"
 
 
 def _figure(bound: float | Decimal) -> str:

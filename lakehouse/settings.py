@@ -112,6 +112,12 @@ class Settings(BaseSettings):
     max_offsets_per_trigger: int = Field(
         200_000, ge=1, description="most messages of one micro-batch: bounds memory and what a replay repeats"
     )
+    engine: Literal["auto", "spark", "duckdb"] = Field(
+        "auto", description="what computes micro-batches and chunks; auto: DuckDB for what fits in memory, else Spark"
+    )
+    duckdb_memory: str = Field(
+        "1GB", pattern=r"^[0-9]+(MB|GB)$", description="memory that DuckDB may take in a driver before it writes to a temporary folder"
+    )
     min_partitions: int = Field(2, ge=1, description="least Spark tasks that read one micro-batch from Kafka")
 
     compact_after: int = Field(

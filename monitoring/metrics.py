@@ -61,6 +61,9 @@ PRODUCER_BUDGET_WAITS = Counter("weir_producer_budget_waits_total", "Waits of a 
 
 # The queries. query: as it is named, for the table it writes or the domain; reason and rule: names of rules.
 QUERY_INPUT_ROWS = Counter("weir_query_input_rows_total", "Rows that a query read; a repeated micro-batch counts again", ["query"])
+QUERY_ENGINE = Counter(
+    "weir_query_engine_batches_total", "Micro-batches by the engine that computed their rows: duckdb or spark", ["query", "engine"]
+)
 QUERY_ROWS_OUT = Counter("weir_query_rows_out_total", "Rows that a query appended, or accepted for its MERGE", ["query"])
 REJECTS = Counter("weir_rejects_total", "Rows that went to lh.ops.rejects, by the rule they break", ["query", "reason"])
 WARNINGS = Counter("weir_warnings_total", "Rows that were accepted although they are unusual, by rule", ["query", "rule"])

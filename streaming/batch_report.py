@@ -33,6 +33,7 @@ class BatchReport:
         warned: rows by the warning they broke.
         late: rows behind the watermark on arrival.
         unknown: messages by the field that the contract does not know.
+        engine: what computed the rows of silver and derived tables, `duckdb` or `spark`.
         compacted: the table that was compacted after it.
         seconds: in all.
         phases: of these, by phase.
@@ -47,6 +48,7 @@ class BatchReport:
     warned: Mapping[str, int] = field(default_factory=dict)
     late: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
+    engine: str = ""
     compacted: str = ""
     seconds: float = 0.0
     phases: Phases = field(default_factory=Phases)
@@ -57,6 +59,7 @@ class BatchReport:
         self.rows_out += met.accepted
         self.tombstones += met.tombstones
         self.late += met.late
+        self.engine = met.engine or self.engine
         self.rejected = Counter(self.rejected) + Counter(met.rejected)
         self.warned = Counter(self.warned) + Counter(met.warned)
 
@@ -81,6 +84,8 @@ def log_batch(batch: BatchReport) -> None:
         details["warnings"] = dict(batch.warned)
     if batch.late:
         details["late"] = batch.late
+    if batch.engine:
+        details["engine"] = batch.engine
     if batch.compacted:
         details["compacted"] = batch.compacted
     log.info(

@@ -16,6 +16,8 @@ def report_batch(batch: BatchReport) -> None:
     with _never_failing():
         metrics.QUERY_INPUT_ROWS.labels(batch.query).inc(batch.rows_in)
         metrics.QUERY_ROWS_OUT.labels(batch.query).inc(batch.rows_out)
+        if batch.engine:
+            metrics.QUERY_ENGINE.labels(batch.query, batch.engine).inc()
         metrics.QUERY_BATCH_SECONDS.labels(batch.query).observe(batch.seconds)
         metrics.LATE_ROWS.labels(batch.query).inc(batch.late)
         metrics.TOMBSTONES.labels(batch.query).inc(batch.tombstones)

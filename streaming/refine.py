@@ -10,6 +10,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from lakehouse.apply import ApplyOptions, apply
 from lakehouse.counts import Applied, touched_part
 from lakehouse.domain import Domain, Source
+from lakehouse.engine.engine import Engine
 from lakehouse.parts import Part
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import HadoopFolder
@@ -70,6 +71,7 @@ def refine_body(
     compact_after: int = 0,
     note: Callable[[Source, Applied], Mapping[str, int]] = lambda *_: {},
     lock: Callable[[], AbstractContextManager[object]] = nullcontext,
+    engine: Engine | None = None,
 ) -> Body:
     """Return the body of the query.
 
@@ -80,10 +82,11 @@ def refine_body(
         compact_after: micro-batches into a table after which its small files are joined; 0 leaves them.
         note: called before `judge` with the counts; returns the unknown fields that it counted.
         lock: keeps other programs from the tables while a micro-batch is written.
+        engine: computes rows in memory; Spark when left out.
     """
     last = build()
     compactor = Compactor(last, compact_after)
-    memory = Memory(last)
+    memory = Memory(last, engine=engine)
 
     def refine(rows: DataFrame, batch_id: int) -> None:
         nonlocal last

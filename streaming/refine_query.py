@@ -10,6 +10,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 
 from lakehouse.codecs.unknown_fields import UnknownFields, unknown_fields_file
 from lakehouse.domain import Domain
+from lakehouse.engine.choose import memory_engine
 from lakehouse.locks.table_locks import table_lock
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import Folder, HadoopFolder
@@ -80,6 +81,7 @@ class RefineQuery:
             self._settings.compact_after,
             lambda source, met: self._unknown[source.name].note(met.unknown, met.offsets),
             lambda: table_lock(self._settings, self._domain.name),
+            memory_engine(self._settings),
         )
         rows = refine.read_bronze(self._spark, self._domain, self._settings)
         return in_pool(

@@ -26,6 +26,7 @@ from lakehouse.apply import ApplyOptions, apply, refresh_derived
 from lakehouse.changes import ChangedSpans, Changes, WholeChanged, distinct
 from lakehouse.counts import Applied
 from lakehouse.domain import ByTime, Domain, Source
+from lakehouse.engine.choose import memory_engine
 from lakehouse.errors import Fatal, LakehouseError, ProducerError
 from lakehouse.parts import Keys
 from lakehouse.parts import Part as PartOfTable
@@ -159,7 +160,7 @@ class Backfill:
         self._landing_spark = session_beside(spark)
         self._history, self._ledger, self._report = history, ledger, report
         self._is_stopping, self._give_up = is_stopping, give_up
-        self._memory = Memory(domain)
+        self._memory = Memory(domain, engine=memory_engine(settings))
         silver, kind = source.silver, source.kind
         self._silver = RecentRows(silver, kind.times) if isinstance(kind, ByTime) else TableRows(silver)
         self._locks = ShortLocks(settings, domain.name)
@@ -369,7 +370,7 @@ class Backfill:
         """Recompute the derived tables for all rows of the chunks, in parts that each take the table lock."""
         properties = self._properties(self._ledger.gold)
         silver, kind = self._source.silver, self._source.kind
-        memory = Memory(self._domain, looks_ahead=False)
+        memory = Memory(self._domain, looks_ahead=False, engine=memory_engine(self._settings))
         if not isinstance(kind, ByTime):
             with self._locks.next():
                 handle = iceberg_table(self._spark, silver.name)

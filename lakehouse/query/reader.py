@@ -30,6 +30,7 @@ from lakehouse.tables.day_tags import tag_name, tagged_days
 from lakehouse.tables.properties import (
     BATCH_ID_PROPERTY,
     CODE_VERSION_PROPERTY,
+    ENGINE_PROPERTY,
     GRAIN_PROPERTY,
     MARK_PROPERTY,
     OFFSET_RANGE_PROPERTY,
@@ -61,6 +62,7 @@ BATCHES_COLUMNS = (
     ("operation", pa.string(), "VARCHAR", "append, overwrite or delete, as Iceberg names it"),
     ("snapshot_id", pa.int64(), "BIGINT", "the table's snapshot"),
     ("committed_ts", pa.timestamp("us", tz="UTC"), "TIMESTAMP WITH TIME ZONE", "when the commit was made"),
+    ("engine", pa.string(), "VARCHAR", "what computed the rows, duckdb or spark; null for bronze and older commits"),
     ("code_version", pa.string(), "VARCHAR", "the code that wrote it; null where it did not say"),
 )
 # Schemas of DuckDB's own, which it resolves by itself.
@@ -423,6 +425,7 @@ def _to_batch(table_name: str, snapshot: Snapshot) -> dict[str, Any] | None:
         "operation": snapshot.summary.operation.value if snapshot.summary else None,
         "snapshot_id": snapshot.snapshot_id,
         "committed_ts": _instant(snapshot.timestamp_ms),
+        "engine": said.get(ENGINE_PROPERTY),
         "code_version": said.get(CODE_VERSION_PROPERTY),
     }
 

@@ -7,6 +7,7 @@ These names are part of the format of a home: older tables cannot be read by a c
 QUERY_PROPERTY = "weir.query"  # the query or program that committed, such as "silver.trades" or "backfill market"
 BATCH_ID_PROPERTY = "weir.batch-id"  # Spark's number of the micro-batch; absent outside a query
 CODE_VERSION_PROPERTY = "weir.code-version"
+ENGINE_PROPERTY = "weir.engine"  # silver and derived tables: what computed the rows, "duckdb" or "spark"
 ROWS_IN_PROPERTY = "weir.rows-in"
 ROWS_ACCEPTED_PROPERTY = "weir.rows-accepted"
 REJECTED_PROPERTY = "weir.rejected"  # {rule: rows}

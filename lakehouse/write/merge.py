@@ -11,6 +11,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from lakehouse.domain import Source
+from lakehouse.engine.newest import ranked_columns
 from lakehouse.parts import KeyRow, Keys, Part
 from lakehouse.spans import Spans, Times
 from lakehouse.tables.schema import Table, quote
@@ -20,18 +21,6 @@ GONE = "_gone"
 # A longer list of literals costs more to plan than it saves in the scan.
 MOST_LITERALS = 100
 MOST_PREDICATES = 16
-
-
-def latest_per_key(rows: DataFrame, table: Table, version: str) -> DataFrame:
-    """Keep one row per key of the table: the newest version. Bounded input only.
-
-    Of two rows with equal versions the one whose columns compare greater wins, column by column in the order of the table. This choice
-    depends on the rows alone, not on their order, their offsets or whether they came by Kafka or by a backfill. So silver is a function of
-    the set of bronze rows, and a replay under new offsets cannot change it.
-    """
-    others = [name for name in table.names if name not in (*table.key, version)]
-    newest = rows.groupBy(*table.key).agg(F.expr(f"max(struct({', '.join([version, *others])})) AS newest"))
-    return newest.selectExpr(*[name if name in table.key else f"newest.{name}" for name in table.names])
 
 
 def merge_newer(rows: DataFrame, source: Source, bounds: str) -> None:
@@ -47,9 +36,8 @@ def merge_newer(rows: DataFrame, source: Source, bounds: str) -> None:
 
 
 def is_newer(source: Source, one: str, other: str) -> str:
-    """Return the SQL condition that the row of one alias replaces the other's: see `latest_per_key`."""
-    table, version = source.silver, source.contract.version
-    ranked = [version, *(name for name in table.names if name not in (*table.key, version))]
+    """Return the SQL condition that the row of one alias replaces the other's: see `lakehouse/engine/newest.py`."""
+    ranked = ranked_columns(source.silver, source.contract.version)
 
     def rank(alias: str) -> str:
         return f"struct({', '.join(f'{alias}.{name}' for name in ranked)})"

@@ -3,17 +3,20 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.changes import ChangedFrame, ChangedSpans, Changes, NoChanges, WholeChanged, distinct
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
+from lakehouse.engine.newest import latest_per_key
+from lakehouse.engine.on_spark import on_spark
 from lakehouse.parts import MOST_KEYS, Keys, Part
 from lakehouse.pending import head_of, read_computed_from
 from lakehouse.spans import Spans, Times
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.schema import Table
-from lakehouse.write.merge import bounds_of, is_newer, latest_per_key, literal, merge_newer, merge_part, only_in
+from lakehouse.write.merge import bounds_of, is_newer, literal, merge_newer, merge_part, only_in
 from lakehouse.write.publishing import look_before_writing
 from lakehouse.write.small_batches.session_tuning import session_conf
 from lakehouse.write.store import Store, Touching, as_properties, aware
@@ -36,7 +39,7 @@ class MergeStore(Store[DataFrame]):
     def __init__(
         self, spark: SparkSession, domain: Domain, properties: Mapping[str, str], one_task: bool = False, is_beside: bool = False
     ) -> None:
-        super().__init__(spark, domain, properties)
+        super().__init__(spark, domain, properties, "spark")
         look_before_writing(spark, domain)
         self._one_task, self._is_beside = one_task, is_beside
         self._held: list[DataFrame] = []
@@ -54,10 +57,14 @@ class MergeStore(Store[DataFrame]):
         """Return the current snapshot's id."""
         return head_of(self.handle(table))
 
+    def held(self, rows: pa.Table) -> DataFrame:
+        """Plan a scan of them."""
+        return self.spark.createDataFrame(rows).coalesce(1)
+
     def merge_silver(self, source: Source, accepted: DataFrame, touched: Part, needed: Part, asked: bool) -> Changes:
         """MERGE the newest of each key."""
         silver = source.silver
-        newest = latest_per_key(source.to_silver(self._sized(accepted)), silver, source.contract.version)
+        newest = latest_per_key(on_spark(source.to_silver, self._sized(accepted)), silver, source.contract.version)
         if isinstance(source.kind, ByTime) and isinstance(touched, Spans) and not asked:
             # Rows cannot leave their span. Their other columns would have to be read before the MERGE.
             times = source.kind.times
@@ -87,7 +94,7 @@ class MergeStore(Store[DataFrame]):
 
     def make(self, derived: Derived, inputs: Sequence[DataFrame], part: Part) -> DataFrame:
         """Plan the rows, persisted once they are computed."""
-        made = only_in(derived.to_rows(*inputs), part, derived.times).persist()
+        made = only_in(on_spark(derived.to_rows, *inputs), part, derived.times).persist()
         self._held.append(made)
         return made
 

@@ -1,7 +1,7 @@
 """How does `apply` read and write a domain's tables? `apply` says what is computed and in which order; a store reads and writes the rows.
 
 Two stores do the same: `merge_store.py` uses Spark's MERGE, for any number of rows; `small_batches/memory_store.py` works in memory, for a
-few. The transforms run in Spark in both. Every write returns the rows that changed, before and after.
+few. Every write returns the rows that changed, before and after.
 """
 
 from abc import ABC, abstractmethod
@@ -9,13 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from pyspark.sql import DataFrame, SparkSession
+import pyarrow as pa
+from pyspark.sql import SparkSession
 
 from lakehouse.changes import Changes
 from lakehouse.domain import Derived, Domain, Matching, Source
 from lakehouse.parts import Part
 from lakehouse.pending import ComputedFrom, to_property
 from lakehouse.spans import Spans, Times
+from lakehouse.tables.properties import ENGINE_PROPERTY
 from lakehouse.tables.schema import Table
 
 Rows = TypeVar("Rows")
@@ -38,11 +40,14 @@ class Store(ABC, Generic[Rows]):
     """Reads and writes tables for one call of `apply`; `Rows` is the type in which it holds rows.
 
     Attributes:
+        properties: of every snapshot; the engine's name is added.
+        engine_name: what computes the rows.
         made: from which snapshots of its inputs each derived table was computed; written into every commit.
     """
 
-    def __init__(self, spark: SparkSession, domain: Domain, properties: Mapping[str, str]) -> None:
-        self.spark, self.domain, self.properties = spark, domain, properties
+    def __init__(self, spark: SparkSession, domain: Domain, properties: Mapping[str, str], engine_name: str) -> None:
+        self.spark, self.domain, self.engine_name = spark, domain, engine_name
+        self.properties = {**properties, ENGINE_PROPERTY: engine_name}
         self.made: ComputedFrom = {}
         self._deleted = {one.silver.name: one.contract.deleted for one in domain.sources if one.contract.deleted}
 
@@ -55,7 +60,11 @@ class Store(ABC, Generic[Rows]):
         """Return the id of the snapshot of a merged table that this call reads or has written; 0 for an empty table."""
 
     @abstractmethod
-    def merge_silver(self, source: Source, accepted: DataFrame, touched: Part, needed: Part, asked: bool) -> Changes:
+    def held(self, rows: pa.Table) -> Rows:
+        """Return rows in memory as this store holds them."""
+
+    @abstractmethod
+    def merge_silver(self, source: Source, accepted: Rows, touched: Part, needed: Part, asked: bool) -> Changes:
         """Write accepted bronze rows into silver where they are new or newer.
 
         Args:

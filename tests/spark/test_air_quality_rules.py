@@ -14,6 +14,7 @@ from lakehouse.domains.air_quality.contract import HOURLY, MEASURES
 from lakehouse.domains.air_quality.rules import reading_rules
 from lakehouse.rules import REASON, RULE, WARNINGS, with_reason, with_verdict
 from tests.support.pipeline import START, reading
+from tests.support.verdicts import assert_same_verdict
 
 ARRIVED = datetime(2024, 6, 1, tzinfo=UTC)
 PLACES, LEFT_OUT = ["hanoi"], ["elsewhere"]
@@ -59,6 +60,7 @@ def judged(session: SparkSession, messages: list[Mapping[str, Value] | bytes]) -
     arrived = f"TIMESTAMP '{ARRIVED:%Y-%m-%d %H:%M:%S}' AS timestamp"
     rows = session.createDataFrame(table).selectExpr("value", "'t' AS topic", "0 AS partition", "offset", arrived)
     rules = reading_rules(PLACES, LEFT_OUT)
+    assert_same_verdict(to_bronze(rows, HOURLY), HOURLY, rules)
     found = with_reason(with_verdict(to_bronze(rows, HOURLY), rules), rules).select("kafka_offset", RULE, REASON, WARNINGS)
     return sorted(found.toArrow().to_pylist(), key=lambda row: int(row["kafka_offset"]))
 

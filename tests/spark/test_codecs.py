@@ -31,6 +31,7 @@ from lakehouse.write.fenced_append import FencedAppend
 from lakehouse.write.plain_rows import append_rows
 from lakehouse.write.small_batches.data_files import DataFileWriter
 from streaming.bronze import read_topics
+from tests.support.verdicts import assert_same_verdict
 
 NOON = datetime(2024, 2, 29, 12, 0, 0, 123_000, tzinfo=UTC)
 FIELDS = (
@@ -118,7 +119,9 @@ def messages(session: SparkSession, sent: Iterable[Sent]) -> DataFrame:
 def judged(session: SparkSession, contract: Contract, sent: Iterable[Sent]) -> list[dict[str, Any]]:
     """Each message, in order, with its fields, rule and reason."""
     rules = contract_rules(contract)
-    rows = with_reason(with_verdict(to_bronze(messages(session, sent), contract), rules), rules)
+    bronze = to_bronze(messages(session, sent), contract)
+    assert_same_verdict(bronze, contract, rules)
+    rows = with_reason(with_verdict(bronze, rules), rules)
     return list(rows.orderBy("kafka_offset").toArrow().to_pylist())
 
 

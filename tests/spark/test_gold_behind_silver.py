@@ -14,6 +14,7 @@ from lakehouse.apply import ApplyOptions, apply, refresh_derived
 from lakehouse.changes import ChangedSpans
 from lakehouse.counts import Applied
 from lakehouse.domains.air_quality.contract import HOURLY
+from lakehouse.engine.choose import memory_engine
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.spans import Spans, Times
@@ -34,7 +35,7 @@ class Writers:
         self.pipeline = Pipeline(settings, session, build_domain("air_quality", settings)).prepare()
         self.domain = self.pipeline.domain
         self.session = session
-        self.stream, self.backfill = Memory(self.domain), Memory(self.domain)
+        self.stream, self.backfill = Memory(self.domain, engine=memory_engine(settings)), Memory(self.domain)
         self._pending: list[tuple[str, datetime, datetime]] = []
         self._written = 0
 

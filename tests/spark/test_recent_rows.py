@@ -10,7 +10,6 @@ import pytest
 from py4j.protocol import Py4JJavaError
 from pyspark.sql import SparkSession
 
-from lakehouse.locks.conflicts import TableMoved, is_refused
 from lakehouse.settings import Settings
 from lakehouse.spans import Spans, Times
 from lakehouse.tables.catalog import open_catalog
@@ -18,7 +17,7 @@ from lakehouse.tables.create import create_missing
 from lakehouse.tables.schema import Column, Table
 from lakehouse.write.small_batches.data_files import NotFromMemory
 from lakehouse.write.small_batches.recent_rows import RecentRows
-from lakehouse.write.small_batches.row_delta import runs
+from lakehouse.write.small_batches.row_delta import as_bits
 
 START = datetime(2023, 12, 28, tzinfo=UTC)  # the months and years of the rows differ
 HOURS = 24 * 10
@@ -187,28 +186,7 @@ def test_tables_that_a_delta_must_not_write_are_refused(session: SparkSession) -
         recent(target).begin(session)
 
 
-def test_positions_become_runs() -> None:
-    assert list(runs([7, 1, 2, 3, 9, 8])) == [(1, 4), (7, 10)]
-    assert list(runs([])) == []
-
-
-def test_a_rewrite_between_the_look_and_the_reading_begins_anew(session: SparkSession, tmp_path: Path) -> None:
-    target = table()
-    create_missing(session, [target])
-    span = Spans.of([("hanoi", START, START + timedelta(hours=3))], timedelta(0))
-    first: dict[Key, Value] = {("hanoi", START + timedelta(hours=h)): (START.date(), float(h), h) for h in range(3)}
-    for hour in range(3):
-        one = recent(target)
-        one.begin(session)
-        one.replace(session, arrow(dict([[*first.items()][hour]])), span, dict, at_once)
-    rows = recent(target)
-    rows.begin(session)
-    session.sql("CALL lh.system.rewrite_data_files(table => 'lh.silver.recent', options => map('min-input-files', '2'))")
-    wanted: dict[Key, Value] = {key: (START.date(), 9.0, 9) for key in first}
-    with pytest.raises(TableMoved) as moved:
-        rows.replace(session, arrow(wanted), span, dict, at_once)
-    assert is_refused(moved.value) and read(session) == first
-    rows.forget()
-    rows.begin(session)
-    assert rows.replace(session, arrow(wanted), span, dict, at_once)
-    assert read(session) == wanted == by_pyiceberg(tmp_path)
+def test_positions_become_bits() -> None:
+    for positions in ([0], [7], [8], [1, 9, 15], [63, 64, 1_000]):
+        bits = as_bits(pa.array(positions, pa.int64()))
+        assert [n for n in range(8 * len(bits)) if bits[n // 8] >> n % 8 & 1] == positions

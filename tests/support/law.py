@@ -21,6 +21,7 @@ from lakehouse.codecs.parse import to_bronze
 from lakehouse.contract import Value
 from lakehouse.counts import Applied
 from lakehouse.domain import Domain, Source
+from lakehouse.engine.choose import memory_engine
 from lakehouse.settings import Settings
 from lakehouse.tables.create import ensure_tables
 from lakehouse.write.append_chunk import MESSAGES
@@ -46,20 +47,22 @@ class DomainHome:
         settings: of the home.
         domain: whose tables.
         memory: what a stream remembers; None to write by MERGE.
+        engine: of the memory that the next restart makes; None for Spark.
     """
 
     def __init__(self, session: SparkSession, folder: Path, domain: Domain, from_memory: bool = True) -> None:
         self.session, self.settings, self.domain = session, Settings(home=folder), domain
         self.from_memory = from_memory
         self._offset = 0
+        self.engine = memory_engine(self.settings)
         ensure_tables(session, domain)
-        self.memory = Memory(domain) if from_memory else None
+        self.memory = Memory(domain, engine=self.engine) if from_memory else None
 
     def restart(self, domain: Domain | None = None) -> None:
         """Forget all that a process knows."""
         self.domain = domain or self.domain
         ensure_tables(self.session, self.domain)
-        self.memory = Memory(self.domain) if self.from_memory else None
+        self.memory = Memory(self.domain, engine=self.engine) if self.from_memory else None
 
     def land(self, source: Source, records: Iterable[Message], wire_version: int | None = None) -> DataFrame:
         """Append messages to bronze as they arrive from Kafka, and give their rows."""
@@ -100,7 +103,7 @@ class DomainHome:
 def assert_law(
     home: DomainHome, some_batch: Callable[[int], tuple[int, Sequence[Message]]], chance: random.Random, batches: int = 10
 ) -> None:
-    """Apply micro-batches, some of them twice, late or after a crash, from memory and by MERGE; then prove the derived tables.
+    """Apply micro-batches, some of them twice, late or after a crash, from memory by either engine and by MERGE; then prove the tables.
 
     Args:
         home: an empty one.
@@ -113,7 +116,8 @@ def assert_law(
         source_number, records = some_batch(number)
         source = home.domain.sources[source_number]
         rows = home.land(source, records)
-        home.memory = None if chance.random() < 0.2 else home.memory or Memory(home.domain)
+        home.engine = chance.choice((memory_engine(home.settings), None))
+        home.memory = None if chance.random() < 0.2 else home.memory or Memory(home.domain, engine=home.engine)
         fate = chance.random()
         if fate < 0.3:  # ends somewhere between two commits, and is repeated by the next process, or only later
             with pytest.MonkeyPatch.context() as monkeypatch:

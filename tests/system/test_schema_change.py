@@ -7,12 +7,13 @@ from pathlib import Path
 from unittest.mock import patch
 
 import pytest
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from deploy.local.status import collect
 from lakehouse.contract import Contract, Field, Value
 from lakehouse.domain import Domain
 from lakehouse.domains.air_quality import transforms
+from lakehouse.engine.relation import Relation
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import open_catalog
 from lakehouse.tables.evolution import NarrowedSchema
@@ -33,8 +34,8 @@ def with_ammonia(domain: Domain) -> Domain:
     contract = replace(domain.sources[0].contract, fields=(*domain.sources[0].contract.fields, AMMONIA))
     (column,) = contract_columns(contract, ["nh3"])
 
-    def handing_on(to_rows: Callable[[DataFrame], DataFrame]) -> Callable[[DataFrame], DataFrame]:
-        def wrapped(rows: DataFrame) -> DataFrame:
+    def handing_on(to_rows: Callable[[Relation], Relation]) -> Callable[[Relation], Relation]:
+        def wrapped(rows: Relation) -> Relation:
             with patch.object(transforms, "PROVIDER_NAMES", (*transforms.PROVIDER_NAMES, "nh3")):
                 return to_rows(rows)
 

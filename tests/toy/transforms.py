@@ -1,10 +1,10 @@
 """How do makers and items become the toy's derived tables? Pure functions of rows."""
 
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 
-from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
-
+from lakehouse.engine.functions import text
+from lakehouse.engine.relation import Relation
 from lakehouse.spans import Spans
 
 HOUR = timedelta(hours=1)
@@ -13,18 +13,18 @@ LOOK_BACK = 3 * HOUR
 UNKNOWN = "unknown"
 
 
-def to_makers(rows: DataFrame) -> DataFrame:
+def to_makers(rows: Relation) -> Relation:
     """Shape accepted makers into silver. Row-wise."""
     return rows.select("maker_id", "maker_name", "country", "is_trusted", "is_gone", "changed_ts")
 
 
-def to_items(rows: DataFrame) -> DataFrame:
+def to_items(rows: Relation) -> Relation:
     """Shape accepted items into silver, with the UTC day of the sale. Row-wise."""
-    return rows.selectExpr(
+    return rows.select(
         "item_id",
         "maker_id",
         "sold_ts",
-        "to_date(sold_ts) AS sold_date",
+        "CAST(sold_ts AS DATE) AS sold_date",
         "price",
         "is_new",
         "made_on",
@@ -34,59 +34,60 @@ def to_items(rows: DataFrame) -> DataFrame:
     )
 
 
-def to_named_items(items: DataFrame, makers: DataFrame) -> DataFrame:
+def to_named_items(items: Relation, makers: Relation) -> Relation:
     """Name the maker of each item; one whose maker is not known shows the unknown one. One row per item.
 
     Bounded input: makers must hold those of the items.
     """
     # Unique on the right: silver has one row per maker.
-    named = items.join(makers.select("maker_id", "maker_name", "country"), on="maker_id", how="left")
-    return named.selectExpr(
+    named = items.join(makers.select("maker_id", "maker_name", "country"), on=("maker_id",), how="left")
+    return named.select(
         "item_id",
         "maker_id",
-        f"coalesce(maker_name, '{UNKNOWN}') AS maker_name",
-        f"coalesce(country, '{UNKNOWN}') AS country",
+        f"coalesce(maker_name, {text(UNKNOWN)}) AS maker_name",
+        f"coalesce(country, {text(UNKNOWN)}) AS country",
         "sold_date",
         "price",
         "coalesce(is_new, false) AS is_new",
     )
 
 
-def to_maker_days(named: DataFrame) -> DataFrame:
+def to_maker_days(named: Relation) -> Relation:
     """Add up the sales of each maker's day. Bounded input: whole days of makers. One row per maker and day."""
-    return named.groupBy("maker_id", F.col("sold_date").alias("day")).agg(
-        F.count(F.lit(1)).alias("items"),
-        F.count_if("is_new").alias("new_items"),
-        F.expr("CAST(sum(price) AS DECIMAL(22, 2)) AS revenue"),
+    return named.select("maker_id", "sold_date AS day", "is_new", "price").group(
+        ("maker_id", "day"),
+        "count(1) AS items",
+        "count(CASE WHEN is_new THEN 1 END) AS new_items",
+        "CAST(sum(price) AS DECIMAL(22, 2)) AS revenue",
     )
 
 
-def to_maker_totals(makers: DataFrame, days: DataFrame) -> DataFrame:
+def to_maker_totals(makers: Relation, days: Relation) -> Relation:
     """Add up all days of each known maker, sold or not. Bounded input: all days of the makers. One row per maker."""
-    sold = days.groupBy("maker_id").agg(
-        F.sum("items").alias("items"), F.expr("CAST(sum(revenue) AS DECIMAL(24, 2)) AS revenue"), F.max("day").alias("last_day")
+    sold = days.group(
+        ("maker_id",), "CAST(sum(items) AS BIGINT) AS items", "CAST(sum(revenue) AS DECIMAL(24, 2)) AS revenue", "max(day) AS last_day"
     )
-    return makers.join(sold, on="maker_id", how="left").selectExpr(
+    return makers.join(sold, on=("maker_id",), how="left").select(
         "maker_id",
-        f"coalesce(maker_name, '{UNKNOWN}') AS maker_name",
-        f"coalesce(country, '{UNKNOWN}') AS country",
+        f"coalesce(maker_name, {text(UNKNOWN)}) AS maker_name",
+        f"coalesce(country, {text(UNKNOWN)}) AS country",
         "coalesce(is_trusted, false) AS is_trusted",
         "coalesce(items, 0) AS items",
-        "coalesce(revenue, 0.00BD) AS revenue",
+        "coalesce(revenue, CAST(0 AS DECIMAL(24, 2))) AS revenue",
         "last_day",
     )
 
 
-def to_countries(totals: DataFrame) -> DataFrame:
+def to_countries(totals: Relation) -> Relation:
     """Rank the countries by what their makers sold. Bounded input: all makers. One row per country."""
-    sums = totals.groupBy("country").agg(
-        F.count(F.lit(1)).alias("makers"),
-        F.count_if("is_trusted").alias("trusted"),
-        F.expr("CAST(sum(revenue) AS DECIMAL(26, 2)) AS revenue"),
+    sums = totals.group(
+        ("country",),
+        "count(1) AS makers",
+        "count(CASE WHEN is_trusted THEN 1 END) AS trusted",
+        "CAST(sum(revenue) AS DECIMAL(26, 2)) AS revenue",
     )
-    return sums.selectExpr(
-        "country", "makers", "trusted", "revenue", "CAST(row_number() OVER (ORDER BY revenue DESC, country) AS INT) AS place"
-    )
+    place = "row_number() OVER (ORDER BY revenue DESC NULLS LAST, country NULLS FIRST)"
+    return sums.select("country", "makers", "trusted", "revenue", f"CAST({place} AS INT) AS place")
 
 
 def hours_reach(sold: Spans) -> Spans:
@@ -99,13 +100,14 @@ def hours_need(span: Spans) -> Spans:
     return Spans.of((entity, start - LOOK_BACK, end + HOUR) for entity, start, end in span.rows)
 
 
-def to_hours(items: DataFrame) -> DataFrame:
+def to_hours(items: Relation) -> Relation:
     """Count each maker's sales by hour, with those of the three hours before. Bounded input. One row per maker and hour with either."""
-    hour = "date_trunc('HOUR', sold_ts) + make_dt_interval(0, later)"
-    counted = items.crossJoin(items.sparkSession.range(4).withColumnRenamed("id", "later")).selectExpr(
-        "maker_id", f"{hour.replace('later', 'CAST(later AS INT)')} AS hour_ts", "later = 0 AS is_own"
+    first, *others = (
+        items.select("maker_id", f"date_trunc('hour', sold_ts) + INTERVAL {later} HOURS AS hour_ts", f"{later} = 0 AS is_own")
+        for later in range(4)
     )
-    return counted.groupBy("maker_id", "hour_ts").agg(F.count_if("is_own").alias("sold"), F.count(F.lit(1)).alias("sold_of_four"))
+    counted = reduce(lambda one, other: one.union(other), others, first)
+    return counted.group(("maker_id", "hour_ts"), "count(CASE WHEN is_own THEN 1 END) AS sold", "count(1) AS sold_of_four")
 
 
 def runs_reach(hours: Spans) -> Spans:
@@ -118,19 +120,16 @@ def runs_need(span: Spans) -> Spans:
     return span.widened(before=HOUR, after=HOUR)
 
 
-def to_runs(hours: DataFrame) -> DataFrame:
+def to_runs(hours: Relation) -> Relation:
     """Find runs of hours without a gap. Bounded input: whole runs. One row per maker and first hour."""
-    ranked = hours.selectExpr(
+    ranked = hours.select(
         "maker_id",
         "hour_ts",
         "sold",
-        "unix_timestamp(hour_ts) DIV 3600 - row_number() OVER (PARTITION BY maker_id ORDER BY hour_ts) AS run",
+        "CAST(floor(unix_seconds(hour_ts) / 3600) AS BIGINT) - row_number() OVER (PARTITION BY maker_id ORDER BY hour_ts) AS run",
     )
-    return (
-        ranked.groupBy("maker_id", "run")
-        .agg(F.min("hour_ts").alias("start_ts"), F.max("hour_ts").alias("end_ts"), F.sum("sold").alias("sold"))
-        .select("maker_id", "start_ts", "end_ts", "sold")
-    )
+    runs = ranked.group(("maker_id", "run"), "min(hour_ts) AS start_ts", "max(hour_ts) AS end_ts", "CAST(sum(sold) AS BIGINT) AS sold")
+    return runs.select("maker_id", "start_ts", "end_ts", "sold")
 
 
 def _hour(instant: datetime) -> datetime:

@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
 
-from pyspark.sql import DataFrame
-
 from lakehouse.domains.air_quality.contract import AqiRuleName
+from lakehouse.engine.functions import double, mean
+from lakehouse.engine.relation import Relation
 
 HOUR = 3600
 # Ties go to the first: the order in which the dominant pollutant is decided.
 POLLUTANTS = ("pm25", "pm10", "o3", "no2", "so2", "co")
 # A mean needs this share of its hours.
 COMPLETENESS = 0.75
-# Two engines that add the same doubles in another order differ in the last bits; a value that is a half in exact arithmetic
-# must round up in both. The guard is a thousand times that noise and far below the resolution of the measurements.
+# What is a half in exact arithmetic may be a last bit less as a double, and must round up all the same. The guard is a thousand times that
+# noise and far below the resolution of the measurements.
 ROUNDING_GUARD = 1e-9
 
 # Conversion at 25 °C and 1013 hPa, as the API does: µg/m³ per ppb.
@@ -121,8 +121,9 @@ RULES: dict[AqiRuleName, AqiRule] = {
     "us-epa-2024": AqiRule("us-epa-2024", _EPA_2024),
 }
 # Which computation of the editions this is: 1 until 2026-11 went on along ozone's 8-hour scale above 200 ppb, and truncated nothing. Gold
-# of another one is refused until it is rebuilt.
-FORMULA = "2"
+# of another one is refused until it is rebuilt. Means are of whole numbers since 3, so that every engine and every order of the rows gives
+# the same bits; the last bits of `aqi_*` differ from 2, the rounded `aqi` does not.
+FORMULA = "3"
 # How far back an hour looks: a changed hour changes this many hours after it.
 LOOK_BACK_HOURS = 24
 
@@ -130,8 +131,10 @@ LOOK_BACK_HOURS = 24
 CATEGORIES = {"good": 50, "moderate": 100, "usg": 150, "unhealthy": 200, "very_unhealthy": 300}
 
 
-def with_sub_indices(hours: DataFrame, rule: AqiRule) -> DataFrame:
+def with_sub_indices(hours: Relation, rule: AqiRule) -> Relation:
     """Add the sub-index of each pollutant for the hour, `aqi_<pollutant>`, unrounded; null where its concentrations do not suffice.
+
+    Their concentrations come along, as columns that begin with `_`.
 
     Bounded input only: ranks rows by `ts_utc` within `location_key` and needs the 24 hours before each.
     """
@@ -141,12 +144,12 @@ def with_sub_indices(hours: DataFrame, rule: AqiRule) -> DataFrame:
     indices = [
         f"{_greatest([interpolate(named[p, n], scale) for n, scale in enumerate(scales)])} AS aqi_{p}" for p, scales in rule.scales.items()
     ]
-    return hours.selectExpr("*", *concentrations).selectExpr("*", *indices).drop(*named.values())
+    return hours.select("*", *concentrations).select("*", *indices)
 
 
 def overall(sub_indices: Sequence[str]) -> str:
     """Return the SQL of the AQI: the largest sub-index, rounded half up; null when all are null."""
-    return f"CAST(floor({_greatest(sub_indices)} + {_double(0.5 + ROUNDING_GUARD)}) AS INT)"
+    return f"CAST(floor({_greatest(sub_indices)} + {double(0.5 + ROUNDING_GUARD)}) AS INT)"
 
 
 def dominant(sub_indices: Mapping[str, str]) -> str:
@@ -165,16 +168,16 @@ def interpolate(concentration: str, scale: Scale) -> str:
     # Whole numbers, where it is truncated: 9.1 is no double, 91 is.
     unit = 10.0**scale.digits if scale.digits is not None else 1.0
     lines = [
-        f"{_double(step.index_low)} + ({concentration} - {_double(_in(unit, step.low))})"
-        f" * {_double((step.index_high - step.index_low) / (_in(unit, step.high) - _in(unit, step.low)))}"
+        f"{double(step.index_low)} + ({concentration} - {double(_in(unit, step.low))})"
+        f" * {double((step.index_high - step.index_low) / (_in(unit, step.high) - _in(unit, step.low)))}"
         for step in scale.steps
     ]
-    begins = [_double(_in(unit, step.low)) for step in scale.steps]
+    begins = [double(_in(unit, step.low)) for step in scale.steps]
     cases = [f"WHEN {concentration} < {upper} THEN {line}" for upper, line in zip(begins[1:], lines, strict=False)]
     last = scale.steps[-1]
     if scale.beyond == "says nothing":
-        cases.append(f"WHEN {concentration} > {_double(_in(unit, last.high))} THEN NULL")
-    beyond = f"least({lines[-1]}, {_double(last.index_high)})" if scale.beyond == "holds" else lines[-1]
+        cases.append(f"WHEN {concentration} > {double(_in(unit, last.high))} THEN NULL")
+    beyond = f"least({lines[-1]}, {double(last.index_high)})" if scale.beyond == "holds" else lines[-1]
     unknown = f"{concentration} IS NULL" + (f" OR {concentration} < {begins[0]}" if scale.steps[0].low else "")
     return f"CASE WHEN {unknown} THEN NULL {' '.join(cases)} ELSE {beyond} END"
 
@@ -189,13 +192,13 @@ def _greatest(columns: Sequence[str]) -> str:
 
 def _concentration(pollutant: str, scale: Scale) -> str:
     if scale.hours == 0:
-        return _truncated(f"{pollutant} / {_double(scale.divisor)}", scale)
+        return _truncated(f"{pollutant} / {double(scale.divisor)}", scale)
     before = (
-        f"(PARTITION BY location_key ORDER BY unix_timestamp(ts_utc) RANGE BETWEEN {scale.hours * HOUR} PRECEDING AND {HOUR} PRECEDING)"
+        f"OVER (PARTITION BY location_key ORDER BY unix_seconds(ts_utc) RANGE BETWEEN {scale.hours * HOUR} PRECEDING AND {HOUR} PRECEDING)"
     )
-    enough = f"count({pollutant}) OVER {before} >= {_double(scale.hours * COMPLETENESS)}"
-    mean = _truncated(f"avg({pollutant}) OVER {before} / {_double(scale.divisor)}", scale)
-    return f"CASE WHEN {enough} THEN {mean} END"
+    enough = f"count({pollutant}) {before} >= {double(scale.hours * COMPLETENESS)}"
+    concentration = _truncated(f"{mean(pollutant, before)} / {double(scale.divisor)}", scale)
+    return f"CASE WHEN {enough} THEN {concentration} END"
 
 
 def _truncated(concentration: str, scale: Scale) -> str:
@@ -203,8 +206,4 @@ def _truncated(concentration: str, scale: Scale) -> str:
     if scale.digits is None:
         return concentration
     # What is 9.1 in exact arithmetic may be a last bit less as a sum of doubles.
-    return f"CAST(floor(({concentration}) * {_double(10.0**scale.digits)} + {_double(ROUNDING_GUARD)}) AS DOUBLE)"
-
-
-def _double(number: float) -> str:
-    return f"{float(number)!r}D"  # without the D Spark reads a DECIMAL
+    return f"CAST(floor(({concentration}) * {double(10.0**scale.digits)} + {double(ROUNDING_GUARD)}) AS DOUBLE)"

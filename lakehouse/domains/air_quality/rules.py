@@ -3,8 +3,8 @@
 from collections.abc import Collection
 
 from lakehouse.domains.air_quality.contract import HOURLY, MEASURES
+from lakehouse.engine.functions import double, text
 from lakehouse.rules import Rule, contract_rules
-from lakehouse.tables.schema import quote
 
 FIRST_YEAR = 2013  # the source's archive begins on 2013-01-01
 FORECAST_DAYS = 7  # the source forecasts at most this far
@@ -19,9 +19,9 @@ def reading_rules(location_keys: Collection[str], left_out: Collection[str] = ()
         location_keys: the known places.
         left_out: places that are on the list with a zone that is unknown.
     """
-    refused = ", ".join(quote(key) for key in left_out)
+    refused = ", ".join(text(key) for key in left_out)
     arrived = "coalesce(kafka_ts, retrieved_ts)"
-    known = ", ".join(quote(key) for key in location_keys)
+    known = ", ".join(text(key) for key in location_keys)
     present = " + ".join(f"CAST({m} IS NOT NULL AS INT)" for m in MEASURES.values())
     return [
         *contract_rules(HOURLY),
@@ -44,7 +44,7 @@ def reading_rules(location_keys: Collection[str], left_out: Collection[str] = ()
             f"concat('retrieved_ts is ', retrieved_ts, ', but it arrived at ', {arrived})",
         ),
         Rule("few_measures", "warn", f"{present} < {FEWEST_MEASURES}", f"'fewer than {FEWEST_MEASURES} of the ten measures'"),
-        Rule("fine_above_coarse", "warn", "pm25 > pm10 * 1.5D", "'pm25 far above pm10, of which it is a part'"),
+        Rule("fine_above_coarse", "warn", f"pm25 > pm10 * {double(1.5)}", "'pm25 far above pm10, of which it is a part'"),
     ]
 
 

@@ -1,7 +1,6 @@
 """How do readings become clean hours, facts, days and episodes? Pure functions; the AQI's own formula is in `aqi.py`.
 
-Columns are written as SQL text: every column function is a round trip to the JVM, and some thousand of them took longer than
-a micro-batch's work.
+Their texts are read by Spark and by DuckDB alike: see `lakehouse/engine/functions.py`.
 
 Each gold table states beside its transform how far a changed row reaches (`*_reach`): the span of rows that must be
 recomputed when rows in a given span have changed.
@@ -12,12 +11,11 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import cast
 
-from pyspark.sql import Column, DataFrame
-from pyspark.sql import functions as F
-
 from lakehouse.domains.air_quality import aqi
 from lakehouse.domains.air_quality.contract import MEASURES, PROVIDER_INDICES, AqiRuleName
 from lakehouse.domains.dates.zones import local_seconds
+from lakehouse.engine.functions import date_key, double, iso_text, mean, text
+from lakehouse.engine.relation import Relation
 from lakehouse.spans import Spans
 
 MEASURE_NAMES = tuple(MEASURES.values())
@@ -60,19 +58,19 @@ class GoldRules:
         return cls(cast(AqiRuleName, edition["aqi_rule"]), int(threshold), int(hours), timezones)
 
 
-def to_clean_hours(readings: DataFrame) -> DataFrame:
+def to_clean_hours(readings: Relation) -> Relation:
     """Shape accepted readings into silver. Row-wise.
 
     Returns:
         The readings' business columns with date_key (YYYYMMDD, UTC), time_key (0-23, UTC) and is_forecast: the hour began
         after the source was asked, so its values are a forecast.
     """
-    return readings.selectExpr(
+    return readings.select(
         "location_key",
         "ts_utc",
-        "to_date(ts_utc) AS date_utc",
-        f"{_date_key('ts_utc')} AS date_key",
-        "hour(ts_utc) AS time_key",
+        "CAST(ts_utc AS DATE) AS date_utc",
+        f"{date_key('ts_utc')} AS date_key",
+        "CAST(hour(ts_utc) AS INT) AS time_key",
         "latitude",
         "longitude",
         *MEASURE_NAMES,
@@ -94,7 +92,7 @@ def hourly_reads(span: Spans) -> Spans:
     return span.widened(before=aqi.LOOK_BACK_HOURS * HOUR)
 
 
-def to_hourly_facts(clean_hours: DataFrame, rules: GoldRules) -> DataFrame:
+def to_hourly_facts(clean_hours: Relation, rules: GoldRules) -> Relation:
     """Compute the hourly facts: measures, six sub-indices, the AQI and its dominant pollutant.
 
     Bounded input only: hand it each hour with the 24 hours before, or the means will be those of a part.
@@ -113,21 +111,21 @@ def to_hourly_facts(clean_hours: DataFrame, rules: GoldRules) -> DataFrame:
     indexed = aqi.with_sub_indices(measured, aqi.RULES[rules.aqi_rule])
     # Once: the zone is looked up among all places. Not by Spark's own zones: Java's database is of another release than ours.
     ahead = local_seconds("ts_utc", rules.timezones, "location_key")
-    located = indexed.selectExpr("*", f"timestamp_seconds(unix_seconds(ts_utc) + {ahead}) AS _local_ts")
+    located = indexed.select("*", f"timestamp_seconds(unix_seconds(ts_utc) + {ahead}) AS _local_ts")
     present = " + ".join(f"CAST({m} IS NOT NULL AS INT)" for m in MEASURE_NAMES)
-    return located.selectExpr(
+    return located.select(
         "location_key",
         "ts_utc",
         "date_utc",
         "date_key",
         "time_key",
-        f"{_date_key('_local_ts')} AS local_date_key",
-        "hour(_local_ts) AS local_time_key",
+        f"{date_key('_local_ts')} AS local_date_key",
+        "CAST(hour(_local_ts) AS INT) AS local_time_key",
         *MEASURE_NAMES,
         f"{aqi.overall(list(SUB_INDICES.values()))} AS aqi",
         *SUB_INDICES.values(),
         f"{aqi.dominant(SUB_INDICES)} AS dominant_pollutant",
-        f"({present}) * 100D / {len(MEASURE_NAMES)} AS data_completeness",
+        f"({present}) * {double(100)} / {len(MEASURE_NAMES)} AS data_completeness",
         f"'{rules.aqi_rule}' AS aqi_rule",
         *PROVIDER_NAMES,
         "retrieved_ts",
@@ -139,7 +137,7 @@ def daily_reach(changed: Spans) -> Spans:
     return changed.whole_days()
 
 
-def to_city_days(hourly_facts: DataFrame) -> DataFrame:
+def to_city_days(hourly_facts: Relation) -> Relation:
     """Fold hourly facts into UTC days.
 
     Bounded input only: hand it whole days.
@@ -152,19 +150,21 @@ def to_city_days(hourly_facts: DataFrame) -> DataFrame:
         in no category. dominant_pollutant: the one with the day's largest sub-index. data_completeness: measured hours of
         24, in %.
     """
-    days = hourly_facts.groupBy("location_key", "date_utc", "date_key", "aqi_rule").agg(
-        *_exprs(
-            "avg(pm25) AS avg_pm25",
-            "min(pm25) AS min_pm25",
-            "max(pm25) AS max_pm25",
-            "avg(aqi) AS avg_aqi",
-            "max(aqi) AS max_aqi",
-            *[f"CAST(count_if({condition}) AS INT) AS hours_{category}" for category, condition in CATEGORY_CONDITIONS.items()],
-            "CAST(count(1) AS INT) AS hours_measured",
-            *PEAKS,
-        )
+    days = hourly_facts.group(
+        ("location_key", "date_utc", "date_key", "aqi_rule"),
+        f"{mean('pm25')} AS avg_pm25",
+        "min(pm25) AS min_pm25",
+        "max(pm25) AS max_pm25",
+        "avg(aqi) AS avg_aqi",
+        "max(aqi) AS max_aqi",
+        *[
+            f"CAST(count(CASE WHEN {condition} THEN 1 END) AS INT) AS hours_{category}"
+            for category, condition in CATEGORY_CONDITIONS.items()
+        ],
+        "CAST(count(1) AS INT) AS hours_measured",
+        *PEAKS,
     )
-    return days.selectExpr(
+    return days.select(
         "location_key",
         "date_utc",
         "date_key",
@@ -176,7 +176,7 @@ def to_city_days(hourly_facts: DataFrame) -> DataFrame:
         *[f"hours_{category}" for category in CATEGORY_CONDITIONS],
         "hours_measured",
         f"{DOMINANT_PEAK} AS dominant_pollutant",
-        "hours_measured * 100D / 24 AS data_completeness",
+        f"hours_measured * {double(100)} / 24 AS data_completeness",
         "aqi_rule",
     )
 
@@ -192,7 +192,7 @@ def episode_reads(span: Spans) -> Spans:
     return span.widened(before=HOUR, after=HOUR)
 
 
-def to_episodes(hourly_facts: DataFrame, rules: GoldRules) -> DataFrame:
+def to_episodes(hourly_facts: Relation, rules: GoldRules) -> Relation:
     """Find the episodes: runs of consecutive hours whose AQI is at least the threshold, of at least the least length.
 
     Bounded input only: hand it whole runs. A missing hour and an hour without an AQI break a run.
@@ -208,45 +208,32 @@ def to_episodes(hourly_facts: DataFrame, rules: GoldRules) -> DataFrame:
     flagged = hourly_facts.where(f"aqi >= {rules.episode_threshold}")
     # Within a run, hour minus rank is constant.
     rank = "row_number() OVER (PARTITION BY location_key ORDER BY ts_utc)"
-    runs = (
-        flagged.selectExpr("*", f"unix_timestamp(ts_utc) DIV {aqi.HOUR} - {rank} AS run")
-        .groupBy("location_key", "run", "aqi_rule")
-        .agg(
-            *_exprs(
-                "min(ts_utc) AS start_ts",
-                "max(ts_utc) AS end_ts",
-                "CAST(count(1) AS INT) AS hours_flagged",
-                "avg(aqi) AS avg_aqi",
-                "max(aqi) AS peak_aqi",
-                *PEAKS,
-            )
-        )
+    runs = flagged.select("*", f"CAST(floor(unix_seconds(ts_utc) / {aqi.HOUR}) AS BIGINT) - {rank} AS run").group(
+        ("location_key", "run", "aqi_rule"),
+        "min(ts_utc) AS start_ts",
+        "max(ts_utc) AS end_ts",
+        "CAST(count(1) AS INT) AS hours_flagged",
+        "avg(aqi) AS avg_aqi",
+        "max(aqi) AS peak_aqi",
+        *PEAKS,
     )
-    identity = f"concat_ws('|', location_key, date_format(start_ts, \"yyyy-MM-dd'T'HH:mm:ss'Z'\"), '{rules.rule_code}')"
+    identity = f"concat_ws('|', location_key, {iso_text('start_ts')}, {text(rules.rule_code)})"
     severity = (
         f"CASE WHEN peak_aqi <= {aqi.CATEGORIES['unhealthy']} THEN 'unhealthy' "
         f"WHEN peak_aqi <= {aqi.CATEGORIES['very_unhealthy']} THEN 'very_unhealthy' ELSE 'hazardous' END"
     )
-    return runs.where(f"hours_flagged >= {rules.episode_hours}").selectExpr(
+    return runs.where(f"hours_flagged >= {rules.episode_hours}").select(
         f"md5({identity}) AS episode_id",
         "location_key",
         "start_ts",
         "end_ts",
-        "to_date(start_ts) AS start_date_utc",
-        f"CAST((unix_timestamp(end_ts) - unix_timestamp(start_ts)) DIV {aqi.HOUR} + 1 AS INT) AS duration_hours",
+        "CAST(start_ts AS DATE) AS start_date_utc",
+        f"CAST(floor((unix_seconds(end_ts) - unix_seconds(start_ts)) / {aqi.HOUR}) + 1 AS INT) AS duration_hours",
         "hours_flagged",
         "avg_aqi",
         "peak_aqi",
         f"{DOMINANT_PEAK} AS dominant_pollutant",
         f"{severity} AS severity_level",
-        f"'{rules.rule_code}' AS rule_code",
+        f"{text(rules.rule_code)} AS rule_code",
         "aqi_rule",
     )
-
-
-def _exprs(*texts: str) -> list[Column]:
-    return [F.expr(text) for text in texts]
-
-
-def _date_key(instant: str) -> str:
-    return f"CAST(date_format({instant}, 'yyyyMMdd') AS INT)"

@@ -1,8 +1,8 @@
 """Which offset from UTC has a place at an instant? One zone database for Python, Spark and DuckDB: the locked package `tzdata`.
 
 Each of the three brings a database of its own, of another release: they disagree after the changes of 2025 and 2026, and some lack zones.
-So offsets are data here: `offsets` reads them from the package, `local_seconds` writes them into Spark's SQL, and a domain keeps them as a
-table (`dim_zone_offset`) for DuckDB, and for whoever asks the tables, to join.
+So offsets are data here: `offsets` reads them from the package, `local_seconds` writes them into the SQL of a transform, and a domain keeps
+them as a table (`dim_zone_offset`) for DuckDB, and for whoever asks the tables, to join.
 
 Source: IANA time zone database, by the package's files; from FIRST_YEAR to LAST_YEAR, before and after which the nearest offset holds.
 """
@@ -15,6 +15,8 @@ from importlib.resources import files
 from zoneinfo import ZoneInfo
 
 import tzdata
+
+from lakehouse.engine.functions import text
 
 VERSION: str = tzdata.IANA_VERSION
 FIRST_YEAR, LAST_YEAR = 2000, 2060
@@ -81,7 +83,7 @@ def offsets(name: str) -> tuple[Offset, ...]:
 
 
 def local_seconds(instant: str, places: Mapping[str, str], place: str) -> str:
-    """Return the SQL for Spark of the seconds that a row's local clock is ahead of UTC; 0 for a place that is not listed.
+    """Return the SQL of the seconds that a row's local clock is ahead of UTC; 0 for a place that is not listed.
 
     Args:
         instant: a timestamp column.
@@ -90,33 +92,33 @@ def local_seconds(instant: str, places: Mapping[str, str], place: str) -> str:
     """
     by_zone: dict[str, list[str]] = {}
     for key, name in sorted(places.items()):
-        by_zone.setdefault(name, []).append("'" + key.replace("\\", "\\\\").replace("'", "\\'") + "'")
+        by_zone.setdefault(name, []).append(text(key))
     # Spark looks a list of places up by hash, and so many zones as there are one after the other.
     cases = " ".join(f"WHEN {place} IN ({', '.join(keys)}) THEN {_seconds_sql(instant, name)}" for name, keys in by_zone.items())
-    return f"CASE {cases} ELSE 0L END" if cases else "0L"
+    return f"CASE {cases} ELSE 0 END" if cases else "0"
 
 
 def _seconds_sql(instant: str, name: str) -> str:
     """Return a zone's offset as a constant, or looked up in constant arrays that have an element for each year."""
     known = offsets(name)
     if len(known) == 1:
-        return f"{known[0].seconds}L"
+        return str(known[0].seconds)
     years = range(FIRST_YEAR, LAST_YEAR + 1)
     changes = {year: [one for one in known[1:] if one.since.year == year] for year in years}
     begun = {year: [one for one in known if one.since <= datetime(year, 1, 1, tzinfo=UTC)][-1].seconds for year in years}
-    element = f"[least(greatest(year({instant}), {FIRST_YEAR}), {LAST_YEAR}) - {FIRST_YEAR}]"
-    found = _array(begun[year] for year in years) + element
+    element = f"least(greatest(year({instant}), {FIRST_YEAR}), {LAST_YEAR}) - {FIRST_YEAR}"
+    found = _element((begun[year] for year in years), element)
     cases = ""
     for n in range(max(map(len, changes.values()))):
-        since = _array(int(changes[year][n].since.timestamp()) if n < len(changes[year]) else _NEVER for year in years)
-        seconds = _array(changes[year][n].seconds if n < len(changes[year]) else 0 for year in years)
-        cases = f"WHEN unix_seconds({instant}) >= {since}{element} THEN {seconds}{element} {cases}"
+        since = _element((int(changes[year][n].since.timestamp()) if n < len(changes[year]) else _NEVER for year in years), element)
+        seconds = _element((changes[year][n].seconds if n < len(changes[year]) else 0 for year in years), element)
+        cases = f"WHEN unix_seconds({instant}) >= {since} THEN {seconds} {cases}"
     return f"CASE {cases}ELSE {found} END"
 
 
-def _array(numbers: Iterable[int]) -> str:
+def _element(numbers: Iterable[int], index: str) -> str:
     # One text, taken apart once for each plan: a number of its own for each would be parsed a hundred times slower.
-    return f"CAST(split('{','.join(map(str, numbers))}', ',') AS ARRAY<BIGINT>)"
+    return f"CAST(get(split('{','.join(map(str, numbers))}', ','), {index}) AS BIGINT)"
 
 
 def _seconds(here: ZoneInfo, at: datetime) -> int:

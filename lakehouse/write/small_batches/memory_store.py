@@ -7,18 +7,19 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
 from lakehouse.changes import ChangedRows, Changes, NoChanges, distinct, extents
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
+from lakehouse.engine.engine import Engine
+from lakehouse.engine.on_spark import SparkEngine
 from lakehouse.parts import Keys, Part
 from lakehouse.pending import ComputedFrom, read_computed_from
 from lakehouse.spans import Spans, Times
 from lakehouse.tables.schema import Table
-from lakehouse.write.merge import latest_per_key, only_in
 from lakehouse.write.publishing import look_before_writing
 from lakehouse.write.small_batches.data_files import NotFromMemory
-from lakehouse.write.small_batches.recent_rows import RecentRows, TableRows, fetch, rows_in
+from lakehouse.write.small_batches.recent_rows import RecentRows, TableRows, rows_in, rows_with
 from lakehouse.write.store import Store, Touching
 
 
@@ -28,9 +29,11 @@ class Memory:
     Args:
         domain: whose tables.
         looks_ahead: whether the next calls will need slightly later times than the last, so that more is read at once.
+        engine: computes rows; Spark when left out.
     """
 
-    def __init__(self, domain: Domain, looks_ahead: bool = True) -> None:
+    def __init__(self, domain: Domain, looks_ahead: bool = True, engine: Engine | None = None) -> None:
+        self.engine = engine
         # One thread commits while the next table is computed, since a commit mostly waits for files and the catalog.
         self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weir-commit")
         self._calls = 0
@@ -68,7 +71,7 @@ class Memory:
                 self._begin(spark)
             if self._made is None or self._heads != self._seen():
                 self._made = read_computed_from(domain, {name: rows.handle for name, rows in self.tables.items()})
-            store = MemoryStore(spark, domain, self.tables, properties, self._committer, self._made)
+            store = MemoryStore(spark, domain, self.tables, properties, self._committer, self._made, self.engine or SparkEngine(spark))
             try:
                 yield store
             finally:
@@ -99,6 +102,7 @@ class MemoryStore(Store[pa.Table]):
         properties: of every snapshot.
         committer: its single thread commits.
         made: from which snapshots each derived table was computed; updated here.
+        engine: computes rows.
     """
 
     def __init__(
@@ -109,9 +113,10 @@ class MemoryStore(Store[pa.Table]):
         properties: Mapping[str, str],
         committer: Executor,
         made: ComputedFrom,
+        engine: Engine,
     ) -> None:
-        super().__init__(spark, domain, properties)
-        self._tables, self._committer, self.made = tables, committer, made
+        super().__init__(spark, domain, properties, engine.name)
+        self._tables, self._committer, self.made, self._engine = tables, committer, made, engine
         self._waiting: list[Future[None]] = []
         self._failed = False
 
@@ -123,15 +128,17 @@ class MemoryStore(Store[pa.Table]):
         """Return the known snapshot; 0 after a commit of another writer in between, so that everything since then is pending."""
         return self._tables[table].snapshot or 0
 
-    def merge_silver(self, source: Source, accepted: DataFrame, touched: Part, needed: Part, asked: bool) -> Changes:
+    def held(self, rows: pa.Table) -> pa.Table:
+        """Return them as they are."""
+        return rows
+
+    def merge_silver(self, source: Source, accepted: pa.Table, touched: Part, needed: Part, asked: bool) -> Changes:
         """Compute the newest row of each key together with the rows in memory, and write those that differ."""
         silver = self._tables[source.silver.name]
         if isinstance(touched, Spans) and isinstance(needed, Spans):
             silver.have(self.spark, needed.joined(touched.rows))  # one read for silver and gold
         at_hand = silver.read(self.spark, touched)
-        present = self._frame(at_hand.select(list(source.silver.names)))
-        both = source.to_silver(accepted).unionByName(present).coalesce(1)
-        newest = fetch(latest_per_key(both, source.silver, source.contract.version))
+        newest = self._engine.newest(source.to_silver, accepted, at_hand, source.silver, source.contract.version)
         come, gone = silver.replace(self.spark, newest, touched, self._properties, self.then, present=at_hand)
         return ChangedRows(gone, come)
 
@@ -150,11 +157,9 @@ class MemoryStore(Store[pa.Table]):
 
     def make(self, derived: Derived, inputs: Sequence[pa.Table], part: Part) -> pa.Table:
         """Compute it at once."""
-        frames = [self._frame(rows.select(list(reads.table.names))) for reads, rows in zip(derived.reads, inputs, strict=True)]
-        made = derived.to_rows(*frames)
-        if isinstance(part, Spans):
-            return self._within(derived, fetch(made), part)
-        return fetch(only_in(made, part))
+        chosen = [rows.select(list(reads.table.names)) for reads, rows in zip(derived.reads, inputs, strict=True)]
+        made = self._engine.compute(derived.to_rows, chosen, derived.table)
+        return self._within(derived, made, part) if isinstance(part, Spans) else rows_with(made, part)
 
     def extents(self, derived: Derived, rows: pa.Table) -> Touching:
         """Look at the rows."""
@@ -229,6 +234,3 @@ class MemoryStore(Store[pa.Table]):
     def _within(self, derived: Derived, rows: pa.Table, part: Spans) -> pa.Table:
         assert derived.times is not None  # only such tables have parts in time
         return rows_in(rows, part, derived.times)
-
-    def _frame(self, rows: pa.Table) -> DataFrame:
-        return self.spark.createDataFrame(rows).coalesce(1)

@@ -14,15 +14,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
-from lakehouse.parts import Part
+from lakehouse.parts import Keys, Part
 from lakehouse.spans import Spans, Times
+from lakehouse.tables.arrow_types import arrow_schema
 from lakehouse.tables.schema import Table
 from lakehouse.write.merge import INSTANT, only_in
 from lakehouse.write.small_batches.data_files import NotFromMemory
-from lakehouse.write.small_batches.row_delta import FILE, POSITION, DeltaWriter
+from lakehouse.write.small_batches.local_rows import FILE, POSITION, read_local
+from lakehouse.write.small_batches.row_delta import DeltaWriter
 
 # A micro-batch that needs more rows than this is left to Spark, and no more are kept for the next one.
-MOST_ROWS = 200_000
+MOST_ROWS = 1_000_000
 MOST_INT = (1 << 63) - 1
 MICROS_PER_DAY = 86_400_000_000
 
@@ -54,6 +56,30 @@ def rows_in(rows: pa.Table, span: Spans, times: Times) -> pa.Table:
     first = pc.search_sorted(key(owners, until), key(rows[times.entity], _micros(rows[times.starts])).combine_chunks(), side="left")
     begins = pa.concat_arrays([key(owners, since), pa.array([MOST_INT], pa.int64())]).take(first)  # no span lies behind the last one
     return rows.filter(pc.less_equal(begins, key(rows[times.entity], _micros(rows[times.last])).combine_chunks()))
+
+
+def rows_with(rows: pa.Table, part: Keys) -> pa.Table:
+    """Keep the rows of a part by key, as `only_in` does for a DataFrame: null equals null.
+
+    Raises:
+        NotFromMemory: the values of several columns are too many to be encoded in one number.
+    """
+    if part.is_whole:
+        return rows
+    kept = pa.chunked_array([pa.repeat(pa.scalar(False), rows.num_rows)])
+    for columns, tuples in part.tuples.items():
+        code, wanted, size = pa.scalar(0, pa.int64()), pa.scalar(0, pa.int64()), 1
+        for name, values in zip(columns, zip(*tuples, strict=True), strict=True):
+            listed = pa.array(values, rows.schema.field(name).type)
+            known = pc.unique(listed)
+            size *= len(known) + 1
+            if size > MOST_INT:
+                raise NotFromMemory(f"{len(tuples)} tuples of {', '.join(columns)}")
+            # A value that no tuple has is numbered behind those that one has.
+            code = pc.add(pc.multiply(code, len(known) + 1), pc.fill_null(pc.index_in(rows[name], known), len(known)).cast(pa.int64()))
+            wanted = pc.add(pc.multiply(wanted, len(known) + 1), pc.index_in(listed, known).cast(pa.int64()))
+        kept = pc.or_(kept, pc.is_in(code, wanted))
+    return rows.filter(kept)
 
 
 def differing(wanted: pa.Table, present: pa.Table, table: Table, vanishing: bool) -> tuple[pa.Table, pa.Table]:
@@ -137,8 +163,7 @@ class TableRows:
         """
         if self._waits:
             raise NotFromMemory(f"{self.table.name} would be read beside a commit")
-        columns = [*self.table.names, FILE, POSITION]
-        return fetch(only_in(spark.table(self.table.name), part, times or self.times).select(*columns))
+        return self._from_table(spark, part, times or self.times)
 
     def have(self, spark: SparkSession, part: Part) -> None:
         """Run the Spark jobs that `replace` would need."""
@@ -183,6 +208,15 @@ class TableRows:
         self._waits = True
         later(settle)
         return come, gone
+
+    def _from_table(self, spark: SparkSession, part: Part, times: Times | None) -> pa.Table:
+        """Read the rows of a part from the table's files: with Arrow where it can, else with Spark."""
+        if isinstance(part, Spans) and times is not None:
+            assert self._writer is not None  # `begin` has been here
+            found = read_local(self._writer.files((part.ranges, times)), arrow_schema(self.table), self._writer.ids())
+            if found is not None:
+                return few_enough(rows_in(found, part, times))
+        return few_enough(fetch(only_in(spark.table(self.table.name), part, times).select(*self.table.names, FILE, POSITION)))
 
     def settled(self) -> None:
         """Note that the commits from `replace` were called, so the table may be read again, unless another writer committed in between."""
@@ -258,8 +292,7 @@ class RecentRows(TableRows):
         self._rows = pa.concat_tables([left, written.cast(left.schema)]).combine_chunks()
 
     def _fetch(self, spark: SparkSession, missing: Spans) -> None:
-        columns = [*self.table.names, FILE, POSITION]
-        found = fetch(only_in(spark.table(self.table.name), missing, self.times).select(*columns))
+        found = self._from_table(spark, missing, self.times)
         if self._rows is not None:
             # Rows that overlap both an old span and a new one were read twice.
             known = self._rows
@@ -273,11 +306,15 @@ def _with_margin(span: Spans) -> Spans:
 
 
 def fetch(rows: DataFrame) -> pa.Table:
-    """Fetch rows into memory; NotFromMemory when there are too many."""
-    found = rows.coalesce(1).limit(MOST_ROWS + 1).toArrow()
-    if found.num_rows > MOST_ROWS:
+    """Fetch rows into memory, one more than `few_enough` lets through at most."""
+    return rows.coalesce(1).limit(MOST_ROWS + 1).toArrow()
+
+
+def few_enough(rows: pa.Table) -> pa.Table:
+    """Return the rows; NotFromMemory when there are too many."""
+    if rows.num_rows > MOST_ROWS:
         raise NotFromMemory(f"more than {MOST_ROWS} rows are reached")
-    return found
+    return rows
 
 
 def _without(rows: pa.Table, others: pa.Table) -> pa.Table:
@@ -289,7 +326,7 @@ def _without(rows: pa.Table, others: pa.Table) -> pa.Table:
 
 
 def _numbers(rows: pa.Table) -> pa.Array:
-    return pa.array(range(rows.num_rows), pa.int64())
+    return pa.arange(0, rows.num_rows)
 
 
 def _micros(column: pa.ChunkedArray) -> pa.ChunkedArray:

@@ -15,6 +15,10 @@ ONE_TASK = {
     "spark.sql.iceberg.distribution-mode": "none",
 }
 
+# For a scan whose rows fit in memory: one task for the small files of a few micro-batches, more for a backlog. Iceberg counts each file as
+# 4 MB at least.
+BOUNDED = ONE_TASK | {"spark.sql.iceberg.read.split-size": str(16 << 20)}
+
 # The small micro-batches of a stream repeat the same plans, so generated code is compiled once and saves a third of their time. For a plan
 # with its own literals (spans, offsets), and in a driver that ends soon, compiling never pays off (`lakehouse/spark.py`).
 COMPILED = {

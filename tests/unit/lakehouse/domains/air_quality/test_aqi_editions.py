@@ -1,23 +1,24 @@
-"""Is the AQI the EPA's, in both editions, and the same in both engines? Vectors that others wrote, the table's edges, and random hours."""
+"""Is the AQI the EPA's, in both editions, by the transform and by the oracle? Vectors of others, the table's edges, and random hours."""
 
 import csv
 import json
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pytest
-from pyspark.sql import SparkSession
 
 from batch.prove.oracle.recompute import recompute
 from lakehouse.domains.air_quality.aqi import UG_PER_PPB
-from lakehouse.domains.air_quality.tables import ORACLE, SILVER
+from lakehouse.domains.air_quality.tables import FACT_HOURLY, ORACLE, SILVER
 from lakehouse.domains.air_quality.transforms import GoldRules, to_hourly_facts
+from lakehouse.engine.on_duckdb import DuckEngine
+from tests.support.rows import arrow_rows
 
-VECTORS = Path(__file__).parents[1] / "golden/air_quality/aqi_vectors.csv"
+VECTORS = Path(__file__).parents[4] / "golden/air_quality/aqi_vectors.csv"
 START = datetime(2024, 3, 1, tzinfo=UTC)
 LAST = 24
 # µg/m³ for one unit of the EPA's table: ppb of gases, ppm of carbon monoxide.
@@ -27,15 +28,21 @@ Hour = Mapping[str, float | None]
 EDITIONS: tuple[Edition, ...] = ("us-epa-2012", "us-epa-2024")
 
 
-def by_spark(spark: SparkSession, places: Mapping[str, Sequence[Hour]], edition: Edition) -> dict[tuple[str, int], dict[str, Any]]:
-    hours = [row(place, number, hour) for place, hours in places.items() for number, hour in enumerate(hours)]
-    columns = {c.name: pa.array([one.get(c.name) for one in hours]) for c in SILVER.columns if c.name in hours[0]}
-    missing = [f"CAST(NULL AS {c.type}) AS {c.name}" for c in SILVER.columns if c.name not in columns]
-    clean = spark.createDataFrame(pa.table(columns)).selectExpr("*", *missing)
-    return keyed(to_hourly_facts(clean, GoldRules(aqi_rule=edition)).toArrow())
+@pytest.fixture(scope="module")
+def engine() -> Iterator[DuckEngine]:
+    """Give DuckDB; that Spark computes the same is shown in `tests/spark/test_both_engines.py`."""
+    engine = DuckEngine()
+    yield engine
+    engine.close()
 
 
-def by_duckdb(places: Mapping[str, Sequence[Hour]], edition: Edition) -> dict[tuple[str, int], dict[str, Any]]:
+def by_transform(engine: DuckEngine, places: Mapping[str, Sequence[Hour]], edition: Edition) -> dict[tuple[str, int], dict[str, Any]]:
+    hours = arrow_rows(SILVER, (row(place, number, hour) for place, hours in places.items() for number, hour in enumerate(hours)))
+    rules = GoldRules(aqi_rule=edition)
+    return keyed(engine.compute(lambda rows: to_hourly_facts(rows, rules), [hours], FACT_HOURLY))
+
+
+def by_oracle(places: Mapping[str, Sequence[Hour]], edition: Edition) -> dict[tuple[str, int], dict[str, Any]]:
     values = []
     for place, hours in places.items():
         for number, hour in enumerate(hours):
@@ -74,7 +81,7 @@ def keyed(facts: pa.Table) -> dict[tuple[str, int], dict[str, Any]]:
     return {(one["location_key"], int((one["ts_utc"] - START) / timedelta(hours=1))): one for one in facts.select(names).to_pylist()}
 
 
-def test_vectors_of_others_and_the_edges_of_the_table(spark: SparkSession) -> None:
+def test_vectors_of_others_and_the_edges_of_the_table(engine: DuckEngine) -> None:
     vectors = list(csv.DictReader(VECTORS.read_text().splitlines()))
     for edition in EDITIONS:
         chosen = {f"p{n}": one for n, one in enumerate(vectors) if one["edition"] == edition}
@@ -84,25 +91,25 @@ def test_vectors_of_others_and_the_edges_of_the_table(spark: SparkSession) -> No
             before = {pollutant: float(one["mean"]) * unit} if one["mean"] else {}
             places[place] = [before] * LAST + [{pollutant: float(one["hour"]) * unit} if one["hour"] else {}]
         assert len(places) > 10
-        for engine, made in (("Spark", by_spark(spark, places, edition)), ("DuckDB", by_duckdb(places, edition))):
+        for text, made in (("transform", by_transform(engine, places, edition)), ("oracle", by_oracle(places, edition))):
             for place, one in chosen.items():
                 found, wanted = made[place, LAST], float(one["index"])
                 sub_index = found[f"aqi_{one['pollutant']}"]
-                told = f"{engine}: {one} gave {sub_index}"
+                told = f"{text}: {one} gave {sub_index}"
                 if one["source"] == "open-meteo":  # it gives the index unrounded, as a float of 32 bits
                     assert sub_index == pytest.approx(wanted, abs=1e-3), told
                 else:
                     assert (found["aqi"], found["dominant_pollutant"]) == (wanted, one["pollutant"]), told
 
 
-def test_ozone_that_neither_scale_speaks_of_has_no_index(spark: SparkSession) -> None:
+def test_ozone_that_neither_scale_speaks_of_has_no_index(engine: DuckEngine) -> None:
     places = {"p": [{"o3": 210 * UNIT["o3"]}] * LAST + [{"o3": 100 * UNIT["o3"]}]}
     for edition in EDITIONS:
-        for made in (by_spark(spark, places, edition), by_duckdb(places, edition)):
+        for made in (by_transform(engine, places, edition), by_oracle(places, edition)):
             assert made["p", LAST]["aqi_o3"] is None
 
 
-def test_both_engines_give_the_same_index_for_any_hours(spark: SparkSession) -> None:
+def test_transform_and_oracle_give_the_same_index_for_any_hours(engine: DuckEngine) -> None:
     chance = random.Random(13)
     # Values as the API gives them, with one decimal, around the edges of every scale and far beyond; a tenth are missing.
     most = {"pm25": 900, "pm10": 900, "o3": 1300, "no2": 4500, "so2": 3000, "co": 70_000}
@@ -114,9 +121,9 @@ def test_both_engines_give_the_same_index_for_any_hours(spark: SparkSession) -> 
 
     places = {f"p{n}": [{p: value(p) for p in UNIT} for _ in range(60)] for n in range(25)}
     for edition in EDITIONS:
-        spark_says, duckdb_says = by_spark(spark, places, edition), by_duckdb(places, edition)
-        assert spark_says.keys() == duckdb_says.keys()
-        for key, found in spark_says.items():
+        computed, recomputed = by_transform(engine, places, edition), by_oracle(places, edition)
+        assert computed.keys() == recomputed.keys()
+        for key, found in computed.items():
             for name, one in found.items():
-                other = duckdb_says[key][name]
+                other = recomputed[key][name]
                 assert one == (pytest.approx(other, rel=1e-9) if isinstance(other, float) else other), (edition, key, name)

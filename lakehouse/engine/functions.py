@@ -1,0 +1,69 @@
+"""Which SQL means the same to Spark and to DuckDB? Helpers for the texts of transforms, and what to avoid.
+
+Write                                            | not, since the engines differ in silence
+------------------------------------------------ | -----------------------------------------------------------------------
+`double(12)`, or `12.0e0`                        | `12.0D` is no literal of DuckDB; `12.0` is a DECIMAL
+`CAST(x AS DATE)`                                | `to_date(x)`
+`date_key(x)`, `iso_text(x)`                     | `date_format(x, …)`
+`CAST(hour(x) AS INT)`                           | `hour(x)` alone: DuckDB gives a BIGINT
+`CAST(floor(x) AS INT)`                          | `CAST(x AS INT)` of a double: Spark cuts it, DuckDB rounds it
+`CAST(floor(a / b) AS BIGINT)`                   | `a DIV b`
+`unix_seconds(x)`, `unix_millis(x)`              | `unix_timestamp(x)`
+`get(list, n)` with n from 0                     | `list[n]`: DuckDB counts from 1
+`text(value)`                                    | a literal with `'` or a backslash: only Spark takes a backslash for an escape
+backticks around a name that is a word of SQL    | double quotes: a text for Spark; the engine makes them of backticks for DuckDB
+`mean(x)`, `mean(x, over)`                       | `avg(x)` of doubles: the last bits depend on the order of the rows
+`count(CASE WHEN c THEN 1 END)`                  | `count_if(c)`: DuckDB gives null where c is never known
+`row_number() OVER (… DESC NULLS LAST)`          | `max(struct(…))`; and an ORDER BY that leaves open where nulls go
+`CAST(sum(x) AS …)`                              | `sum(x)` alone: the engines give it different types
+
+`unix_seconds`, `unix_millis`, `timestamp_seconds` and `get` are functions of Spark; DuckDB gets them as macros (`on_duckdb.py`).
+"""
+
+# Sums of whole numbers are exact, so they do not depend on the order of the rows. A value is taken to six digits after the point, more
+# than any source reports; 2^53 of these units is some nine billion, so a sum of bounded values is exact as a double too.
+UNITS = 1_000_000
+
+
+def double(number: float) -> str:
+    """Return a literal of type DOUBLE."""
+    shown = repr(float(number))
+    shown = shown if "e" in shown else f"{shown}e0"
+    return f"({shown})" if shown.startswith("-") else shown
+
+
+def text(value: str) -> str:
+    """Return a literal of a text, whatever it holds."""
+    parts: list[str] = []
+    plain = ""
+    for character in value:
+        if character in "'\\`":
+            parts += [f"'{plain}'", f"chr({ord(character)})"]
+            plain = ""
+        else:
+            plain += character
+    return f"concat({', '.join(parts)}, '{plain}')" if parts else f"'{plain}'"
+
+
+def date_key(instant: str) -> str:
+    """Return the SQL of an instant's UTC day as an integer YYYYMMDD."""
+    return f"CAST(year({instant}) * 10000 + month({instant}) * 100 + day({instant}) AS INT)"
+
+
+def iso_text(instant: str) -> str:
+    """Return the SQL of an instant as text in UTC, such as 2024-03-01T05:00:00Z; parts of a second are cut."""
+    clock = ", ':', ".join(f"lpad(CAST({part}({instant}) AS STRING), 2, '0')" for part in ("hour", "minute", "second"))
+    return f"concat(CAST(CAST({instant} AS DATE) AS STRING), 'T', {clock}, 'Z')"
+
+
+def mean(column: str, over: str = "") -> str:
+    """Return the SQL of the mean of a DOUBLE column; null where all values are null. See UNITS.
+
+    Args:
+        column: its values are finite and below 10^6 times 2^53 in size.
+        over: SQL of a window, such as `OVER (PARTITION BY …)`; an aggregate of a group without one.
+    """
+    units = double(UNITS)
+    window = f" {over}" if over else ""
+    total = f"CAST(sum(CAST(floor({column} * {units} + 0.5e0) AS BIGINT)){window} AS DOUBLE)"
+    return f"{total} / (count({column}){window} * {units})"
