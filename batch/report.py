@@ -47,7 +47,7 @@ def print_proofs(proofs: Sequence[Proof], sources: Mapping[int, Places], as_json
         took = ", ".join(f"{part} {seconds:.1f}" for part, seconds in proof.seconds.items())
         verdict = "equals" if proof.is_equal else "does NOT equal"
         kept = "stored in lh.ops.proofs" if proof.is_kept else "not stored: the tables are on a read-only mount"
-        print(f"gold {verdict} what is computed from the messages that arrived ({sum(proof.seconds.values()):.1f} s: {took}); {kept}")
+        print(f"gold {verdict} what is computed from the messages that arrived ({proof.took:.1f} s: {took}); {kept}")
         if proof.would_change:
             parts = ", ".join(f"{what} from {current} to {asked}" for what, (current, asked) in proof.would_change.items())
             print(
@@ -155,6 +155,7 @@ def _proof_json(proof: Proof, sources: Mapping[int, Places]) -> dict[str, Any]:
         "edition": proof.edition,
         "settings_would_change": {what: {"is": found, "would_be": asked} for what, (found, asked) in proof.would_change.items()},
         "applied": json.loads(proof.applied_json()),
+        "took": round(proof.took, 3),
         "seconds": {part: round(seconds, 3) for part, seconds in proof.seconds.items()},
         "compared": [{"against": way, **comparison_json(one, sources)} for way, one in proof.compared],
     }

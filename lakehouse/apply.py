@@ -62,6 +62,7 @@ class ApplyOptions:
         phases: times `judge` (reading the rows and applying the rules), `rejects`, `reach`, `silver`, and each derived table by name.
         deferred: the name of the program that recomputes derived tables for these rows later, by `refresh_derived`; until then this call
             and other writers leave them as they are.
+        arrived: the rows to apply, where the caller has them in memory too: with all columns of bronze.
         is_beside: whether the tables are the branches of a rebuild that is not published yet.
     """
 
@@ -70,6 +71,7 @@ class ApplyOptions:
     memory: Memory | None = None
     phases: Phases = field(default_factory=Phases)
     deferred: str = ""
+    arrived: pa.Table | None = None
     is_beside: bool = False
 
 
@@ -107,7 +109,7 @@ def _apply(rows: DataFrame, call: _Call) -> Applied:
         return _apply_by_spark(rows, call)
     spark, source, options = rows.sparkSession, call.source, call.options
     with options.phases.timed("judge"), session_conf(spark, BOUNDED):
-        arrived = rows.toArrow()
+        arrived = rows.toArrow() if options.arrived is None else options.arrived
         if arrived.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
             return Applied()
         judged = judge_rows(arrived, source.contract, source.rules, memory.engine, spark)

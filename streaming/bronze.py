@@ -17,6 +17,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage.folders import Folder
 from lakehouse.tables.schema import quote
 from lakehouse.write.fenced_append import FencedAppend
+from lakehouse.write.hand_over import Appended
 from lakehouse.write.pending_offsets import FILE as PENDING_FILE
 from lakehouse.write.plain_rows import batch_properties
 from streaming.batch_report import BatchReport, timed
@@ -52,13 +53,22 @@ def read_topics(spark: SparkSession, domain: Domain, settings: Settings, startin
     )
 
 
-def fenced_appends(domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder) -> dict[str, FencedAppend]:
-    """Return the fenced append of each topic's bronze table, which notes pending offsets in the query's checkpoint."""
+def fenced_appends(
+    domain: Domain, topic_ids: Mapping[str, str], checkpoint: Folder, tell: Callable[[Appended], None] = lambda _: None
+) -> dict[str, FencedAppend]:
+    """Return the fenced append of each topic's bronze table.
+
+    Args:
+        domain: whose topics and tables.
+        topic_ids: the broker's id of each topic.
+        checkpoint: the query's, in which pending offsets are noted.
+        tell: gets each commit that was written from memory.
+    """
     found = {}
     for source in domain.sources:
         topic = source.contract.topic
         file = PENDING_FILE if len(domain.sources) == 1 else f"weir-owed.{source.name}.json"
-        found[topic] = FencedAppend(source.bronze, {topic: topic_ids[topic]}, checkpoint, pending_file=file)
+        found[topic] = FencedAppend(source.bronze, {topic: topic_ids[topic]}, checkpoint, pending_file=file, tell=tell)
     return found
 
 

@@ -19,6 +19,7 @@ from lakehouse.errors import WeirError
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import HadoopFolder
 from lakehouse.write.fenced_append import FencedAppend, Mark, newest_mark
+from lakehouse.write.hand_over import Appended
 from lakehouse.write.plain_rows import batch_properties
 from streaming import bronze
 from streaming.batch_report import BatchReport
@@ -69,6 +70,7 @@ class BronzeQuery:
         settings: all of them.
         report: gets a report of each micro-batch.
         check_lease: raises where another driver has taken over the tables.
+        tell: gets each commit to bronze that was written from memory.
     """
 
     def __init__(
@@ -78,7 +80,9 @@ class BronzeQuery:
         settings: Settings,
         report: Callable[[BatchReport], None],
         check_lease: Callable[[], None],
+        tell: Callable[[Appended], None] = lambda _: None,
     ) -> None:
+        self._tell = tell
         self._spark, self._domain, self._settings = spark, domain, settings
         self._report, self._check_lease = report, check_lease
         # Those that the running query started with.
@@ -102,7 +106,7 @@ class BronzeQuery:
         begins = self._beginning()
         if lost := self._lost(begins):
             raise DataLoss(self.name, lost, domain.name)
-        appends = bronze.fenced_appends(domain, begins.ids, checkpoint)
+        appends = bronze.fenced_appends(domain, begins.ids, checkpoint, self._tell)
         marks = dict(begins.marks)
         is_fit = all(fits(topic, bounds, begins.position) for topic, bounds in begins.bounds.items())
         if not begins.position.is_new and not is_fit:

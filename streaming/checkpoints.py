@@ -12,6 +12,7 @@ from typing import Any
 from lakehouse.storage.folders import Folder
 from lakehouse.tables.stream_positions import NO_OFFSET
 from lakehouse.write.fenced_append import TopicRecreated
+from lakehouse.write.hand_over import Position as Place
 from streaming.errors import BadCheckpoint
 
 IDENTITY = "weir-query.json"
@@ -126,6 +127,31 @@ def planned_ends(folder: Folder, batch_id: int) -> dict[tuple[str, int], int] | 
     """Read the planned end offsets of a Kafka micro-batch, by topic and partition; None where the file cannot be read."""
     texts = _source_offsets(folder.text(f"offsets/{batch_id}"), 1)
     return _by_topic(texts[0]) if texts is not None and _is_of(texts[0], is_kafka=True) else None
+
+
+def planned_positions(folder: Folder, batch_id: int, inputs: int) -> list[tuple[Place, Place]] | None:
+    """Read from which position to which a micro-batch reads each of its Iceberg tables.
+
+    None where that is not known: for the first micro-batch, and where a table is read from its beginning.
+    """
+    before, after = (_source_offsets(folder.text(f"offsets/{number}"), inputs) for number in (batch_id - 1, batch_id))
+    if before is None or after is None:
+        return None
+    found = []
+    for texts in zip(before, after, strict=True):
+        start, end = map(_place, texts)
+        if start is None or end is None:
+            return None
+        found.append((start, end))
+    return found
+
+
+def _place(text: str) -> Place | None:
+    """Read an offset of Iceberg's source."""
+    held: dict[str, Any] = {} if text == NO_OFFSET else json.loads(text)
+    if not {"snapshot_id", "position"} <= held.keys() or held.get("scan_all_files"):
+        return None
+    return Place(int(held["snapshot_id"]), int(held["position"]))
 
 
 def tidy(folder: Folder) -> list[str]:

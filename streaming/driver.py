@@ -25,6 +25,7 @@ from lakehouse.spark import jvm_pid, open_spark
 from lakehouse.storage.folders import Folder, open_folder
 from lakehouse.tables.create import create_missing, ensure_tables
 from lakehouse.tables.references import settle_references
+from lakehouse.write.hand_over import HandOver
 from lakehouse.write.plain_rows import write_dimensions
 from streaming import resume
 from streaming.batch_report import BatchReport, reporting_progress
@@ -109,8 +110,9 @@ class Driver:
                 create_missing(spark, [LOSSES])
                 write_dimensions(spark, domain)
                 settle_references(spark, self._settings, domain)
-            bronze = BronzeQuery(spark, domain, self._settings, self._report, check)
-            refine = RefineQuery(spark, domain, self._build, self._settings, state, self._report, check)
+            between = HandOver()
+            bronze = BronzeQuery(spark, domain, self._settings, self._report, check, between.put)
+            refine = RefineQuery(spark, domain, self._build, self._settings, state, self._report, check, between)
             queries: list[DomainQuery] = [bronze, refine]
             if new_checkpoint:
                 for query in queries:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import reduce
 
+import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -72,6 +73,7 @@ def refine_body(
     note: Callable[[Source, Applied], Mapping[str, int]] = lambda *_: {},
     lock: Callable[[], AbstractContextManager[object]] = nullcontext,
     engine: Engine | None = None,
+    handed: Callable[[int], Mapping[str, pa.Table] | None] = lambda _: None,
 ) -> Body:
     """Return the body of the query.
 
@@ -83,6 +85,7 @@ def refine_body(
         note: called before `judge` with the counts; returns the unknown fields that it counted.
         lock: keeps other programs from the tables while a micro-batch is written.
         engine: computes rows in memory; Spark when left out.
+        handed: returns the rows of a micro-batch by bronze table, without those that have none; None where they must be read.
     """
     last = build()
     compactor = Compactor(last, compact_after)
@@ -99,14 +102,14 @@ def refine_body(
                 held.enter_context(lock())
             properties = batch_properties(domain.refine_query, batch_id)
             touched: dict[str, Part] = {}
-            for source, of_source in _by_source(rows, domain, held):
+            for source, of_source, arrived in _by_source(rows, domain, held, handed(batch_id)):
 
                 def look(met: Applied, source: Source = source) -> None:
                     # Before the breaker, since unknown fields may be why too many rows are bad.
                     batch.unknown = {**batch.unknown, **note(source, met)}
                     judge(source, batch_id, met)
 
-                options = ApplyOptions(properties=properties, judge=look, memory=memory, phases=batch.phases)
+                options = ApplyOptions(properties=properties, judge=look, memory=memory, phases=batch.phases, arrived=arrived)
                 met = apply(of_source, source, domain, options)
                 touched[source.silver.name] = touched_part(source, met)
                 batch.add(met)
@@ -116,17 +119,25 @@ def refine_body(
     return refine
 
 
-def _by_source(rows: DataFrame, domain: Domain, held: ExitStack) -> Iterator[tuple[Source, DataFrame]]:
-    """Return the rows of each source that has some; those of several are read once."""
-    if len(domain.sources) == 1:
-        yield domain.sources[0], rows
+def _by_source(
+    rows: DataFrame, domain: Domain, held: ExitStack, handed: Mapping[str, pa.Table] | None
+) -> Iterator[tuple[Source, DataFrame, pa.Table | None]]:
+    """Return the rows of each source that has some, with those in memory where these are known; those of several are read once."""
+    is_alone = len(domain.sources) == 1
+    if handed is not None:
+        for number, source in enumerate(domain.sources):
+            if source.bronze.name in handed:
+                yield source, rows if is_alone else rows_of(rows, number), handed[source.bronze.name]
+        return
+    if is_alone:
+        yield domain.sources[0], rows, None
         return
     rows.persist()
     held.callback(rows.unpersist)
     present = {row[0] for row in rows.select(SOURCE).distinct().collect()}
     for number, source in enumerate(domain.sources):
         if number in present:
-            yield source, rows_of(rows, number)
+            yield source, rows_of(rows, number), None
 
 
 def start_refine(source: DataFrame, domain: Domain, settings: Settings, body: Body, available_now: bool) -> StreamingQuery:

@@ -3,8 +3,9 @@
 What a micro-batch does is in `refine.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
+import pyarrow as pa
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -15,10 +16,11 @@ from lakehouse.locks.table_locks import table_lock
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import Folder, HadoopFolder
 from lakehouse.write.fenced_append import newest_mark
+from lakehouse.write.hand_over import HandOver
 from streaming import refine
 from streaming.batch_report import BatchReport
 from streaming.breaker import Breaker, Limit
-from streaming.checkpoints import examine
+from streaming.checkpoints import examine, planned_positions
 from streaming.query import begin_new_checkpoint_for_other_inputs, in_pool, move_aside, take_checkpoint
 from streaming.supervisor import Supervised
 
@@ -34,6 +36,7 @@ class RefineQuery:
         state: where the breaker keeps what it counted.
         report: gets a report of each micro-batch.
         check_lease: raises where another driver has taken over the tables.
+        hand_over: has what the bronze query of this driver appended; None where there is none.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class RefineQuery:
         state: Folder,
         report: Callable[[BatchReport], None],
         check_lease: Callable[[], None],
+        hand_over: HandOver | None = None,
     ) -> None:
+        self._hand_over = hand_over
         self._spark, self._domain, self._build, self._settings = spark, domain, build, settings
         self._report, self._check_lease = report, check_lease
         is_alone = len(domain.sources) == 1
@@ -82,6 +87,7 @@ class RefineQuery:
             lambda source, met: self._unknown[source.name].note(met.unknown, met.offsets),
             lambda: table_lock(self._settings, self._domain.name),
             memory_engine(self._settings),
+            self._handed,
         )
         rows = refine.read_bronze(self._spark, self._domain, self._settings)
         return in_pool(
@@ -103,6 +109,23 @@ class RefineQuery:
         """Let the rows that are in bronze now pass the breaker, whatever share of them is rejected."""
         for source in self._domain.sources:
             self._breakers[source.name].accept(newest_mark(self._spark, source.bronze))
+
+    def _handed(self, batch_id: int) -> Mapping[str, pa.Table] | None:
+        """Return the rows of a micro-batch by bronze table, without those that have none; None where the tables must be read."""
+        if self._hand_over is None:
+            return None
+        sources = self._domain.sources
+        positions = planned_positions(self._checkpoint(), batch_id, len(sources))
+        if positions is None:
+            return None
+        found = {}
+        for source, (start, end) in zip(sources, positions, strict=True):
+            rows = self._hand_over.take(source.bronze.name, start, end)
+            if rows is None:
+                return None
+            if rows.num_rows:
+                found[source.bronze.name] = rows
+        return found
 
     def _checkpoint(self) -> HadoopFolder:
         return HadoopFolder(self._spark, self._settings.checkpoint(self.name))

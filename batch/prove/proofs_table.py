@@ -1,23 +1,34 @@
 """What were the results of proofs? The table `lh.ops.proofs`, and the form of one result."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+import pyarrow as pa
+import stamina
+from pyiceberg.exceptions import CommitFailedException
 from pyspark.sql import SparkSession
 
 from batch.compare import Comparison
 from lakehouse.days import Days
+from lakehouse.locks.conflicts import ATTEMPTS
+from lakehouse.settings import Settings
+from lakehouse.tables.arrow_types import arrow_schema
+from lakehouse.tables.catalog import open_catalog
 from lakehouse.tables.create import create_missing
 from lakehouse.tables.notes import applied_note
 from lakehouse.tables.properties import PROOF_PROPERTY
 from lakehouse.tables.schema import Column, Table
-from lakehouse.write.plain_rows import append_rows, relation
 from monitoring.last_proofs import LastProof
 
 Way = Literal["batch", "independent"]
+WAYS: tuple[Way, ...] = ("batch", "independent")
+# As the command line names them.
+WITNESSES: Mapping[str, tuple[Way, ...]] = {"both": WAYS, "spark": ("batch",), "duckdb": ("independent",)}
+_NAME = ("ops", "proofs")
 
 PROOFS = Table(
     name="lh.ops.proofs",
@@ -62,7 +73,8 @@ class Proof:
         snapshots: {table: id of its snapshot}.
         edition: the edition by which gold was computed and is proved.
         asked: the edition that the settings name.
-        seconds: time by part: `read`, `independent`, `batch`, `compare`.
+        seconds: time by part: `read`, `independent`, `batch`, `compare`; the two in the middle run side by side.
+        took: the time of the whole proof [s].
         advice: what to do about rows computed with older reference data; empty where there are none.
         is_kept: whether it is stored in `lh.ops.proofs`; false if the tables are on a read-only mount.
     """
@@ -76,6 +88,7 @@ class Proof:
     edition: dict[str, str]
     asked: dict[str, str]
     seconds: dict[str, float]
+    took: float = 0.0
     is_kept: bool = True
     advice: str = ""
 
@@ -94,14 +107,34 @@ class Proof:
         return applied_note(self.applied)
 
 
-def keep(spark: SparkSession, proof: Proof, bronze: str, code_version: str) -> None:
-    """Append a proof to `lh.ops.proofs`."""
-    create_missing(spark, [PROOFS])
+def keep(settings: Settings, spark: SparkSession | None, proof: Proof, bronze: str, code_version: str) -> None:
+    """Append a proof to `lh.ops.proofs`.
+
+    Args:
+        settings: with the catalog.
+        spark: creates the table where it is missing; None where it is there (`is_there`), so that no JVM is needed.
+        proof: the proof.
+        bronze: name of the bronze table whose snapshot is noted.
+        code_version: version of weir.
+    """
+    if spark is not None:
+        create_missing(spark, [PROOFS])
     differences: dict[str, dict[str, int]] = {}
     for way, one in proof.compared:
         differences.setdefault(one.table, {})[way] = one.differences
     summary = LastProof(proof.domain, proof.proved_ts, differences).to_json()
-    append_rows(relation(spark, PROOFS, list(_rows(proof, bronze, code_version))), PROOFS, {PROOF_PROPERTY: summary})
+    rows = [dict(zip(PROOFS.names, row, strict=True)) for row in _rows(proof, bronze, code_version)]
+    with closing(open_catalog(settings)) as catalog:
+        for attempt in stamina.retry_context(on=CommitFailedException, attempts=ATTEMPTS):
+            with attempt:
+                table = catalog.load_table(_NAME)
+                table.append(pa.Table.from_pylist(rows, arrow_schema(PROOFS)), snapshot_properties={PROOF_PROPERTY: summary})
+
+
+def is_there(settings: Settings) -> bool:
+    """Return whether `lh.ops.proofs` has been created."""
+    with closing(open_catalog(settings)) as catalog:
+        return catalog.table_exists(_NAME)
 
 
 def _rows(proof: Proof, bronze: str, code_version: str) -> Iterable[tuple[Any, ...]]:
@@ -126,7 +159,7 @@ def _rows(proof: Proof, bronze: str, code_version: str) -> Iterable[tuple[Any, .
             proof.snapshots[bronze],
             proof.applied_json(),
             json.dumps(proof.edition),
-            round(sum(proof.seconds.values()), 3),
+            round(proof.took, 3),
             proof.proved_ts,
             code_version,
         )

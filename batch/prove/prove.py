@@ -6,8 +6,10 @@ not differences. No other part has to run, since only the tables are read.
 """
 
 import tempfile
+import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -25,12 +27,13 @@ from batch.compare import Comparison, compare
 from batch.consistent_snapshots import Heads
 from batch.prove.oracle.avro_json import as_json
 from batch.prove.oracle.recompute import BRONZE_COLUMNS, recompute
-from batch.prove.proofs_table import Proof, Way, keep
+from batch.prove.proofs_table import WAYS, Proof, Way, keep
 from lakehouse.codecs.avro_codec import known_versions, schema
 from lakehouse.codecs.parse import retyped
 from lakehouse.days import Days
 from lakehouse.derive import to_gold, to_silver
 from lakehouse.domain import Domain, Source
+from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.phases import Phases
 from lakehouse.settings import Settings
 from lakehouse.spans import Times
@@ -41,7 +44,14 @@ from lakehouse.write.plain_rows import in_arrow
 from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
 
 
-def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = None) -> Proof:
+class NoWitness(LakehouseError, Fatal):
+    """A domain cannot be proved in the way that was asked for."""
+
+    def __init__(self, domain: str) -> None:
+        super().__init__(f"{domain} has no SQL of its own for DuckDB, so it can be proved by Spark's batch pass alone: --witness spark.")
+
+
+def prove(settings: Settings, domain: Domain, spark: SparkSession | None, days: Days = None, ways: Collection[Way] = WAYS) -> Proof:
     """Prove a domain's gold by the edition by which it was computed, and store the result in `lh.ops.proofs`.
 
     The result is not stored if the tables are on a read-only mount.
@@ -49,16 +59,18 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
     Args:
         settings: with the catalog.
         domain: the domain to prove.
-        spark: for the batch pass.
+        spark: for the batch pass, and to create `lh.ops.proofs`; None where neither is needed.
         days: compare only rows that overlap these UTC days, both included. All rows are recomputed in any case, since an episode or a mean
             also depends on hours outside these days.
+        ways: in which gold is recomputed; a domain without SQL of its own is recomputed by the batch pass alone.
 
     Raises:
+        NoWitness: gold would be recomputed in none of these ways.
         NoTables, NoGold: nothing has been written yet.
         NotWhole: bronze no longer has the rows from which these days are computed.
         OtherEdition: gold is of an edition that this version can no longer compute, and must be rebuilt.
     """
-    phases = Phases()
+    phases, began = Phases(), time.monotonic()
     with Heads.look(settings, domain) as looked:
         heads, proved_ts, asked = looked.by_own_edition(), datetime.now(UTC), dict(domain.edition)
         domain = heads.domain
@@ -69,37 +81,48 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession, days: Days = 
             days = days or (provable, max(provable, proved_ts.date()))
         with phases.timed("read"):
             gold = {one.table.name: heads.rows(one.table.name) for one in domain.derived}
-        with phases.timed("independent"):
-            independent = _independent(heads)
-        with phases.timed("batch"):
-            by_batch = _batch_pass(heads, spark, settings.warehouse_uri)
+        chosen = [way for way in WAYS if way in ways and (way == "batch" or domain.oracle)]
+        if not chosen:
+            raise NoWitness(domain.name)
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="weir-independent") as beside:
+            # DuckDB and Spark each wait for files and, at the end, for one task: side by side they take less time.
+            independent = beside.submit(_timed, phases, "independent", lambda: _independent(heads)) if "independent" in chosen else None
+            by_way: dict[Way, Mapping[str, pa.Table]] = {}
+            if "batch" in chosen:
+                assert spark is not None  # the caller gives one for this way
+                with phases.timed("batch"):
+                    by_way["batch"] = _batch_pass(heads, spark, settings.warehouse_uri)
+            if independent is not None:
+                by_way["independent"] = independent.result()
         compared: list[tuple[Way, Comparison]] = []
         with phases.timed("compare"):
             for derived in domain.derived:
                 name, times = derived.table.name, derived.times
-                ways: list[tuple[Way, pa.Table]] = [("batch", by_batch[name])]
-                if independent is not None:
-                    ways.append(("independent", independent[_bare(name)]))
-                for way, recomputed in ways:
-                    rows, wanted = (_begun(one, times, provable) for one in (gold[name], recomputed))
+                for way, tables in by_way.items():
+                    rows, wanted = (_begun(one, times, provable) for one in (gold[name], tables[name]))
                     compared.append((way, compare(derived.table, rows, wanted, days, times)))
+        took = time.monotonic() - began
         snapshots = {name: heads.snapshot_id(name) for name in (*names, *gold)}
         applied, edition, kept = dict(heads.applied), dict(domain.edition), not cannot_be_written(settings)
-        proof = Proof(domain.name, proved_ts, days, tuple(compared), applied, snapshots, edition, asked, phases.seconds, kept)
+        proof = Proof(domain.name, proved_ts, days, tuple(compared), applied, snapshots, edition, asked, phases.seconds, took, kept)
     if not proof.is_equal:
         proof = replace(proof, advice=look_at_references(settings, domain).advice)
     if proof.is_kept:
-        keep(spark, proof, domain.sources[0].bronze.name, version("weir"))
+        keep(settings, spark, proof, domain.sources[0].bronze.name, version("weir"))
     return proof
 
 
-def _independent(heads: Heads) -> dict[str, pa.Table] | None:
-    """Compute the derived tables with the domain's SQL; None where it has none."""
+def _timed(phases: Phases, name: str, work: Callable[[], Mapping[str, pa.Table]]) -> Mapping[str, pa.Table]:
+    with phases.timed(name):
+        return work()
+
+
+def _independent(heads: Heads) -> Mapping[str, pa.Table]:
+    """Compute the derived tables with the domain's SQL."""
     domain = heads.domain
-    if not domain.oracle:
-        return None
     bronze = {source.name: arrived(heads, source) for source in domain.sources}
-    return recompute(domain.oracle, bronze, dimensions_of(domain), domain.edition)
+    made = recompute(domain.oracle, bronze, dimensions_of(domain), domain.edition)
+    return {one.table.name: made[_bare(one.table.name)] for one in domain.derived}
 
 
 def arrived(heads: Heads, source: Source) -> Any:  # noqa: ANN401 - all that DuckDB can register

@@ -31,8 +31,10 @@ from lakehouse.broker.offset_types import PartitionOffsets
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.spark import iceberg_table
 from lakehouse.storage.folders import Folder
+from lakehouse.tables.arrow_types import arrow_schema
 from lakehouse.tables.properties import MARK_PROPERTY
 from lakehouse.tables.schema import Table, quote
+from lakehouse.write.hand_over import Appended
 from lakehouse.write.pending_offsets import FILE as PENDING_FILE
 from lakehouse.write.pending_offsets import read_pending, write_pending
 from lakehouse.write.plain_rows import append_rows
@@ -140,6 +142,7 @@ class FencedAppend:
         checkpoint: of the query that appends; pending offsets are noted there, or kept in memory alone where there is none.
         clock: seconds since 1970.
         pending_file: the name of the note in the checkpoint; tables that share a checkpoint have one each.
+        tell: gets each commit that was written from memory.
     """
 
     def __init__(
@@ -149,9 +152,10 @@ class FencedAppend:
         checkpoint: Folder | None = None,
         clock: Callable[[], float] = time.time,
         pending_file: str = PENDING_FILE,
+        tell: Callable[[Appended], None] = lambda _: None,
     ) -> None:
         self._table, self._topic_ids, self._checkpoint, self._clock = table, topic_ids, checkpoint, clock
-        self._pending_file = pending_file
+        self._pending_file, self._tell = pending_file, tell
         self._handle: Any = None
         self._writer: DataFileWriter | None = None
         self._calls = 0
@@ -267,7 +271,7 @@ class FencedAppend:
         properties = {**properties, **self._marked(mark, reached if ends is None else ends)}
         try:
             assert self._writer is not None  # `_look` has been here
-            self._writer.append(fresh, properties)
+            self._tell_of(self._writer.append(fresh, properties), fresh, properties)
         except NotFromMemory as reason:
             log.debug("written by Spark", why=str(reason))
             append_rows(spark.createDataFrame(fresh), self._table, properties)
@@ -288,8 +292,15 @@ class FencedAppend:
 
     def _commit_nothing(self, mark: Mark, ends: PartitionOffsets, properties: Mapping[str, str]) -> None:
         assert self._writer is not None  # `_look` has been here
-        self._writer.append(pa.table({}), {**properties, **self._marked(mark, ends)})
+        properties = {**properties, **self._marked(mark, ends)}
+        self._tell_of(self._writer.append(pa.table({}), properties), arrow_schema(self._table).empty_table(), properties)
         self._pending, self._empty_at = {}, self._clock()
+
+    def _tell_of(self, files: int, rows: pa.Table, properties: Mapping[str, str]) -> None:
+        snapshot = self._handle.currentSnapshot()
+        if snapshot.summary().get(MARK_PROPERTY) == properties[MARK_PROPERTY]:  # else another writer has committed since
+            in_order = rows.select(list(self._table.names))
+            self._tell(Appended(self._table.name, int(snapshot.snapshotId()), snapshot.parentId(), files, in_order))
 
     def _was_empty_just_now(self) -> bool:
         """Return whether an append without rows was committed within the last minute, by this driver or one before."""

@@ -102,8 +102,8 @@ class DataFileWriter:
             )
             yield Written(path, spec, partition, file, ordered)
 
-    def append(self, rows: pa.Table, properties: Mapping[str, str]) -> None:
-        """Append rows, or none, in one commit with the given snapshot properties.
+    def append(self, rows: pa.Table, properties: Mapping[str, str]) -> int:
+        """Append rows, or none, in one commit with the given snapshot properties; return the number of its files.
 
         Raises:
             NotFromMemory: as for `write`; nothing was committed.
@@ -116,6 +116,7 @@ class DataFileWriter:
         for name, value in properties.items():
             pending.set(name, value)
         self.commit(pending, [one.path for one in written])
+        return len(written)
 
     def commit(self, pending: Any, paths: Iterable[str]) -> None:  # noqa: ANN401 - the JVM's object
         """Commit a change of the table; remove its new files if Iceberg refuses it.

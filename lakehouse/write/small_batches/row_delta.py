@@ -181,7 +181,7 @@ class DeltaWriter:
         for path, of_file in positions.items():
             # All positions of a file in one call, as a set of bits: position by position takes a millisecond for each ten.
             listed = jvm.java.util.BitSet.valueOf(as_bits(of_file)).stream().asLongStream().boxed().toList()
-            index = iceberg.deletes.Deletes.toPositionIndex(iceberg.io.CloseableIterable.withNoopClose(listed))
+            index = iceberg.deletes.Deletes.toPositionIndex(iceberg.io.CloseableIterable.combine(listed, iceberg.io.CloseableGroup()))
             file = self._files[path]
             writer.delete(path, index, file.spec, file.partition)
         writer.close()
