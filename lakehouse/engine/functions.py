@@ -12,7 +12,7 @@ Write                                            | not, since the engines differ
 `get(list, n)` with n from 0                     | `list[n]`: DuckDB counts from 1
 `text(value)`                                    | a literal with `'` or a backslash: only Spark takes a backslash for an escape
 backticks around a name that is a word of SQL    | double quotes: a text for Spark; the engine makes them of backticks for DuckDB
-`mean(x)`, `mean(x, over)`                       | `avg(x)` of doubles: the last bits depend on the order of the rows
+`mean(x)`, `mean_of_units(x, over)`              | `avg(x)` of doubles: the last bits depend on the order of the rows
 `count(CASE WHEN c THEN 1 END)`                  | `count_if(c)`: DuckDB gives null where c is never known
 `row_number() OVER (… DESC NULLS LAST)`          | `max(struct(…))`; and an ORDER BY that leaves open where nulls go
 `CAST(sum(x) AS …)`                              | `sum(x)` alone: the engines give it different types
@@ -56,14 +56,22 @@ def iso_text(instant: str) -> str:
     return f"concat(CAST(CAST({instant} AS DATE) AS STRING), 'T', {clock}, 'Z')"
 
 
-def mean(column: str, over: str = "") -> str:
-    """Return the SQL of the mean of a DOUBLE column; null where all values are null. See UNITS.
+def in_units(column: str) -> str:
+    """Return the SQL of a DOUBLE column in whole units, see UNITS; its values are finite and below 2^53 units in size."""
+    return f"CAST(floor({column} * {double(UNITS)} + 0.5e0) AS BIGINT)"
+
+
+def mean(column: str) -> str:
+    """Return the SQL of the mean of a DOUBLE column over a group; null where all values are null."""
+    return mean_of_units(in_units(column))
+
+
+def mean_of_units(units: str, over: str = "") -> str:
+    """Return the SQL of a mean, of what `in_units` gave.
 
     Args:
-        column: its values are finite and below 10^6 times 2^53 in size.
-        over: SQL of a window, such as `OVER (PARTITION BY …)`; an aggregate of a group without one.
+        units: a column, where there is a window: Spark computes an expression once for each row of each row's window.
+        over: SQL of the window, such as `OVER (PARTITION BY …)`; an aggregate of a group without one.
     """
-    units = double(UNITS)
     window = f" {over}" if over else ""
-    total = f"CAST(sum(CAST(floor({column} * {units} + 0.5e0) AS BIGINT)){window} AS DOUBLE)"
-    return f"{total} / (count({column}){window} * {units})"
+    return f"CAST(sum({units}){window} AS DOUBLE) / (count({units}){window} * {double(UNITS)})"

@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Literal
 
 from lakehouse.domains.air_quality.contract import AqiRuleName
-from lakehouse.engine.functions import double, mean
+from lakehouse.engine.functions import double, in_units, mean_of_units
 from lakehouse.engine.relation import Relation
 
 HOUR = 3600
@@ -144,7 +144,9 @@ def with_sub_indices(hours: Relation, rule: AqiRule) -> Relation:
     indices = [
         f"{_greatest([interpolate(named[p, n], scale) for n, scale in enumerate(scales)])} AS aqi_{p}" for p, scales in rule.scales.items()
     ]
-    return hours.select("*", *concentrations).select("*", *indices)
+    averaged = [p for p, scales in rule.scales.items() if any(scale.hours for scale in scales)]
+    units = [f"{in_units(p)} AS _{p}_units" for p in averaged]
+    return hours.select("*", *units).select("*", *concentrations).select("*", *indices)
 
 
 def overall(sub_indices: Sequence[str]) -> str:
@@ -196,8 +198,9 @@ def _concentration(pollutant: str, scale: Scale) -> str:
     before = (
         f"OVER (PARTITION BY location_key ORDER BY unix_seconds(ts_utc) RANGE BETWEEN {scale.hours * HOUR} PRECEDING AND {HOUR} PRECEDING)"
     )
-    enough = f"count({pollutant}) {before} >= {double(scale.hours * COMPLETENESS)}"
-    concentration = _truncated(f"{mean(pollutant, before)} / {double(scale.divisor)}", scale)
+    units = f"_{pollutant}_units"
+    enough = f"count({units}) {before} >= {double(scale.hours * COMPLETENESS)}"
+    concentration = _truncated(f"{mean_of_units(units, before)} / {double(scale.divisor)}", scale)
     return f"CASE WHEN {enough} THEN {concentration} END"
 
 
