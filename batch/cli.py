@@ -42,6 +42,7 @@ def prove(
     from batch.report import print_proofs
     from lakehouse.machine.logs import configure_logs
     from lakehouse.spark import open_spark
+    from lakehouse.tables.catalog import cannot_be_written
 
     settings: Settings = ctx.obj
     configure_logs(settings.log_format, settings.log_level)
@@ -49,7 +50,8 @@ def prove(
     days = days_of(since, until)
     chosen = _domains(settings, domain)
     ways = WITNESSES[witness]
-    spark = open_spark(settings, "weir prove") if "batch" in ways or not is_there(settings) else None
+    is_kept_by_spark = not cannot_be_written(settings) and not is_there(settings)
+    spark = open_spark(settings, "weir prove") if "batch" in ways or is_kept_by_spark else None
     try:
         proofs = [prove_domain(settings, one, spark, days, ways) for one in chosen]
     finally:

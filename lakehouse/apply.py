@@ -23,6 +23,7 @@ from lakehouse.codecs.unknown_fields import UNKNOWN, unknown_names
 from lakehouse.counts import Applied, count_few, count_in_memory, count_many, touched_by_few, touched_part
 from lakehouse.derive import Work, is_asked, pending_parts, plan_work, refresh
 from lakehouse.domain import ByTime, Domain, Source
+from lakehouse.engine.engine import DoesNotFit
 from lakehouse.engine.on_duckdb import DuckEngine
 from lakehouse.judge import judge_rows
 from lakehouse.locks.conflicts import until_accepted
@@ -112,8 +113,12 @@ def _apply(rows: DataFrame, call: _Call) -> Applied:
         arrived = rows.toArrow() if options.arrived is None else options.arrived
         if arrived.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
             return Applied()
-        judged = judge_rows(arrived, source.contract, source.rules, memory.engine, spark)
-        met = count_in_memory(judged, source, memory.engine)
+        try:
+            judged = judge_rows(arrived, source.contract, source.rules, memory.engine, spark)
+            met = count_in_memory(judged, source, memory.engine)
+        except DoesNotFit as reason:
+            log.debug("computed by Spark", why=str(reason))
+            return _apply_by_spark(rows, call)
     options.judge(met)
     return _apply_judged(judged, met, spark, call, {})
 
@@ -177,7 +182,7 @@ def _from_memory_or_by_merge(
             with session_conf(spark, conf), options.memory.store(spark, domain, properties) as store:
                 work(store)
             return store.engine_name
-        except NotFromMemory as reason:
+        except (NotFromMemory, DoesNotFit) as reason:
             log.debug("merged", why=str(reason))
     merging = MergeStore(spark, domain, properties, one_task, options.is_beside)
     work(merging)

@@ -34,6 +34,7 @@ class BatchReport:
         late: rows behind the watermark on arrival.
         unknown: messages by the field that the contract does not know.
         engine: what computed the rows of silver and derived tables, `duckdb` or `spark`.
+        is_handed: whether its rows came from the bronze query of the same driver, and not from the table.
         compacted: the table that was compacted after it.
         seconds: in all.
         phases: of these, by phase.
@@ -49,6 +50,7 @@ class BatchReport:
     late: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
     engine: str = ""
+    is_handed: bool = False
     compacted: str = ""
     seconds: float = 0.0
     phases: Phases = field(default_factory=Phases)
@@ -86,6 +88,7 @@ def log_batch(batch: BatchReport) -> None:
         details["late"] = batch.late
     if batch.engine:
         details["engine"] = batch.engine
+        details["handed_over"] = batch.is_handed
     if batch.compacted:
         details["compacted"] = batch.compacted
     log.info(

@@ -102,7 +102,9 @@ def refine_body(
                 held.enter_context(lock())
             properties = batch_properties(domain.refine_query, batch_id)
             touched: dict[str, Part] = {}
-            for source, of_source, arrived in _by_source(rows, domain, held, handed(batch_id)):
+            in_memory = handed(batch_id)
+            batch.is_handed = in_memory is not None
+            for source, of_source, arrived in _by_source(rows, domain, held, in_memory):
 
                 def look(met: Applied, source: Source = source) -> None:
                     # Before the breaker, since unknown fields may be why too many rows are bad.

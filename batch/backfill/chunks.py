@@ -41,14 +41,14 @@ from lakehouse.write.append_chunk import append_chunk, chunk_rows, typed
 from lakehouse.write.plain_rows import batch_properties, write_dimensions
 from lakehouse.write.small_batches.data_files import NotFromMemory
 from lakehouse.write.small_batches.memory_store import Memory
-from lakehouse.write.small_batches.recent_rows import MOST_ROWS, RecentRows, TableRows
+from lakehouse.write.small_batches.recent_rows import RecentRows, TableRows
 from lakehouse.write.small_batches.session_tuning import COMPILED, session_conf
 from producers.history import Asked, History, Lacking, SourceSpent
 
 # A chunk's rows are compared with silver's in memory.
-MOST_ROWS_OF_A_CHUNK = MOST_ROWS
+MOST_ROWS_OF_A_CHUNK = 200_000
 # Gold is computed from rows in memory, including those that it looks back to.
-GOLD_ROWS = MOST_ROWS // 2
+GOLD_ROWS = 100_000
 # A note in the ledger is a commit, which costs half as much as a small chunk, so the notes of several chunks are collected for this long.
 # Chunks without a note are found in bronze after a crash, and applied again.
 NOTE_SECONDS = 5.0

@@ -1,7 +1,7 @@
-"""Which engine computes rows in memory, and how many may be in memory? The one place that decides.
+"""Which engine computes rows in memory? The one place that decides.
 
 Micro-batches, chunks of a backfill and parts of derived tables are computed from rows in memory: by DuckDB, unless `WEIR_ENGINE` says
-otherwise. More rows than `most_rows` are left to Spark and MERGE.
+otherwise. What does not fit (`DoesNotFit`, `NotFromMemory`) is left to Spark and MERGE.
 """
 
 import atexit

@@ -9,6 +9,10 @@ from lakehouse.engine.relation import Transform
 from lakehouse.tables.schema import Table
 
 
+class DoesNotFit(Exception):
+    """The rows do not fit the engine's memory; Spark computes them from the tables."""
+
+
 class Engine(ABC):
     """Computes transforms of Arrow tables. All instants are in UTC."""
 
@@ -25,6 +29,9 @@ class Engine(ABC):
             transform: of as many relations as there are inputs.
             inputs: their rows.
             table: whose columns the transform returns.
+
+        Raises:
+            DoesNotFit: there are too many.
         """
 
     @abstractmethod
@@ -37,4 +44,7 @@ class Engine(ABC):
             present: rows of the table, which may have more columns.
             table: with a key.
             version: the column that orders versions.
+
+        Raises:
+            DoesNotFit: there are too many.
         """

@@ -7,7 +7,7 @@ from typing import Self
 import duckdb
 import pyarrow as pa
 
-from lakehouse.engine.engine import Engine
+from lakehouse.engine.engine import DoesNotFit, Engine
 from lakehouse.engine.newest import latest_query
 from lakehouse.engine.relation import How, Relation, Transform
 from lakehouse.tables.schema import Table, quote, quote_name
@@ -77,20 +77,12 @@ class DuckEngine(Engine):
         return "duckdb"
 
     def compute(self, transform: Transform, inputs: Sequence[pa.Table], table: Table) -> pa.Table:
-        """See `Engine`.
-
-        Raises:
-            duckdb.Error: a text is none that DuckDB reads, or the rows do not fit the memory.
-        """
+        """See `Engine`; a text that DuckDB does not read raises duckdb.Error."""
         named = {f"input_{n}": rows for n, rows in enumerate(inputs)}
         return self.query(_made(transform, list(named), table), named)
 
     def newest(self, transform: Transform, rows: pa.Table, present: pa.Table, table: Table, version: str) -> pa.Table:
-        """See `Engine`.
-
-        Raises:
-            duckdb.Error: as for `compute`.
-        """
+        """See `Engine`; a text that DuckDB does not read raises duckdb.Error."""
         both = f"({_made(transform, ['come'], table)}) UNION ALL (SELECT {_columns(table)} FROM present)"
         return self.query(latest_query(both, table, version), {"come": rows, "present": present})
 
@@ -98,12 +90,16 @@ class DuckEngine(Engine):
         """Return the rows of a query over Arrow tables, named as in the text; a backtick quotes a name.
 
         Raises:
-            duckdb.Error: as for `compute`.
+            DoesNotFit: DuckDB's memory does not suffice.
+            duckdb.Error: DuckDB does not read the text.
         """
         with self._database.cursor() as cursor:
             for name, rows in tables.items():
                 cursor.register(name, rows)
-            return cursor.sql(text.replace("`", '"')).to_arrow_table()  # how DuckDB quotes a name
+            try:
+                return cursor.sql(text.replace("`", '"')).to_arrow_table()  # how DuckDB quotes a name
+            except duckdb.OutOfMemoryException as error:
+                raise DoesNotFit(str(error)) from error
 
     def close(self) -> None:
         """Give the memory back."""

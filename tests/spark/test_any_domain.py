@@ -5,22 +5,29 @@ Stream = batch = DuckDB's own SQL, whatever the order, repetition, cutting and c
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 from pyspark.sql import SparkSession
+from typing_extensions import override
 
 from batch.consistent_snapshots import Heads
 from batch.lineage import messages_of, trace
 from lakehouse.apply import ApplyOptions, refresh_derived
+from lakehouse.engine.choose import memory_engine
+from lakehouse.engine.engine import DoesNotFit
+from lakehouse.engine.on_duckdb import DuckEngine
+from lakehouse.engine.relation import Transform
 from lakehouse.pending import changes_since
 from lakehouse.spark import iceberg_table
-from lakehouse.tables.properties import DEFERRED_PROPERTY
+from lakehouse.tables.properties import DEFERRED_PROPERTY, ENGINE_PROPERTY
+from lakehouse.tables.schema import Table
 from lakehouse.write.small_batches.memory_store import Memory
 from tests.support.law import Crash, assert_law, crash_at
 from tests.toy.home import NOON, ToyHome, item, maker, some_batch
@@ -39,6 +46,29 @@ def make(session: SparkSession, tmp_path: Path) -> Make:
 def test_stream_equals_batch_and_duckdb_in_any_order_with_repeats_and_crashes(make: Make, seed: int) -> None:
     chance, serial = random.Random(seed), itertools.count()
     assert_law(make(), lambda number: some_batch(chance, number, serial), chance)
+
+
+class Full(DuckEngine):
+    """DuckDB without room for any transform."""
+
+    @override
+    def compute(self, transform: Transform, inputs: Sequence[pa.Table], table: Table) -> pa.Table:
+        """Refuse the rows."""
+        raise DoesNotFit
+
+
+def test_what_does_not_fit_in_memory_is_computed_by_spark(make: Make) -> None:
+    home = make()
+    home.memory = Memory(TOY, engine=Full())
+    home.makers(maker(1), maker(2))
+    home.items(item(1, 1), item(2, 2))
+    home.assert_right()
+    head = iceberg_table(home.session, "lh.gold.toy_maker_days").currentSnapshot()
+    assert head.summary()[ENGINE_PROPERTY] == "spark"
+    home.memory = Memory(TOY, engine=memory_engine(home.settings))
+    home.items(item(3, 1, hour=2))
+    home.assert_right()
+    assert iceberg_table(home.session, "lh.gold.toy_maker_days").currentSnapshot().summary()[ENGINE_PROPERTY] == "duckdb"
 
 
 @WAYS

@@ -63,6 +63,9 @@ def test_sigkill_at_every_point_and_then_on_is_one_pass(spark: SparkSession, tmp
     latest = home.weir("backfill", "air_quality", "--since", "latest", "--until", "2024-04-22", "--json")
     assert latest.returncode == 0, latest.stderr
     assert [chunk["since"] for chunk in json.loads(latest.stdout)["chunks"]] == ["2024-04-20"]
+    fast = home.weir("prove", "air_quality", "--witness", "duckdb")
+    assert fast.returncode == 0, fast.stderr
+    assert "DuckDB's SQL" in fast.stdout and "one batch pass" not in fast.stdout
     proved = home.weir("prove", "air_quality", "--json")
     assert proved.returncode == 0, proved.stdout + proved.stderr
     assert [proof["is_equal"] for proof in json.loads(proved.stdout)] == [True]
