@@ -110,17 +110,23 @@ def _apply(rows: DataFrame, call: _Call) -> Applied:
         return _apply_by_spark(rows, call)
     spark, source, options = rows.sparkSession, call.source, call.options
     with options.phases.timed("judge"), session_conf(spark, BOUNDED):
-        arrived = rows.toArrow() if options.arrived is None else options.arrived
-        if arrived.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
-            return Applied()
         try:
-            judged = judge_rows(arrived, source.contract, source.rules, memory.engine, spark)
+            judged = _judged_in_memory(rows, call, memory.engine)
             met = count_in_memory(judged, source, memory.engine)
         except DoesNotFit as reason:
             log.debug("computed by Spark", why=str(reason))
             return _apply_by_spark(rows, call)
+    if judged.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
+        return Applied()
     options.judge(met)
-    return _apply_judged(judged, met, spark, call, {})
+    split = _Split.of(judged, met, source)
+    del judged  # with the bytes of all messages
+    return _apply_judged(split, met, spark, call, {})
+
+
+def _judged_in_memory(rows: DataFrame, call: _Call, engine: DuckEngine) -> pa.Table:
+    arrived = rows.toArrow() if call.options.arrived is None else call.options.arrived
+    return judge_rows(arrived, call.source.contract, call.source.rules, engine, rows.sparkSession)
 
 
 def _apply_by_spark(rows: DataFrame, call: _Call) -> Applied:
@@ -135,7 +141,7 @@ def _apply_by_spark(rows: DataFrame, call: _Call) -> Applied:
         met = count_few(few, source)
         options.judge(met)
         # The rows are read and judged once; all that follows starts from these.
-        return _apply_judged(few, met, spark, call, for_few)
+        return _apply_judged(_Split.of(few, met, source), met, spark, call, for_few)
     with session_conf(spark, conf_for_many(rows.limit(COMPILED_FROM_ROWS).count())):
         judged.persist()
         try:
@@ -151,18 +157,37 @@ def _apply_by_spark(rows: DataFrame, call: _Call) -> Applied:
             judged.unpersist()
 
 
-def _apply_judged(judged: pa.Table, met: Applied, spark: SparkSession, call: _Call, conf: Mapping[str, str]) -> Applied:
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """Rows in memory by their verdict.
+
+    Attributes:
+        accepted: without their bytes, which are most of a message that was read, and which nothing asks for any more.
+        rejected: with everything.
+        touched: the part of silver in which accepted rows lie.
+    """
+
+    accepted: pa.Table
+    rejected: pa.Table
+    touched: Part
+
+    @classmethod
+    def of(cls, judged: pa.Table, met: Applied, source: Source) -> "_Split":
+        """Split rows that have their verdicts."""
+        rejected = judged.filter(pc.and_(pc.is_valid(judged[RULE]), pc.not_equal(judged[RULE], TOMBSTONE)))
+        without_bytes = judged.drop_columns(["value", WARNINGS, UNKNOWN])
+        accepted = without_bytes.filter(pc.is_null(without_bytes[RULE])).drop_columns([RULE])
+        return cls(accepted, rejected, touched_by_few(source, met, judged))
+
+
+def _apply_judged(split: _Split, met: Applied, spark: SparkSession, call: _Call, conf: Mapping[str, str]) -> Applied:
     """Write rows in memory that have their verdicts; return their counts, with the engine."""
-    touched = touched_by_few(call.source, met, judged)
-    rejected = judged.filter(pc.and_(pc.is_valid(judged[RULE]), pc.not_equal(judged[RULE], TOMBSTONE)))
-    # The bytes of a message that was read are most of it, and nothing asks for them any more.
-    accepted = judged.filter(pc.is_null(judged[RULE])).drop_columns(["value", RULE, WARNINGS, UNKNOWN])
 
     def work(store: Store[Any]) -> None:
-        _write(lambda: spark.createDataFrame(rejected).coalesce(1), store.held(accepted), met, touched, store, call)
+        _write(lambda: spark.createDataFrame(split.rejected).coalesce(1), store.held(split.accepted), met, split.touched, store, call)
 
-    few = judged.num_rows <= SMALL_ROWS
-    with session_conf(spark, conf if few else conf_for_many(judged.num_rows)):
+    few = met.rows_in <= SMALL_ROWS
+    with session_conf(spark, conf if few else conf_for_many(met.rows_in)):
         engine = _from_memory_or_by_merge(spark, call.domain, call.options, _properties(call, met), work, one_task=few)
     return replace(met, engine=engine)
 

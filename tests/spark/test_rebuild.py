@@ -113,7 +113,7 @@ def test_gold_that_an_earlier_version_computed_otherwise_is_refused_until_it_is_
     for name in (HOURLY, DAILY, EPISODES):  # as a version left them that knew of no formula
         session.sql(f"ALTER TABLE {name} UNSET TBLPROPERTIES ('weir.aqi_formula')")
     for refused in (lambda: ensure_tables(session, domain_of(filled)), lambda: prove(filled, domain_of(filled), session)):
-        with pytest.raises(OtherEdition, match=r"aqi_formula 1, this version computes by 2.*weir rebuild air_quality --layer gold"):
+        with pytest.raises(OtherEdition, match=r"aqi_formula 1, this version computes by 3.*weir rebuild air_quality --layer gold"):
             refused()
     with rebuild(session, filled, "gold") as building:
         building.build()
