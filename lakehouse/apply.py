@@ -109,13 +109,13 @@ def _apply(rows: DataFrame, call: _Call) -> Applied:
     if memory is None or not isinstance(memory.engine, DuckEngine):
         return _apply_by_spark(rows, call)
     spark, source, options = rows.sparkSession, call.source, call.options
-    with options.phases.timed("judge"), session_conf(spark, BOUNDED):
-        try:
+    try:
+        with options.phases.timed("judge"), session_conf(spark, BOUNDED):
             judged = _judged_in_memory(rows, call, memory.engine)
             met = count_in_memory(judged, source, memory.engine)
-        except DoesNotFit as reason:
-            log.debug("computed by Spark", why=str(reason))
-            return _apply_by_spark(rows, call)
+    except DoesNotFit as reason:
+        log.debug("computed by Spark", why=str(reason))
+        return _apply_by_spark(rows, call)
     if judged.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
         return Applied()
     options.judge(met)

@@ -48,7 +48,7 @@ def _query(contract: Contract, rules: Sequence[Rule]) -> str:
     warning = ", ".join(f"CASE WHEN {rule.broken} THEN {text(rule.name)} END" for rule in by_columns if rule.level == "warn")
     if contract.codec == "json":
         known = ", ".join(text(name) for name in contract.names)
-        # json_keys takes what is no plain JSON for an error. Spark's reader takes some of it for good.
+        # json_keys raises an error on text that is not strict JSON. Spark accepts some of that text, such as single quotes.
         shown = "TRY(decode(value)) AS _text"
         names = f"list_filter(list_distinct(json_keys(_text)), lambda name: name NOT IN ({known}))"
         unknown = f"CASE WHEN json_valid(_text) THEN list_transform({names}, lambda name: left(name, {LONGEST_NAME})) END"

@@ -19,7 +19,7 @@ from lakehouse.tables.catalog import catalog_file, spark_catalog_conf
 SHORT = "-XX:TieredStopAtLevel=1"
 # With one compiler the JVM keeps 48 MB for compiled code, and Spark beside Iceberg fills that within minutes of work. Then threads die
 # ("Out of space in CodeCache for adapters"), and Python waits without end for what they were about to send. With two compilers the JVM
-# keeps 240 MB anyway. Address space only: what is not used takes no memory.
+# keeps 240 MB anyway. This reserves addresses; memory is taken only as code is compiled.
 CODE_CACHE = "256m"
 LOG4J = Path(__file__).parent.resolve() / "log4j2.properties"
 

@@ -64,7 +64,7 @@ class DuckEngine(Engine):
         spill = "" if folder is None else str(folder)
         self._database.execute(
             f"SET GLOBAL TimeZone = 'UTC'; SET memory_limit = {quote(memory)}; SET threads = {threads};"
-            # Spark and Python decide what is read; nothing comes over the network.
+            # DuckDB must not download extensions.
             "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false"
         )
         self._database.execute("SET temp_directory = $folder", {"folder": spill})

@@ -2,7 +2,7 @@
 
 Each of the three brings a database of its own, of another release: they disagree after the changes of 2025 and 2026, and some lack zones.
 So offsets are data here: `offsets` reads them from the package, `local_seconds` writes them into the SQL of a transform, and a domain keeps
-them as a table (`dim_zone_offset`) for DuckDB, and for whoever asks the tables, to join.
+them as a table (`dim_zone_offset`), which DuckDB's oracle and users' queries join.
 
 Source: IANA time zone database, by the package's files; from FIRST_YEAR to LAST_YEAR, before and after which the nearest offset holds.
 """
