@@ -5,7 +5,7 @@ Stream = batch = DuckDB's own SQL, whatever the order, repetition, cutting and c
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -48,7 +48,7 @@ def test_stream_equals_batch_and_duckdb_in_any_order_with_repeats_and_crashes(ma
     assert_law(make(), lambda number: some_batch(chance, number, serial), chance)
 
 
-class Full(DuckEngine):
+class FullForTransforms(DuckEngine):
     """DuckDB without room for any transform."""
 
     @override
@@ -57,9 +57,19 @@ class Full(DuckEngine):
         raise DoesNotFit
 
 
-def test_what_does_not_fit_in_memory_is_computed_by_spark(make: Make) -> None:
+class Full(DuckEngine):
+    """DuckDB without room for anything, so that it cannot judge rows either."""
+
+    @override
+    def query(self, text: str, tables: Mapping[str, pa.Table]) -> pa.Table:
+        """Refuse the rows."""
+        raise DoesNotFit
+
+
+@pytest.mark.parametrize("engine", [FullForTransforms, Full])
+def test_what_does_not_fit_in_memory_is_computed_by_spark(make: Make, engine: type[DuckEngine]) -> None:
     home = make()
-    home.memory = Memory(TOY, engine=Full())
+    home.memory = Memory(TOY, engine=engine())
     home.makers(maker(1), maker(2))
     home.items(item(1, 1), item(2, 2))
     home.assert_right()
