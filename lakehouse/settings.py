@@ -120,6 +120,11 @@ class Settings(BaseSettings):
     )
     min_partitions: int = Field(2, ge=1, description="least Spark tasks that read one micro-batch from Kafka")
 
+    delete_format: Literal["files", "vectors"] = Field(
+        "files",
+        description="how silver and gold say which rows are gone: files (Iceberg format 2, which every engine reads) or vectors (format 3, "
+        "which ClickHouse and Daft do not read); `weir maintain` moves existing tables",
+    )
     compact_after: int = Field(
         32, ge=0, description="micro-batches into a table after which its small files are joined; 0 leaves that to maintenance"
     )

@@ -12,6 +12,8 @@ TABLE_PROPERTIES = {
     "write.merge.mode": "merge-on-read",
     "write.update.mode": "merge-on-read",
     "write.delete.mode": "merge-on-read",
+    # A delete file of each data file, so that those that read one data file do not read the deletes of all.
+    "write.delete.granularity": "file",
     "write.merge.isolation-level": "serializable",
     "write.parquet.compression-codec": "zstd",
     "write.metadata.delete-after-commit.enabled": "true",
@@ -59,23 +61,16 @@ class Table:
         return self.name.rpartition(".")[0]
 
     @property
-    def format_version(self) -> str:
-        """3 where rows are merged: one deletion vector per data file, where v2 leaves a delete file per data file and commit.
-
-        A table that is only appended to stays at 2, which more readers know.
-        """
-        return "3" if self.key else "2"
-
-    @property
     def all_properties(self) -> dict[str, str]:
         """The properties that the table has: everybody's, what weir notes of it, and its own, of which the last wins."""
         noted = {
-            "format-version": self.format_version,
             GRAIN_PROPERTY: self.grain,
             KEY_PROPERTY: ",".join(self.key),
             COLUMNS_PROPERTY: ",".join(self.names),
         }
-        return TABLE_PROPERTIES | noted | self.properties
+        # Merged tables have the catalog's default (`WEIR_DELETE_FORMAT`); without deletes there is nothing to choose.
+        fixed = {} if self.key else {"format-version": "2"}
+        return TABLE_PROPERTIES | fixed | noted | self.properties
 
     def ddl(self) -> str:
         """Write the statement that creates the table where it is missing."""

@@ -34,14 +34,12 @@ class Written:
     Attributes:
         path: where.
         spec: Iceberg's partition spec.
-        partition: Iceberg's partition value.
         file: Iceberg's object, as a commit takes it.
         rows: its rows, in order.
     """
 
     path: str
     spec: Any
-    partition: Any
     file: Any
     rows: pa.Table
 
@@ -100,7 +98,7 @@ class DataFileWriter:
                 .withMetrics(self._iceberg.parquet.ParquetUtil.fileMetrics(io_.newInputFile(path), metrics))
                 .build()
             )
-            yield Written(path, spec, partition, file, ordered)
+            yield Written(path, spec, file, ordered)
 
     def append(self, rows: pa.Table, properties: Mapping[str, str]) -> int:
         """Append rows, or none, in one commit with the given snapshot properties; return the number of its files.

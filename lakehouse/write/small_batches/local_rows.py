@@ -1,6 +1,6 @@
 """How are a table's rows read without a Spark job? From its data files with Arrow, where these are on this machine.
 
-Iceberg names the files of a snapshot that may hold the rows, and the deletion vector of each. Spark needs some 200 ms to plan and schedule
+Iceberg names the files of a snapshot that may hold the rows, and the delete files of each. Spark needs some 200 ms to plan and schedule
 the same scan, and several times as long as Arrow to bring many rows to Python.
 """
 
@@ -11,20 +11,19 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pyiceberg.table.deletion_vector import deletion_vectors_from_puffin_file
-from pyiceberg.table.puffin import PuffinFile
 
 from lakehouse.storage.paths import local_path
+from lakehouse.write.small_batches.deletes import read_deletes
 
 FILE, POSITION = "_file", "_pos"
 _ID = b"PARQUET:field_id"
 
 
-def read_local(files: Mapping[str, str | None], schema: pa.Schema, ids: Mapping[str, int]) -> pa.Table | None:
+def read_local(files: Mapping[str, Sequence[str]], schema: pa.Schema, ids: Mapping[str, int]) -> pa.Table | None:
     """Read all rows of some data files that are not deleted, with their `_file` and `_pos`.
 
     Args:
-        files: the location of each data file, and of the Puffin file with its deletion vector.
+        files: the location of each data file, and of its delete files.
         schema: names and types of the wanted columns.
         ids: Iceberg's id of each column. A file from before a column was added gives nulls.
 
@@ -32,17 +31,16 @@ def read_local(files: Mapping[str, str | None], schema: pa.Schema, ids: Mapping[
         The rows; None where a file is on another file system, or a column's id in it is not the table's, so that Spark must read it.
     """
     found = [_with_places(schema).empty_table()]
-    for location, vector in files.items():
-        path = local_path(location)
-        deletes = None if vector is None else local_path(vector)
-        if path is None or (vector is not None and deletes is None):
-            return None
-        rows = _columns(path, schema, ids)
+    for location, delete_files in files.items():
+        path, deletes = local_path(location), [local_path(one) for one in delete_files]
+        rows = None if path is None or None in deletes else _columns(path, schema, ids)
         if rows is None:
             return None
         rows = with_places(rows, location)
-        if deletes is not None:
-            rows = rows.filter(pc.invert(pc.is_in(rows[POSITION], value_set=_deleted(deletes)[location])))
+        for one in deletes:
+            assert one is not None  # seen above
+            if (gone := _deleted(one).get(location)) is not None:
+                rows = rows.filter(pc.invert(pc.is_in(rows[POSITION], value_set=gone)))
         found.append(rows)
     return pa.concat_tables(found)
 
@@ -72,6 +70,18 @@ def _columns(path: Path, schema: pa.Schema, ids: Mapping[str, int]) -> pa.Table 
 
 @lru_cache(maxsize=256)
 def _deleted(path: Path) -> Mapping[str, pa.Array]:
-    """Return the deleted positions of each data file that a Puffin file, which never changes, holds vectors of."""
-    vectors = deletion_vectors_from_puffin_file(PuffinFile(path.read_bytes()))
-    return {vector.referenced_data_file: vector.to_vector().combine_chunks().cast(pa.int64()) for vector in vectors}
+    """Return the deleted positions of each data file that a delete file, which never changes, names."""
+    return read_deletes(path.name, path.read_bytes())
+
+
+def without(rows: pa.Table, others: pa.Table) -> pa.Table:
+    """Remove the rows that others name by `_file` and `_pos`."""
+    places = [FILE, POSITION]
+    numbered = rows.select(places).append_column("_row", numbers(rows))
+    left = numbered.join(others.select(places), places, join_type="left anti", use_threads=False)
+    return rows.take(left["_row"])
+
+
+def numbers(rows: pa.Table) -> pa.Array:
+    """Count rows from 0."""
+    return pa.arange(0, rows.num_rows)

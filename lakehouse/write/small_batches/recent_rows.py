@@ -20,7 +20,7 @@ from lakehouse.tables.arrow_types import arrow_schema
 from lakehouse.tables.schema import Table
 from lakehouse.write.merge import INSTANT, only_in
 from lakehouse.write.small_batches.data_files import NotFromMemory
-from lakehouse.write.small_batches.local_rows import FILE, POSITION, read_local
+from lakehouse.write.small_batches.local_rows import FILE, POSITION, numbers, read_local, without
 from lakehouse.write.small_batches.row_delta import DeltaWriter
 
 # A micro-batch that needs more rows than this is left to Spark, and no more are kept for the next one.
@@ -95,8 +95,8 @@ def differing(wanted: pa.Table, present: pa.Table, table: Table, vanishing: bool
         The wanted rows that are new or different, and the present rows that are replaced or deleted.
     """
     keys = list(table.key)
-    numbered = wanted.select(keys).append_column("_wanted", _numbers(wanted))
-    both = numbered.join(present.select(keys).append_column("_present", _numbers(present)), keys, join_type="full outer", use_threads=False)
+    numbered = wanted.select(keys).append_column("_wanted", numbers(wanted))
+    both = numbered.join(present.select(keys).append_column("_present", numbers(present)), keys, join_type="full outer", use_threads=False)
     new = both.filter(pc.is_null(both["_present"]))["_wanted"]
     gone = both.filter(pc.is_null(both["_wanted"]))["_present"]
     pairs = both.filter(pc.and_(pc.is_valid(both["_wanted"]), pc.is_valid(both["_present"])))
@@ -199,8 +199,8 @@ class TableRows:
             return come, gone
         assert self._writer is not None  # `begin` has been here
         within = (part.ranges, self.times) if isinstance(part, Spans) and self.times is not None else None
-        written, commit = self._writer.prepare(come, gone, within, properties)
-        self._replaced(written, gone)
+        written, removed, commit = self._writer.prepare(come, gone, within, properties)
+        self._replaced(written, removed)
 
         def settle() -> None:
             self.snapshot = commit()  # with None as snapshot the next `begin` drops all rows
@@ -288,7 +288,7 @@ class RecentRows(TableRows):
     def _replaced(self, written: pa.Table, gone: pa.Table) -> None:
         if self._rows is None:  # a part by key was replaced: no rows were in memory
             return
-        left = _without(self._rows, gone)
+        left = without(self._rows, gone)
         self._rows = pa.concat_tables([left, written.cast(left.schema)]).combine_chunks()
 
     def _fetch(self, spark: SparkSession, missing: Spans) -> None:
@@ -296,7 +296,7 @@ class RecentRows(TableRows):
         if self._rows is not None:
             # Rows that overlap both an old span and a new one were read twice.
             known = self._rows
-            found = pa.concat_tables([known, _without(found, known)]).combine_chunks()
+            found = pa.concat_tables([known, without(found, known)]).combine_chunks()
         self._rows, self._spans = found, self._spans.joined(missing.rows, timedelta(0))
 
 
@@ -315,18 +315,6 @@ def few_enough(rows: pa.Table) -> pa.Table:
     if rows.num_rows > MOST_ROWS:
         raise NotFromMemory(f"more than {MOST_ROWS} rows are reached")
     return rows
-
-
-def _without(rows: pa.Table, others: pa.Table) -> pa.Table:
-    """Remove the rows that others name by file and position."""
-    places = [FILE, POSITION]
-    numbered = rows.select(places).append_column("_row", _numbers(rows))
-    left = numbered.join(others.select(places), places, join_type="left anti", use_threads=False)
-    return rows.take(left["_row"])
-
-
-def _numbers(rows: pa.Table) -> pa.Array:
-    return pa.arange(0, rows.num_rows)
 
 
 def _micros(column: pa.ChunkedArray) -> pa.ChunkedArray:
