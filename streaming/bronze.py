@@ -41,6 +41,8 @@ def read_topics(spark: SparkSession, domain: Domain, settings: Settings, startin
         .option("kafka.bootstrap.servers", client_text(settings.kafka_bootstrap))
         # What its producer aborted is never read, nor what may still be aborted: a micro-batch ends at the last stable offset.
         .option("kafka.isolation.level", "read_committed")
+        # A micro-batch reads what is known to be there, so a fetch never needs to wait for more (500 ms by default).
+        .option("kafka.fetch.max.wait.ms", "10")
         .option("subscribe", ",".join(domain.topics))
         # Where a message is read by its writer's schema a header names it. Headers take a fifth more CPU time.
         .option("includeHeaders", any(source.contract.codec == "avro" for source in domain.sources))
