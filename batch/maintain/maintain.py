@@ -9,7 +9,7 @@ import itertools
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -19,9 +19,11 @@ from pyspark.sql import Row, SparkSession
 from batch.backfill.ledger import BACKFILLS
 from batch.maintain.closed_partitions import Closed, closed_partitions
 from batch.maintain.daily_tags import Tag, make_tags, wanted_tags
+from batch.maintain.dangling_deletes import dangling_deletes, drop_deletes
 from batch.maintain.expiry import NOTHING, Hold, backfill_hold, expired_by, limit, newest_hold, reader_hold
 from batch.maintain.maintenance_table import MAINTENANCE, Result
 from batch.maintain.retention import drop_before, droppable_before, trim_topic
+from batch.maintain.table_format import format_of, move_to
 from batch.maintain.table_health import (
     LARGE_BYTES,
     LEAST_FILES_CLOSED,
@@ -49,7 +51,7 @@ from lakehouse.pending import REPLACE, read_computed_from
 from lakehouse.settings import Settings
 from lakehouse.spark import iceberg_table
 from lakehouse.storage.folders import HadoopFolder
-from lakehouse.tables.catalog import NAME
+from lakehouse.tables.catalog import NAME, format_version
 from lakehouse.tables.day_tags import tagged_days
 from lakehouse.tables.notes import applied_note, applied_of
 from lakehouse.tables.properties import (
@@ -86,6 +88,16 @@ class NoSuchTable(LakehouseError, Fatal):
     def __init__(self, names: Sequence[str], present: Sequence[str]) -> None:
         known = ", ".join(name.removeprefix(f"{NAME}.") for name in present)
         super().__init__(f"No table {', '.join(names)}; there are {known or 'none yet'}.")
+
+
+class CatalogKeepsFormat(LakehouseError):
+    """The catalog does not let a table's format be lowered."""
+
+    def __init__(self, name: str, wanted: int) -> None:
+        super().__init__(
+            f"{name} stays in its Iceberg format: this kind of catalog takes no table back to format {wanted}. Set WEIR_DELETE_FORMAT to "
+            "vectors, or make the table anew: rename it, and rebuild."
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,10 +186,7 @@ class Round:
                 self._tried(report, "retention", lambda: self._retain(state, report))
             if rewrite.files and self._tried(report, "rewrite_data_files", lambda: self._rewrite(state, closed, least, rewrite)):
                 report.done.append(f"{rewrite.files} files ({_mib(rewrite.bytes)}) into {rewrite.becomes}")
-            # Format 3 has deletion vectors, which are removed with their data files; position delete files remain from format 2.
-            deletes = "rewrite_position_delete_files"
-            if files.position_deletes and self._tried(report, deletes, lambda: self._call(deletes, name)):
-                report.done.append(f"{files.position_deletes} position delete files rewritten")
+            self._format(name, files, report)
             self._tried(report, "rewrite_manifests", lambda: self._manifests(state, report))
             held, gone, freed = self._expire(name, report)
             self._tried(report, "remove_orphan_files", lambda: self._orphans(name, report))
@@ -219,6 +228,31 @@ class Round:
         pairs = ", ".join(f"{quote(key)}, {quote(value)}" for key, value in options.items())
         where = f", where => {quote(closed.where)}" if closed.where else ""
         self._call("rewrite_data_files", state.name, f", strategy => 'binpack', options => map({pairs}){where}")
+
+    def _format(self, name: str, files: Files, report: _Report) -> None:
+        """Bring a table's deletes into the form that the settings ask for."""
+        domain, wanted = self._by_merged().get(name), format_version(self._settings)
+        if domain is not None and (found := format_of(self._spark, name)) != wanted:
+            if self._rebuilt(domain) is not None:
+                report.left.append("format: a rebuild writes a branch of the table")
+                return
+            lock = functools.partial(table_lock, self._settings, domain.name)
+            if self._dry_run or self._tried(report, "format", lambda: self._move(name, wanted, lock)):
+                report.done.append(f"Iceberg format {found} becomes {wanted}")
+            return
+        if self._dry_run or not files.deletes:
+            return
+        if dangling := dangling_deletes(self._spark, name):
+            self._tried(report, "delete files", lambda: drop_deletes(self._spark, name, dangling))
+        if files.deletes - len(dangling) > len(files.data):
+            # A data file has one delete file at most, except where another engine has written more.
+            deletes = "rewrite_position_delete_files"
+            if self._tried(report, deletes, lambda: self._call(deletes, name)):
+                report.done.append(f"{files.deletes} delete files rewritten")
+
+    def _move(self, name: str, wanted: int, lock: Callable[[], AbstractContextManager[object]]) -> None:
+        if not move_to(self._spark, name, wanted, lock):
+            raise CatalogKeepsFormat(name, wanted)
 
     def _manifests(self, state: TableState, report: _Report) -> None:
         if state.head is None:

@@ -8,16 +8,16 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from batch.maintain.closed_partitions import Closed
+from batch.maintain.dangling_deletes import DATA_FILE
 from batch.table_state import TableState
 
 # One request opens such a file and one task reads it in seconds; Iceberg does not rewrite files of half to twice this size.
 TARGET_BYTES = 256 << 20
 SMALL_BYTES, LARGE_BYTES = TARGET_BYTES // 2, 2 * TARGET_BYTES
-# A file with at least this share of deleted rows is rewritten; below it, a deletion vector costs less than a rewrite.
+# A file with at least this share of deleted rows is rewritten; below it, a delete file costs less than a rewrite.
 MOST_DELETED = 0.1
 # In a closed partition two small files become one for good. A table that is not partitioned by time keeps getting new files.
 LEAST_FILES_CLOSED, LEAST_FILES_OPEN = 2, 5
-PUFFIN = "PUFFIN"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +64,11 @@ class Files:
 
     Attributes:
         data: the data files.
-        vectors: number of deletion vectors.
-        position_deletes: number of position delete files, as format 2 writes them.
+        deletes: number of delete files and deletion vectors.
     """
 
     data: Sequence[DataFile] = ()
-    vectors: int = 0
-    position_deletes: int = 0
+    deletes: int = 0
 
     @classmethod
     def read(cls, spark: SparkSession, state: TableState, closed: Closed) -> "Files":
@@ -80,7 +78,7 @@ class Files:
         partition = f"partition.`{closed.field}`" if closed.field else "cast(null AS int)"
         rows = (
             spark.sql(
-                f"SELECT content, file_format, file_path, file_size_in_bytes, record_count, referenced_data_file, {partition} AS part "
+                f"SELECT content, file_path, file_size_in_bytes, record_count, {DATA_FILE} AS data_file, {partition} AS part "
                 f"FROM {state.name}.files"
             )
             .toArrow()
@@ -88,26 +86,24 @@ class Files:
         )
         deleted: dict[str, int] = {}
         for row in rows:
-            if row["content"] and row["referenced_data_file"]:
-                deleted[row["referenced_data_file"]] = deleted.get(row["referenced_data_file"], 0) + row["record_count"]
+            if row["content"] and row["data_file"]:
+                deleted[row["data_file"]] = deleted.get(row["data_file"], 0) + row["record_count"]
         data = [
             DataFile(row["part"], row["file_size_in_bytes"], deleted.get(row["file_path"], 0) / max(1, row["record_count"]))
             for row in rows
             if not row["content"]
         ]
-        deletes = [row["file_format"].upper() for row in rows if row["content"]]
-        vectors = sum(kind == PUFFIN for kind in deletes)
-        return cls(data, vectors, len(deletes) - vectors)
+        return cls(data, len(rows) - len(data))
 
 
 @dataclass(frozen=True, slots=True)
 class Rewrite:
-    """The effect of rewriting closed partitions: files and bytes read, files written instead, deletion vectors removed."""
+    """The effect of rewriting closed partitions: files and bytes read, files written instead, delete files removed."""
 
     files: int = 0
     bytes: int = 0
     becomes: int = 0
-    vectors: int = 0
+    deletes: int = 0
 
 
 def small_files(files: Iterable[DataFile]) -> int:
@@ -117,7 +113,7 @@ def small_files(files: Iterable[DataFile]) -> int:
 
 def expected_rewrite(files: Files, closed: Closed, least_files: int) -> Rewrite:
     """Compute what Iceberg's binpack does with these files, by the rule of its planner and the options of `maintain`."""
-    read, written, size, vectors = 0, 0, 0, 0
+    read, written, size, deletes = 0, 0, 0, 0
     in_closed = [one for one in files.data if closed.holds(one.partition)]
     candidates = _by_partition(in_closed, lambda one: one.bytes < SMALL_BYTES or one.bytes > LARGE_BYTES or one.deleted >= MOST_DELETED)
     for group in candidates.values():
@@ -126,8 +122,8 @@ def expected_rewrite(files: Files, closed: Closed, least_files: int) -> Rewrite:
         if many or whole > LARGE_BYTES or any(one.deleted >= MOST_DELETED for one in group):
             read, size = read + len(group), size + whole
             written += max(1, math.ceil(whole / TARGET_BYTES))
-            vectors += sum(one.deleted > 0 for one in group)
-    return Rewrite(read, size, written, vectors)
+            deletes += sum(one.deleted > 0 for one in group)
+    return Rewrite(read, size, written, deletes)
 
 
 def figures(spark: SparkSession, state: TableState, files: Files) -> Figures:
@@ -137,7 +133,7 @@ def figures(spark: SparkSession, state: TableState, files: Files) -> Figures:
         files=len(files.data),
         bytes=sum(one.bytes for one in files.data),
         small_files=small_files(files.data),
-        delete_files=files.vectors + files.position_deletes,
+        delete_files=files.deletes,
         snapshots=len(state.snapshots),
         metadata_bytes=state.metadata_bytes,
         disk_files=disk_files,
@@ -159,7 +155,7 @@ def expected_figures(before: Figures, rewrite: Rewrite, snapshots: int, freed: i
         before,
         files=before.files - rewrite.files + rewrite.becomes,
         small_files=max(0, before.small_files - rewrite.files),
-        delete_files=before.delete_files - rewrite.vectors,
+        delete_files=before.delete_files - rewrite.deletes,
         snapshots=before.snapshots - snapshots + (1 if rewrite.files else 0),
         metadata_bytes=max(0, before.metadata_bytes - each * snapshots),
         disk_bytes=max(0, before.disk_bytes - freed),

@@ -20,6 +20,9 @@ TABLE_PROPERTIES = {
     "write.metadata.previous-versions-max": "50",
 }
 
+# For the small tables that weir keeps about itself: they have no deletes, so every engine reads them, whatever their format.
+COPY_ON_WRITE = {f"write.{what}.mode": "copy-on-write" for what in ("merge", "update", "delete")}
+
 
 @dataclass(frozen=True, slots=True)
 class Column:
@@ -70,7 +73,8 @@ class Table:
         }
         # Merged tables have the catalog's default (`WEIR_DELETE_FORMAT`); without deletes there is nothing to choose.
         fixed = {} if self.key else {"format-version": "2"}
-        return TABLE_PROPERTIES | fixed | noted | self.properties
+        small = COPY_ON_WRITE if self.namespace == "lh.ops" else {}
+        return TABLE_PROPERTIES | small | fixed | noted | self.properties
 
     def ddl(self) -> str:
         """Write the statement that creates the table where it is missing."""

@@ -31,7 +31,7 @@ NOW = Table(
 )
 
 
-def test_table_of_an_older_version_gets_columns_types_comments_and_format_and_keeps_its_rows(session: SparkSession) -> None:
+def test_table_of_an_older_version_gets_columns_types_and_comments_and_keeps_its_rows(session: SparkSession) -> None:
     session.sql("CREATE NAMESPACE lh.silver")
     session.sql(
         f"CREATE TABLE {NOW.name} (a STRING, c INT COMMENT 'rows') USING iceberg TBLPROPERTIES "
@@ -40,7 +40,7 @@ def test_table_of_an_older_version_gets_columns_types_comments_and_format_and_ke
     session.sql(f"INSERT INTO {NOW.name} SELECT /*+ COALESCE(1) */ * FROM VALUES ('old', 1), ('older', 2)")
     session.sql(f"DELETE FROM {NOW.name} WHERE a = 'older'")
     deletes = session.sql(f"SELECT file_format FROM {NOW.name}.delete_files").collect()
-    assert [row["file_format"] for row in deletes] == ["PARQUET"]  # of the older format, in the way of a deletion vector
+    assert [row["file_format"] for row in deletes] == ["PARQUET"]
     with capture_logs() as logs:
         create_missing(session, [NOW])
     assert {(one["table"], one["what"], one["named"]) for one in logs} >= {
@@ -48,12 +48,12 @@ def test_table_of_an_older_version_gets_columns_types_comments_and_format_and_ke
         (NOW.name, "column added", "d"),
         (NOW.name, "column widened", "c"),
         (NOW.name, "comment changed", "c"),
-        (NOW.name, "property set", "format-version"),
+        (NOW.name, "property set", "write.delete.granularity"),
     }
     held = look(session, [NOW])[NOW.name]
     assert [(c.name, c.type.upper(), c.about) for c in held.columns] == [(c.name, c.type, c.about) for c in NOW.columns]
     assert held.properties.items() >= NOW.all_properties.items()
-    DeltaWriter(session, NOW).refresh()  # raises NotFromMemory where order or format are not the specification's
+    DeltaWriter(session, NOW).refresh()  # raises NotFromMemory where the order is not the specification's
     when = datetime(2024, 3, 1, tzinfo=UTC)
     merge_rows(relation(session, NOW, [("old", 1.5, 3, when), ("new", None, 1 << 40, when)]), NOW)
     rows = session.table(NOW.name).select("a", "b", "c").orderBy("a").collect()

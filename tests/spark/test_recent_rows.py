@@ -15,9 +15,10 @@ from lakehouse.spans import Spans, Times
 from lakehouse.tables.catalog import open_catalog
 from lakehouse.tables.create import create_missing
 from lakehouse.tables.schema import Column, Table
+from lakehouse.write.small_batches import row_delta
 from lakehouse.write.small_batches.data_files import NotFromMemory
-from lakehouse.write.small_batches.recent_rows import RecentRows
 from lakehouse.write.small_batches.deletes import as_bits
+from lakehouse.write.small_batches.recent_rows import RecentRows
 
 START = datetime(2023, 12, 28, tzinfo=UTC)  # the months and years of the rows differ
 HOURS = 24 * 10
@@ -28,7 +29,9 @@ COLUMNS = (Column("place", "STRING"), Column("ts", "TIMESTAMP"), Column("day", "
 
 
 def table(partitioned_by: tuple[str, ...] = ("months(ts)",), version: int = 2) -> Table:
-    return Table("lh.silver.recent", "one row per place and hour", ("place", "ts"), COLUMNS, partitioned_by, {"format-version": str(version)})
+    return Table(
+        "lh.silver.recent", "one row per place and hour", ("place", "ts"), COLUMNS, partitioned_by, {"format-version": str(version)}
+    )
 
 
 def recent(table: Table) -> RecentRows:
@@ -83,9 +86,14 @@ def some_rows(chance: random.Random, span: Spans) -> dict[Key, Value]:
     return found
 
 
-@pytest.mark.parametrize("version", [2, 3])
+@pytest.mark.parametrize(
+    ("version", "moved"), [(2, row_delta.MOVED_BYTES), (2, 0), (3, 0)], ids=["files written again", "delete files", "vectors"]
+)
 @pytest.mark.parametrize("seed", range(2))
-def test_a_table_written_from_memory_holds_what_was_wanted(session: SparkSession, tmp_path: Path, seed: int, version: int) -> None:
+def test_a_table_written_from_memory_holds_what_was_wanted(
+    session: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, version: int, moved: int
+) -> None:
+    monkeypatch.setattr(row_delta, "MOVED_BYTES", moved)
     chance = random.Random(seed)
     target = table(version=version)
     create_missing(session, [target])
@@ -116,7 +124,8 @@ def test_a_table_written_from_memory_holds_what_was_wanted(session: SparkSession
         "SELECT coalesce(referenced_data_file, CAST(lower_bounds[2147483546] AS STRING)) AS file FROM lh.silver.recent.delete_files"
     ).collect()
     files = [row["file"] for row in found]
-    assert len(set(files)) == len(files) > 0
+    assert len(set(files)) == len(files)
+    assert files or moved
 
 
 def test_another_writer_within_the_span_is_a_conflict_and_its_rows_stay(session: SparkSession, tmp_path: Path) -> None:
@@ -138,6 +147,26 @@ def test_another_writer_within_the_span_is_a_conflict_and_its_rows_stay(session:
     rows.begin(session)
     assert rows.replace(session, arrow({("hanoi", hour): (hour.date(), 3.0, 1)}), span, dict, at_once)
     assert read(session) == {("hanoi", hour): (hour.date(), 3.0, 1)}
+
+
+def test_a_row_that_another_writer_deleted_does_not_come_back_with_the_file_that_it_was_in(session: SparkSession) -> None:
+    target = table()
+    create_missing(session, [target])
+    hours = [START + timedelta(hours=n) for n in range(3)]
+    rows = recent(target)
+    rows.begin(session)
+    rows.replace(
+        session, arrow({("hanoi", hour): (hour.date(), 1.0, 1) for hour in hours}), Spans.of([("hanoi", START, hours[-1])]), dict, at_once
+    )
+    rows.begin(session)
+    session.sql(f"DELETE FROM lh.silver.recent WHERE ts = TIMESTAMP '{hours[2]:%Y-%m-%d %H:%M:%S}+00:00'")  # outside the span, in the file
+    change = arrow({("hanoi", START): (START.date(), 2.0, 1)}), Spans.of([("hanoi", START, START)])
+    with pytest.raises(Py4JJavaError, match="ValidationException"):
+        rows.replace(session, *change, dict, at_once)
+    rows.forget()
+    rows.begin(session)
+    rows.replace(session, *change, dict, at_once)
+    assert {key[1]: value[1] for key, value in read(session).items()} == {hours[0]: 2.0, hours[1]: 1.0}
 
 
 def test_another_writer_elsewhere_is_none_and_its_rows_are_seen_next(session: SparkSession) -> None:

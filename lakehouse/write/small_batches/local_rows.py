@@ -16,6 +16,7 @@ from lakehouse.storage.paths import local_path
 from lakehouse.write.small_batches.deletes import read_deletes
 
 FILE, POSITION = "_file", "_pos"
+PLACES = pa.schema([(FILE, pa.string()), (POSITION, pa.int64())])
 _ID = b"PARQUET:field_id"
 
 
@@ -52,7 +53,7 @@ def with_places(rows: pa.Table, location: str) -> pa.Table:
 
 
 def _with_places(schema: pa.Schema) -> pa.Schema:
-    return schema.append(pa.field(FILE, pa.string())).append(pa.field(POSITION, pa.int64()))
+    return pa.schema([*schema, *PLACES])
 
 
 def _columns(path: Path, schema: pa.Schema, ids: Mapping[str, int]) -> pa.Table | None:

@@ -21,7 +21,7 @@ from lakehouse.tables.arrow_types import arrow_schema
 from lakehouse.tables.schema import Table
 from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory
 from lakehouse.write.small_batches.deletes import DataFile, Deletes, DeleteWriter, by_file
-from lakehouse.write.small_batches.local_rows import FILE, POSITION, read_local, with_places, without
+from lakehouse.write.small_batches.local_rows import FILE, PLACES, POSITION, read_local, with_places, without
 
 # The rows of a touched file up to this size are written again; a larger one gets a delete file. Measured: docs/benchmarks.md.
 MOVED_BYTES = 256 << 10
@@ -93,7 +93,9 @@ class DeltaWriter:
             TableMoved: `gone` was read after another writer's commit. Nothing was committed.
         """
         within = self._iceberg.expressions.Expressions.alwaysTrue() if bounds is None else self._within(*bounds)
-        delta = self._handle.newRowDelta()
+        delta, places = self._handle.newRowDelta(), [FILE, POSITION]
+        # An engine may say that a column has no nulls.
+        gone, come = gone.select(places).cast(PLACES), come.select(list(self._table.names)).cast(arrow_schema(self._table))
         positions = by_file(gone, FILE, POSITION)
         self._know(positions, within)
         moved = self._moved(positions, gone, delta)
@@ -108,7 +110,7 @@ class DeltaWriter:
         delta.validateDataFilesExist(touched)
         files: dict[str, DataFile] = {}
         written = [with_places(come.slice(0, 0), "")]
-        for new in self._writer.write(pa.concat_tables([come, moved.select(come.column_names)])):
+        for new in self._writer.write(pa.concat_tables([come, moved.drop_columns(places)])):
             delta.addRows(new.file)
             files[new.path] = DataFile(new.file, new.spec)
             written.append(with_places(new.rows, new.path))
@@ -124,8 +126,7 @@ class DeltaWriter:
                 delta.set(name, value)
             return self._commit(delta, files, deletes)
 
-        places = [FILE, POSITION]
-        return pa.concat_tables(written), pa.concat_tables([gone.select(places), moved.select(places)]), commit
+        return pa.concat_tables(written), pa.concat_tables([gone, moved.select(places)]), commit
 
     def _moved(self, positions: dict[str, pa.Array], gone: pa.Table, delta: Any) -> pa.Table:  # noqa: ANN401 - the JVM's object
         """Remove those touched files that are small, and return their other rows, which the caller writes again.

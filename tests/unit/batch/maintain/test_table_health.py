@@ -9,10 +9,10 @@ MIB = 1 << 20
 def test_what_binpack_would_do_with_files() -> None:
     closed = Closed("t < x", "t_month", 10)
     small, good = [DataFile(9, 3 * MIB)] * 3, DataFile(9, 200 * MIB)
-    files = Files([*small, good, DataFile(8, MIB), DataFile(12, MIB), DataFile(12, MIB)], vectors=1)
+    files = Files([*small, good, DataFile(8, MIB), DataFile(12, MIB), DataFile(12, MIB)], deletes=1)
     assert expected_rewrite(files, closed, 2) == Rewrite(3, 9 * MIB, 1), "one alone and an open partition are left"
     assert expected_rewrite(files, closed, 5) == Rewrite()
-    assert expected_rewrite(Files([DataFile(9, 200 * MIB, deleted=0.2)], vectors=1), closed, 2) == Rewrite(1, 200 * MIB, 1, 1)
+    assert expected_rewrite(Files([DataFile(9, 200 * MIB, deleted=0.2)], deletes=1), closed, 2) == Rewrite(1, 200 * MIB, 1, 1)
     assert expected_rewrite(Files([DataFile(9, 600 * MIB)]), closed, 2) == Rewrite(1, 600 * MIB, 3)
     assert expected_rewrite(Files([DataFile(9, 100 * MIB)] * 5), closed, 2) == Rewrite(5, 500 * MIB, 2)
     assert small_files(files.data) == 5

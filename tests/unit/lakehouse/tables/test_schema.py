@@ -31,9 +31,10 @@ def test_statement_names_columns_partitions_comments_and_properties() -> None:
         "'weir.grain' = 'one row per city\\'s day'",
         "'weir.key' = 'a,b'",
         "'write.distribution-mode' = 'none'",
-        "'format-version' = '3'",
+        "'write.delete.granularity' = 'file'",
     ):
         assert pair in ddl
+    assert "format-version" not in ddl, "the catalog's default, which a setting chooses"
     assert (table.names, table.namespace) == (("a", "b"), "lh.gold")
     appended = Table("lh.gold.y", "one row", (), (Column("a", "INT"),)).ddl()
     assert "PARTITIONED" not in appended and "'format-version' = '2'" in appended
@@ -42,6 +43,10 @@ def test_statement_names_columns_partitions_comments_and_properties() -> None:
 def test_property_of_a_table_wins_over_that_of_all() -> None:
     table = Table("lh.gold.y", "one row", (), (Column("a", "INT"),), properties={"write.merge.mode": "copy-on-write"})
     assert "'write.merge.mode' = 'copy-on-write'" in table.ddl() and table.ddl().count("write.merge.mode") == 1
+
+
+def test_tables_of_weir_itself_have_no_deletes() -> None:
+    assert REJECTS.all_properties["write.merge.mode"] == "copy-on-write"
 
 
 def test_columns_of_a_contract_carry_type_and_unit() -> None:
