@@ -103,12 +103,17 @@ class Settings(BaseSettings):
     jars_path: str = Field("", description="folder with the locked jars, one folder per class path (default: .jars beside the code)")
 
     trigger_seconds: float = Field(
-        1.0,
+        0.8,
         ge=0,
         description="how often bronze takes new messages; 0 starts the next micro-batch at once. Each is a commit and some 0.3 s of a"
         " core, which silver and gold lack meanwhile",
     )
-    silver_trigger_seconds: float = Field(0.2, ge=0, description="how often silver and gold look for new rows of bronze")
+    silver_trigger_seconds: float = Field(
+        1.0,
+        ge=0.1,
+        description="how often silver and gold look for rows of bronze that another program appended; what their own driver appends they"
+        " take at once",
+    )
     max_offsets_per_trigger: int = Field(
         200_000, ge=1, description="most messages of one micro-batch: bounds memory and what a replay repeats"
     )

@@ -21,6 +21,7 @@ from lakehouse.write.small_batches.memory_store import Memory
 from streaming.batch_report import BatchReport, timed
 from streaming.bronze import Body, named
 from streaming.checkpoints import forget_start
+from streaming.wake import TRIGGER_SECONDS, Waker
 
 # Of which source a row is, where a query reads the bronze tables of several.
 SOURCE = "_source"
@@ -74,6 +75,7 @@ def refine_body(
     lock: Callable[[], AbstractContextManager[object]] = nullcontext,
     engine: Engine | None = None,
     handed: Callable[[int], Mapping[str, pa.Table] | None] = lambda _: None,
+    after: Callable[[], None] = lambda: None,
 ) -> Body:
     """Return the body of the query.
 
@@ -86,6 +88,7 @@ def refine_body(
         lock: keeps other programs from the tables while a micro-batch is written.
         engine: computes rows in memory; Spark when left out.
         handed: returns the rows of a micro-batch by bronze table, without those that have none; None where they must be read.
+        after: called when a micro-batch is written.
     """
     last = build()
     compactor = Compactor(last, compact_after)
@@ -117,6 +120,7 @@ def refine_body(
                 batch.add(met)
             with batch.phases.timed("compact"):
                 batch.compacted = compactor.after(rows.sparkSession, domain, touched)
+        after()
 
     return refine
 
@@ -142,8 +146,22 @@ def _by_source(
             yield source, rows_of(rows, number), None
 
 
-def start_refine(source: DataFrame, domain: Domain, settings: Settings, body: Body, available_now: bool) -> StreamingQuery:
-    """Start the query; `source` is handed in, `body` comes from `refine_body`."""
+def start_refine(
+    source: DataFrame, domain: Domain, settings: Settings, body: Body, available_now: bool, waker: Waker | None = None
+) -> StreamingQuery:
+    """Start the query.
+
+    Args:
+        source: from `read_bronze`, handed in.
+        domain: whose silver and derived tables.
+        settings: for checkpoint and trigger.
+        body: from `refine_body`.
+        available_now: end when everything that is there now was read.
+        waker: lets the query look for new rows; at fixed times when left out.
+    """
     forget_start(HadoopFolder(source.sparkSession, settings.checkpoint(domain.refine_query)), len(domain.sources))
-    every = None if available_now else settings.silver_trigger_seconds
-    return named(source.writeStream, domain.refine_query, settings, every).foreachBatch(body).start()
+    every = None if available_now else settings.silver_trigger_seconds if waker is None else TRIGGER_SECONDS
+    query = named(source.writeStream, domain.refine_query, settings, every).foreachBatch(body).start()
+    if waker is not None and not available_now:
+        waker.attach(query)
+    return query

@@ -23,6 +23,7 @@ from streaming.breaker import Breaker, Limit
 from streaming.checkpoints import examine, planned_positions
 from streaming.query import begin_new_checkpoint_for_other_inputs, in_pool, move_aside, take_checkpoint
 from streaming.supervisor import Supervised
+from streaming.wake import Waker, can_wake
 
 
 class RefineQuery:
@@ -79,6 +80,9 @@ class RefineQuery:
         me.note = begin_new_checkpoint_for_other_inputs(checkpoint, self.name, tables)
         examine(checkpoint, self.name, self._domain.name, is_kafka=False, inputs=len(tables))
         take_checkpoint(checkpoint, self.name, {}, tables)
+        waker = Waker(self._spark, self._settings.silver_trigger_seconds) if can_wake(self._spark) else None
+        if self._hand_over is not None and waker is not None:
+            self._hand_over.after_put = waker.wake
         body = refine.refine_body(
             self._build,
             self._report,
@@ -88,10 +92,11 @@ class RefineQuery:
             lambda: table_lock(self._settings, self._domain.name),
             memory_engine(self._settings),
             self._handed,
+            lambda: None if waker is None else waker.wake(),
         )
         rows = refine.read_bronze(self._spark, self._domain, self._settings)
         return in_pool(
-            self._spark, self.name, lambda: refine.start_refine(rows, self._domain, self._settings, me.guard(body), me.is_draining)
+            self._spark, self.name, lambda: refine.start_refine(rows, self._domain, self._settings, me.guard(body), me.is_draining, waker)
         )
 
     def before_batch(self) -> None:

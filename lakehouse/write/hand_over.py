@@ -6,6 +6,7 @@ in a chain of parents; in any other case it reads the table, as after a start, a
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
@@ -44,11 +45,15 @@ class Position:
 class HandOver:
     """Rows of the last commits, until they are taken. Thread-safe.
 
+    Attributes:
+        after_put: called after each commit.
+
     Args:
         most_bytes: beyond this the oldest commits are forgotten.
     """
 
     def __init__(self, most_bytes: int = MOST_BYTES) -> None:
+        self.after_put: Callable[[], None] = lambda: None
         self._most_bytes = most_bytes
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, int], Appended] = OrderedDict()
@@ -60,6 +65,7 @@ class HandOver:
             held = sum(each.rows.nbytes for each in self._known.values())
             while held > self._most_bytes:
                 held -= self._known.popitem(last=False)[1].rows.nbytes
+        self.after_put()
 
     def take(self, table: str, start: Position, end: Position) -> pa.Table | None:
         """Return the rows between two positions, and forget them; None where the table must be read."""

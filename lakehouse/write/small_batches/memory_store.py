@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -23,6 +24,19 @@ from lakehouse.write.small_batches.recent_rows import RecentRows, TableRows, row
 from lakehouse.write.store import Store, Touching
 
 
+@dataclass(frozen=True, slots=True)
+class Writers:
+    """Threads that work beside the micro-batch's own.
+
+    Attributes:
+        of_files: write the files of tables, beside each other.
+        of_commits: its single thread commits, in order.
+    """
+
+    of_files: Executor
+    of_commits: Executor
+
+
 class Memory:
     """Rows of a domain's tables that a stream keeps from one micro-batch to the next. Used by one micro-batch at a time.
 
@@ -34,8 +48,11 @@ class Memory:
 
     def __init__(self, domain: Domain, looks_ahead: bool = True, engine: Engine | None = None) -> None:
         self.engine = engine
-        # One thread commits while the next table is computed, since a commit mostly waits for files and the catalog.
-        self._committer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="weir-commit")
+        # Threads write files and commit while the next table is computed, since both mostly wait. One of them commits, table by table in
+        # order: a commit says from which snapshots of its inputs it was computed.
+        self._writers = Writers(
+            ThreadPoolExecutor(2, thread_name_prefix="weir-write"), ThreadPoolExecutor(1, thread_name_prefix="weir-commit")
+        )
         self._calls = 0
         self.tables: dict[str, TableRows] = {}
         for table in domain.merged:
@@ -71,7 +88,7 @@ class Memory:
                 self._begin(spark)
             if self._made is None or self._heads != self._seen():
                 self._made = read_computed_from(domain, {name: rows.handle for name, rows in self.tables.items()})
-            store = MemoryStore(spark, domain, self.tables, properties, self._committer, self._made, self.engine or SparkEngine(spark))
+            store = MemoryStore(spark, domain, self.tables, properties, self._writers, self._made, self.engine or SparkEngine(spark))
             try:
                 yield store
             finally:
@@ -100,7 +117,7 @@ class MemoryStore(Store[pa.Table]):
         domain: whose tables.
         tables: the rows in memory by table.
         properties: of every snapshot.
-        committer: its single thread commits.
+        writers: write files, and commit.
         made: from which snapshots each derived table was computed; updated here.
         engine: computes rows.
     """
@@ -111,13 +128,13 @@ class MemoryStore(Store[pa.Table]):
         domain: Domain,
         tables: Mapping[str, TableRows],
         properties: Mapping[str, str],
-        committer: Executor,
+        writers: Writers,
         made: ComputedFrom,
         engine: Engine,
     ) -> None:
         super().__init__(spark, domain, properties, engine.name)
-        self._tables, self._committer, self.made, self._engine = tables, committer, made, engine
-        self._waiting: list[Future[None]] = []
+        self._tables, self._writers, self.made, self._engine = tables, writers, made, engine
+        self._waiting: list[Future[Any]] = []
         self._failed = False
 
     def handle(self, table: str) -> Any:  # noqa: ANN401 - the JVM's object
@@ -182,10 +199,20 @@ class MemoryStore(Store[pa.Table]):
         table.have(self.spark, part)  # Spark jobs, if any, run in the micro-batch's own thread
         present = None if isinstance(part, Spans) else self._read(derived.table, part, None)
 
-        def write() -> None:
-            table.replace(self.spark, rows, part, properties, lambda commit: commit(), vanishing=derived.is_replaced, present=present)
+        commits: list[Callable[[], None]] = []
 
-        self.then(write)
+        def write() -> None:
+            table.replace(self.spark, rows, part, properties, commits.append, vanishing=derived.is_replaced, present=present)
+
+        written = self._writers.of_files.submit(self._do, write)
+        self._waiting.append(written)
+
+        def commit() -> None:
+            written.result()
+            for one in commits:
+                one()
+
+        self.then(commit)
         return NoChanges()
 
     def note_computed(self, derived: Derived) -> None:
@@ -194,7 +221,7 @@ class MemoryStore(Store[pa.Table]):
 
     def then(self, work: Callable[[], None]) -> None:
         """Run it after the queued commits, unless one of them fails."""
-        self._waiting.append(self._committer.submit(self._do, work))
+        self._waiting.append(self._writers.of_commits.submit(self._do, work))
 
     def settle(self) -> None:
         """Wait for all commits; raise the error of the first that failed."""

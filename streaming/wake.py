@@ -1,0 +1,86 @@
+"""When does the refine query look for new rows? As soon as the bronze query of the same driver has appended some, and seldom otherwise.
+
+Spark looks at fixed times only: ten times a second, that took 6 % of a core from a driver without a message, and every reading waited 50 ms
+more. Here the query's trigger gets a clock that stands still until it is set: after an append, after a micro-batch (there may be more
+to do), and every `silver_trigger_seconds` for what others append.
+
+Spark has no public way to do this. The trigger's field `clock` is set by reflection, and only where the classes are as expected; otherwise
+the query looks at fixed times.
+"""
+
+import threading
+import time
+from typing import Any
+
+import structlog
+from py4j.protocol import Py4JError
+from pyspark.sql import SparkSession
+from pyspark.sql.streaming.query import StreamingQuery
+
+# The clock decides, so the trigger's own interval only has to be short.
+TRIGGER_SECONDS = 0.01
+_EXECUTOR = "org.apache.spark.sql.execution.streaming.runtime.ProcessingTimeExecutor"
+_CLOCK = "org.apache.spark.util.ManualClock"
+_START_SECONDS = 30.0
+
+log = structlog.get_logger("weir.stream")
+
+
+def can_wake(spark: SparkSession) -> bool:
+    """Return whether Spark's classes are as `Waker` expects them."""
+    jvm: Any = spark._jvm
+    try:
+        loader = jvm.java.lang.Thread.currentThread().getContextClassLoader()
+        field = jvm.java.lang.Class.forName(_EXECUTOR, False, loader).getDeclaredField("clock")
+        return bool(field.getType().isAssignableFrom(jvm.java.lang.Class.forName(_CLOCK, False, loader)))
+    except Py4JError as error:
+        log.warning("silver looks for new rows at fixed times", why=str(error).splitlines()[0][:300])
+        return False
+
+
+class Waker:
+    """Lets a query look for new rows when it is told to. Thread-safe.
+
+    Args:
+        spark: any session of the driver.
+        every: seconds after which the query looks in any case.
+    """
+
+    def __init__(self, spark: SparkSession, every: float) -> None:
+        self._spark, self._every = spark, every
+        self._clock: Any = None
+
+    def wake(self) -> None:
+        """Let the query look now, or after its running micro-batch; nothing happens before it has started."""
+        if self._clock is not None:
+            try:
+                self._clock.setTime(int(time.time() * 1000))
+            except Py4JError as error:  # the JVM is ending
+                log.debug("not woken", why=str(error).splitlines()[0][:300])
+
+    def attach(self, query: StreamingQuery) -> None:
+        """Take over the clock of a query that has just been started with a trigger of `TRIGGER_SECONDS`."""
+        threading.Thread(target=self._run, args=(query,), name=f"weir-wake {query.name}", daemon=True).start()
+
+    def _run(self, query: StreamingQuery) -> None:
+        try:
+            self._take_over(query)
+            while query.isActive:
+                self.wake()
+                time.sleep(self._every)
+        except (Py4JError, OSError) as error:  # the JVM is ending
+            log.debug("no longer woken", why=str(error).splitlines()[:1])
+
+    def _take_over(self, query: StreamingQuery) -> None:
+        jvm: Any = self._spark._jvm
+        execution = query._jsq.streamingQuery()
+        began = time.monotonic()
+        while (executor := execution.triggerExecutor()) is None:
+            if not query.isActive or time.monotonic() - began > _START_SECONDS:
+                return
+            time.sleep(0.01)
+        clock = getattr(jvm, _CLOCK)(int(time.time() * 1000))
+        field = executor.getClass().getDeclaredField("clock")
+        field.setAccessible(True)
+        field.set(executor, clock)
+        self._clock = clock
