@@ -1,0 +1,36 @@
+"""A refine query that would look at bronze again in an hour takes what its own driver appends, at once and to the last micro-batch."""
+
+from pathlib import Path
+
+from pyspark.sql import SparkSession
+
+from streaming import refine
+from streaming.wake import Waker, can_wake
+from tests.spark.test_maintain import PLACES, Stand
+from tests.support.faults import wait_until
+
+SILVER = "silver.air_quality_hourly_clean"
+HOUR_SECONDS = 3600.0
+
+
+def test_a_query_looks_when_it_is_woken_and_goes_on_while_there_is_more(session: SparkSession, tmp_path: Path) -> None:
+    assert can_wake(session)
+    stand = Stand(session, tmp_path)
+    settings = stand.settings.model_copy(update={"max_offsets_per_trigger": 6})  # a file of bronze each
+    waker = Waker(session, HOUR_SECONDS)
+    body = refine.refine_body(lambda: stand.pipe.domain, lambda _: None, after=waker.wake)
+    rows = refine.read_bronze(session, stand.pipe.domain, settings)
+    waker.wake()  # before the start: nothing
+    stand.arrive(range(0, 2))
+    query = refine.start_refine(rows, stand.pipe.domain, settings, body, available_now=False, waker=waker)
+    try:
+        wait_until(lambda: stand.pipe.table(SILVER).num_rows == 2 * len(PLACES), query.exception)
+        for n in range(1, 4):
+            stand.arrive(range(2 * n, 2 * n + 2))
+        waker.wake()
+        wait_until(lambda: stand.pipe.table(SILVER).num_rows == 8 * len(PLACES), query.exception)
+        query.processAllAvailable()  # gold as well
+        assert query.isActive
+    finally:
+        query.stop()
+    stand.pipe.assert_gold_is_right()
