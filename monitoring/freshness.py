@@ -19,6 +19,7 @@ from lakehouse.domain import Domain, Fresh
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import NoTables, ancestors, open_catalog
 from lakehouse.tables.notes import changed_of
+from lakehouse.tables.properties import ENGINE_PROPERTY
 
 LAYERS = ("bronze", "silver", "gold", "ops")
 # Newest hours and the rules of rejects are read from the data; above this number of rows that takes too long.
@@ -27,12 +28,21 @@ ROWS_AT_A_GLANCE = 2_000_000
 
 @dataclass(frozen=True, slots=True)
 class TableFacts:
-    """A table's current state: its name without the catalog's, live rows, data files, and when its rows last changed."""
+    """A table's current state.
+
+    Attributes:
+        name: without the catalog's.
+        rows: live ones.
+        files: data files.
+        last_commit_ts: when rows last changed.
+        engine: what computed the rows of that commit, `duckdb` or `spark`; None for bronze and other tables that hold what arrived.
+    """
 
     name: str
     rows: int
     files: int
     last_commit_ts: datetime | None
+    engine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,8 @@ def table_facts(table: Table, name: str) -> TableFacts:
     # Where all remaining snapshots are compactions, maintenance has noted when rows last changed.
     noted = None if last is not None else changed_of(table.properties)
     changed = noted or datetime.fromtimestamp((last or head).timestamp_ms / 1000, UTC)
-    return TableFacts(name, rows, int(numbers.get("total-data-files", 0)), changed)
+    engine = None if last is None or last.summary is None else last.summary.additional_properties.get(ENGINE_PROPERTY)
+    return TableFacts(name, rows, int(numbers.get("total-data-files", 0)), changed, engine)
 
 
 def read_cities(settings: Settings, domain: Domain, facts: Iterable[TableFacts]) -> dict[str, list[CityHour]]:

@@ -19,7 +19,6 @@ from pyspark.sql import Row, SparkSession
 from batch.backfill.ledger import BACKFILLS
 from batch.maintain.closed_partitions import Closed, closed_partitions
 from batch.maintain.daily_tags import Tag, make_tags, wanted_tags
-from batch.maintain.dangling_deletes import dangling_deletes, drop_deletes
 from batch.maintain.expiry import NOTHING, Hold, backfill_hold, expired_by, limit, newest_hold, reader_hold
 from batch.maintain.maintenance_table import MAINTENANCE, Result
 from batch.maintain.retention import drop_before, droppable_before, trim_topic
@@ -65,6 +64,7 @@ from lakehouse.tables.properties import (
 )
 from lakehouse.tables.schema import REJECTS, quote
 from lakehouse.tables.stream_positions import Position, committed_positions
+from lakehouse.write.dangling_deletes import dangling_deletes, drop_deletes
 from lakehouse.write.publishing import REBUILD_BRANCH
 from monitoring.last_proofs import LastProof
 from monitoring.table_upkeep import Maintained

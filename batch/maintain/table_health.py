@@ -8,8 +8,8 @@ from typing import Any
 from pyspark.sql import SparkSession
 
 from batch.maintain.closed_partitions import Closed
-from batch.maintain.dangling_deletes import DATA_FILE
 from batch.table_state import TableState
+from lakehouse.write.dangling_deletes import DATA_FILE
 
 # One request opens such a file and one task reads it in seconds; Iceberg does not rewrite files of half to twice this size.
 TARGET_BYTES = 256 << 20

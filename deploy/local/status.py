@@ -7,7 +7,7 @@ reason beside it. `show` prints them.
     queries    query, table and tables (that it writes), lag_messages, lag_seconds, last_commit, says; waiting_messages: written to the
                topics within a transaction that is still open, or after one began (null for silver); state (running, restarting,
                stopped, done; null without a driver), state_since, restarts, reason and note, as the driver reports them
-    tables     table, rows, last_commit, age_seconds, files
+    tables     table, rows, last_commit, age_seconds, files; engine: what computed the last commit's rows, null where they only arrived
     freshness  city, newest_ts_utc, newest_retrieved_ts, age_seconds   (of the hourly fact; the age of the newest hour's start)
     rejects    total, by_rule
     unknown_fields  domain, field, messages, first_seen, last_seen: fields of messages that the contract does not know
@@ -45,7 +45,8 @@ def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
     facts, says = _facts(settings)
     domains, unreadable = _domains(settings)
     tables: list[dict[str, Any]] = [
-        {"table": f"lh.{one.name}", "rows": one.rows, "files": one.files, "last_commit": _iso(one.last_commit_ts)} for one in facts
+        {"table": f"lh.{one.name}", "rows": one.rows, "files": one.files, "last_commit": _iso(one.last_commit_ts), "engine": one.engine}
+        for one in facts
     ]
     commits = {table["table"]: table["last_commit"] for table in tables}
     return {
@@ -329,7 +330,7 @@ def show(found: dict[str, Any]) -> None:
     if found["tables"]:
         console.print()
         lags = {query["table"]: query for query in found["queries"]}
-        tables = _grid("table", "rows", "last commit (UTC)", "age", "behind")
+        tables = _grid("table", "rows", "last commit (UTC)", "age", "engine", "behind")
         for table in found["tables"]:
             lag = lags.get(table["table"], {})
             behind = _behind(
@@ -337,7 +338,14 @@ def show(found: dict[str, Any]) -> None:
             )
             if waiting := lag.get("waiting_messages"):
                 behind += f"; {waiting:,} wait for an open transaction to end"
-            tables.add_row(table["table"], f"{table['rows']:,}", _short(table["last_commit"]), _span(table["age_seconds"]), behind)
+            tables.add_row(
+                table["table"],
+                f"{table['rows']:,}",
+                _short(table["last_commit"]),
+                _span(table["age_seconds"]),
+                table["engine"] or "",
+                behind,
+            )
         console.print(tables)
     elif found["tables_say"]:
         console.print(f"\n{_plain(found['tables_say'])}", soft_wrap=True)

@@ -18,6 +18,7 @@ from lakehouse.domain import ByTime, Domain
 from lakehouse.parts import WHOLE, Part, join_parts
 from lakehouse.spans import Spans
 from lakehouse.tables.schema import quote
+from lakehouse.write.dangling_deletes import dangling_deletes, drop_deletes
 from lakehouse.write.merge import overlap
 
 TARGET_BYTES = 8 << 20
@@ -92,9 +93,12 @@ def _rewrite(spark: SparkSession, table: str, where: str) -> None:
     options = ", ".join(f"{quote(key)}, {quote(value)}" for key, value in OPTIONS.items())
     bound = f"where => {quote(where)}, " if where else ""
     try:
-        spark.sql(
+        done = spark.sql(
             f"CALL {catalog}.system.rewrite_data_files(table => {quote(name)}, strategy => 'binpack', {bound}options => map({options}))"
-        )
+        ).collect()[0]
+        # Iceberg counts their rows as deleted, though nothing is left to delete.
+        if done["rewritten_data_files_count"] and (dangling := dangling_deletes(spark, table)):
+            drop_deletes(spark, table, dangling)
     except (PySparkException, Py4JError) as error:
         # Nothing is lost: the files stay as they are, and the next compaction includes them.
         log.warning("not compacted", table=table, error=str(error).splitlines()[0][:300])
