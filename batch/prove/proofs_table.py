@@ -7,21 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-import pyarrow as pa
-import stamina
-from pyiceberg.exceptions import CommitFailedException
 from pyspark.sql import SparkSession
 
 from batch.compare import Comparison
 from lakehouse.days import Days
-from lakehouse.locks.conflicts import ATTEMPTS
+from lakehouse.locks.conflicts import until_accepted
 from lakehouse.settings import Settings
-from lakehouse.tables.arrow_types import arrow_schema
 from lakehouse.tables.catalog import open_catalog
 from lakehouse.tables.create import create_missing
 from lakehouse.tables.notes import applied_note
 from lakehouse.tables.properties import PROOF_PROPERTY
 from lakehouse.tables.schema import Column, Table
+from lakehouse.write.plain_rows import in_arrow
 from monitoring.last_proofs import LastProof
 
 Way = Literal["batch", "independent"]
@@ -123,12 +120,9 @@ def keep(settings: Settings, spark: SparkSession | None, proof: Proof, bronze: s
     for way, one in proof.compared:
         differences.setdefault(one.table, {})[way] = one.differences
     summary = LastProof(proof.domain, proof.proved_ts, differences).to_json()
-    rows = [dict(zip(PROOFS.names, row, strict=True)) for row in _rows(proof, bronze, code_version)]
+    rows = in_arrow(PROOFS, _rows(proof, bronze, code_version))
     with closing(open_catalog(settings)) as catalog:
-        for attempt in stamina.retry_context(on=CommitFailedException, attempts=ATTEMPTS):
-            with attempt:
-                table = catalog.load_table(_NAME)
-                table.append(pa.Table.from_pylist(rows, arrow_schema(PROOFS)), snapshot_properties={PROOF_PROPERTY: summary})
+        until_accepted(lambda: catalog.load_table(_NAME).append(rows, snapshot_properties={PROOF_PROPERTY: summary}))
 
 
 def is_there(settings: Settings) -> bool:

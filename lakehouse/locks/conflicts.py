@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import stamina
 import structlog
+from pyiceberg.exceptions import CommitFailedException
 
 # Nothing was committed when one of these is raised; after any other error it may have been.
 REFUSED = ("org.apache.iceberg.exceptions.ValidationException", "org.apache.iceberg.exceptions.CommitFailedException")
@@ -25,7 +26,7 @@ class TableMoved(Exception):
 
 def is_refused(error: Exception) -> bool:
     """Return whether Iceberg refused a commit because of another one; any other failure is no conflict."""
-    return isinstance(error, TableMoved) or any(name in text for text in _texts(error) for name in REFUSED)
+    return isinstance(error, (TableMoved, CommitFailedException)) or any(name in text for text in _texts(error) for name in REFUSED)
 
 
 def until_accepted(work: Callable[[], _T]) -> _T:

@@ -58,7 +58,7 @@ BATCHES_COLUMNS = (
     ("rows_accepted", pa.int64(), "BIGINT", "rows that passed the rules; null for bronze, which takes all"),
     ("rejected", pa.string(), "JSON", "rule -> rows that it rejected; null for bronze"),
     ("added_records", pa.int64(), "BIGINT", "rows in the files that the commit added"),
-    ("deleted_records", pa.int64(), "BIGINT", "rows that the commit deleted or replaced"),
+    ("deleted_records", pa.int64(), "BIGINT", "rows that the commit deleted, replaced, or moved to another file"),
     ("operation", pa.string(), "VARCHAR", "append, overwrite or delete, as Iceberg names it"),
     ("snapshot_id", pa.int64(), "BIGINT", "the table's snapshot"),
     ("committed_ts", pa.timestamp("us", tz="UTC"), "TIMESTAMP WITH TIME ZONE", "when the commit was made"),

@@ -9,6 +9,7 @@ from pyspark.sql import functions as F
 from pyspark.sql.readwriter import DataFrameWriterV2
 
 from lakehouse.domain import Domain
+from lakehouse.tables.arrow_types import arrow_schema
 from lakehouse.tables.properties import BATCH_ID_PROPERTY, CODE_VERSION_PROPERTY, QUERY_PROPERTY
 from lakehouse.tables.schema import Table
 from lakehouse.write.merge import merge_rows
@@ -52,7 +53,8 @@ def _writer(rows: DataFrame, table: Table, properties: Mapping[str, str]) -> Dat
 
 def in_arrow(table: Table, rows: Iterable[tuple[object, ...]]) -> pa.Table:
     """Convert rows of a table, at least one, to an Arrow table."""
-    return pa.table([pa.array(values) for values in zip(*rows, strict=True)], names=list(table.names))
+    schema = arrow_schema(table)
+    return pa.table([pa.array(values, kind) for values, kind in zip(zip(*rows, strict=True), schema.types, strict=True)], schema=schema)
 
 
 def relation(spark: SparkSession, table: Table, rows: Iterable[tuple[object, ...]]) -> DataFrame:
