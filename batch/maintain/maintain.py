@@ -8,8 +8,8 @@ import functools
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -232,12 +232,12 @@ class Round:
     def _format(self, name: str, files: Files, report: _Report) -> None:
         """Bring a table's deletes into the form that the settings ask for."""
         domain, wanted = self._by_merged().get(name), format_version(self._settings)
-        if domain is not None and (found := format_of(self._spark, name)) != wanted:
-            if self._rebuilt(domain) is not None:
+        # Every domain's programs write rejects.
+        writers = self._domains if name == REJECTS.name else [] if domain is None else [domain]
+        if writers and (found := format_of(self._spark, name)) != wanted:
+            if any(self._rebuilt(one) is not None for one in writers):
                 report.left.append("format: a rebuild writes a branch of the table")
-                return
-            lock = functools.partial(table_lock, self._settings, domain.name)
-            if self._dry_run or self._tried(report, "format", lambda: self._move(name, wanted, lock)):
+            elif self._dry_run or self._tried(report, "format", lambda: self._move(name, wanted, writers)):
                 report.done.append(f"Iceberg format {found} becomes {wanted}")
             return
         if self._dry_run or not files.deletes:
@@ -250,8 +250,15 @@ class Round:
             if self._tried(report, deletes, lambda: self._call(deletes, name)):
                 report.done.append(f"{files.deletes} delete files rewritten")
 
-    def _move(self, name: str, wanted: int, lock: Callable[[], AbstractContextManager[object]]) -> None:
-        if not move_to(self._spark, name, wanted, lock):
+    def _move(self, name: str, wanted: int, writers: Sequence[Domain]) -> None:
+        @contextmanager
+        def locked() -> Iterator[None]:
+            with ExitStack() as held:
+                for one in sorted(writers, key=lambda one: one.name):
+                    held.enter_context(table_lock(self._settings, one.name))
+                yield
+
+        if not move_to(self._spark, name, wanted, locked):
             raise CatalogKeepsFormat(name, wanted)
 
     def _manifests(self, state: TableState, report: _Report) -> None:

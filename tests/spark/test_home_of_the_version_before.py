@@ -17,6 +17,7 @@ from lakehouse.storage.folders import LocalFolder
 from lakehouse.tables.create import ensure_tables
 from lakehouse.write.append_chunk import append_chunk, typed
 from lakehouse.write.plain_rows import write_dimensions
+from lakehouse.write.small_batches import row_delta
 from lakehouse.write.small_batches.memory_store import Memory
 from streaming.checkpoints import IDENTITY, claim, other_inputs
 from tests.support.pipeline import Pipeline, reading, write_locations
@@ -47,6 +48,7 @@ def test_a_home_goes_on_and_nothing_is_made_again_that_was_right(
     session: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, from_memory: bool
 ) -> None:
     write_locations(tmp_path, PLACES)
+    monkeypatch.setattr(row_delta, "MOVED_BYTES", 0)  # rows that only move to another file are not counted below
     settings = Settings(home=tmp_path)
     domain = build_domain("air_quality", settings)
     older = as_before(domain)

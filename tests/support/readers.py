@@ -35,12 +35,13 @@ def readers_python() -> Path:
 
 def read_by_all(settings: Settings, names: Sequence[str]) -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     """Read the newest state of some tables with each engine: {table: {engine: its rows and their digest, or its error}}."""
+    python = readers_python()  # first, since a stream removes old metadata files while the environment is being made
     catalog, files = open_catalog(settings), dict[str, str]()
     for name in names:
         location = local_path(catalog.load_table(name).metadata_location)
         assert location is not None
         files[str(location)] = name
-    command = [str(readers_python()), str(READERS / "read.py"), *files]
+    command = [str(python), str(READERS / "read.py"), *files]
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "WEIR_"))}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=MINUTES)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -1,5 +1,6 @@
 import pytest
 
+from batch.maintain.maintenance_table import MAINTENANCE
 from lakehouse.contract import Contract, Field
 from lakehouse.domain import ByTime
 from lakehouse.domain_names import DOMAINS
@@ -46,7 +47,8 @@ def test_property_of_a_table_wins_over_that_of_all() -> None:
 
 
 def test_tables_of_weir_itself_have_no_deletes() -> None:
-    assert REJECTS.all_properties["write.merge.mode"] == "copy-on-write"
+    assert MAINTENANCE.all_properties["write.merge.mode"] == "copy-on-write"
+    assert REJECTS.all_properties["write.merge.mode"] == "merge-on-read", "it has branches"
 
 
 def test_columns_of_a_contract_carry_type_and_unit() -> None:
