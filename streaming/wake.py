@@ -49,12 +49,14 @@ class Waker:
     def __init__(self, spark: SparkSession, every: float) -> None:
         self._spark, self._every = spark, every
         self._clock: Any = None
+        # Begins at the clock's time, as the trigger did, and goes on evenly when somebody sets the machine's clock.
+        self._ahead = time.time() - time.monotonic()
 
     def wake(self) -> None:
         """Let the query look now, or after its running micro-batch; nothing happens before it has started."""
         if self._clock is not None:
             try:
-                self._clock.setTime(int(time.time() * 1000))
+                self._clock.setTime(self._now())
             except Py4JError as error:  # the JVM is ending
                 log.debug("not woken", why=str(error).splitlines()[0][:300])
 
@@ -79,8 +81,11 @@ class Waker:
             if not query.isActive or time.monotonic() - began > _START_SECONDS:
                 return
             time.sleep(0.01)
-        clock = getattr(jvm, _CLOCK)(int(time.time() * 1000))
+        clock = getattr(jvm, _CLOCK)(self._now())
         field = executor.getClass().getDeclaredField("clock")
         field.setAccessible(True)
         field.set(executor, clock)
         self._clock = clock
+
+    def _now(self) -> int:
+        return int((time.monotonic() + self._ahead) * 1000)

@@ -95,8 +95,8 @@ class CatalogKeepsFormat(LakehouseError):
 
     def __init__(self, name: str, wanted: int) -> None:
         super().__init__(
-            f"{name} stays in its Iceberg format: this kind of catalog takes no table back to format {wanted}. Set WEIR_DELETE_FORMAT to "
-            "vectors, or make the table anew: rename it, and rebuild."
+            f"{name} stays in its Iceberg format: this kind of catalog takes no table back to format {wanted}. Set "
+            "WEIR_DELETE_FORMAT=vectors to accept the table as it is."
         )
 
 

@@ -1,4 +1,4 @@
-"""How does an existing table move to the format of deletes that the settings ask for? Without a copy: its metadata is written anew.
+"""How does an existing table change to the Iceberg format that the settings ask for? Its metadata is rewritten; its rows are not copied.
 
 Tables of the versions before have Iceberg's format 3, whose deletion vectors ClickHouse, Daft and others do not read. Iceberg raises a
 format and never lowers it, so lowering is our own step, in this order:
@@ -62,11 +62,15 @@ def move_to(spark: SparkSession, name: str, wanted: int, lock: Callable[[], Abst
 
 def _without_vectors(spark: SparkSession, name: str) -> None:
     """Rewrite the data files that have deletes."""
-    if not spark.sql(f"SELECT 1 FROM {name}.delete_files LIMIT 1").collect():
+    if not _has_deletes(spark, name):
         return
     table = quote(name.removeprefix(f"{NAME}."))
     options = "map('delete-file-threshold', '1', 'max-concurrent-file-group-rewrites', '1', 'remove-dangling-deletes', 'true')"
     spark.sql(f"CALL {NAME}.system.rewrite_data_files(table => {table}, strategy => 'binpack', options => {options})")
+
+
+def _has_deletes(spark: SparkSession, name: str) -> bool:
+    return bool(spark.sql(f"SELECT 1 FROM {name}.delete_files LIMIT 1").collect())
 
 
 def _lower(spark: SparkSession, name: str) -> None:
@@ -77,7 +81,7 @@ def _lower(spark: SparkSession, name: str) -> None:
     base = operations.current()
     if base.formatVersion() <= FILES_FORMAT:
         return
-    if spark.sql(f"SELECT 1 FROM {name}.delete_files LIMIT 1").collect():
+    if _has_deletes(spark, name):
         raise ValueError(f"{name} has files with deletes after a rewrite; the next round of maintenance tries again")
     held = json.loads(parser.toJson(base))
     held["format-version"] = FILES_FORMAT

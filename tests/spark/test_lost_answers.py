@@ -25,7 +25,7 @@ SILVER = "silver.air_quality_hourly_clean"
 
 
 class AnswerLost(Exception):
-    """The catalog has committed, and nobody heard of it."""
+    """The catalog committed, but its answer did not arrive."""
 
 
 @pytest.fixture

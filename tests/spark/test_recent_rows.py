@@ -119,7 +119,7 @@ def test_a_table_written_from_memory_holds_what_was_wanted(
     assert read(session) == expected == by_pyiceberg(tmp_path)
     said = session.sql("SELECT summary['weir.said'] AS said FROM lh.silver.recent.snapshots").collect()
     assert any(row["said"] == "x" for row in said)
-    # One delete file per data file at most, Spark's as well: an old one goes when it is written anew.
+    # Each data file has at most one delete file, also where Spark wrote it: a new one replaces it.
     found = session.sql(
         "SELECT coalesce(referenced_data_file, CAST(lower_bounds[2147483546] AS STRING)) AS file FROM lh.silver.recent.delete_files"
     ).collect()

@@ -3,7 +3,7 @@
 - Format 2: a Parquet file of positions, which every engine reads. This is the default.
 - Format 3: a deletion vector, a bitmap in a Puffin file (`WEIR_DELETE_FORMAT=vectors`).
 
-Either way a data file has one delete file at most: what is deleted now is written together with what was deleted before. Format 2 allows a
+Either way a data file has at most one delete file: a new one also contains the positions of the one that it replaces. Format 2 allows a
 delete file for several data files, as other engines write it; such a file stays, beside the new one.
 
 A small data file gets none: its other rows are written again, and the file is removed (`row_delta.py`).
