@@ -36,7 +36,7 @@ from lakehouse.settings import Settings
 from lakehouse.spans import Spans, Times
 from lakehouse.tables.catalog import NAME
 from lakehouse.tables.schema import Table
-from lakehouse.write.small_batches.recent_rows import rows_in
+from lakehouse.write.small_batches.select_rows import rows_of
 
 MOST_ROWS = 20
 
@@ -186,7 +186,7 @@ def _within(heads: Heads, table: Table, part: Part, times: Times | None) -> pa.T
     """Read the rows of a part of a table."""
     if isinstance(part, Spans):
         assert times is not None  # only inputs that are read over time are requested in spans
-        return rows_in(heads.rows(table.name, _overlaps(part, times)), part, times) if part else heads.rows(table.name, AlwaysFalse())
+        return rows_of(heads.rows(table.name, _overlaps(part, times)), part, times) if part else heads.rows(table.name, AlwaysFalse())
     if part.is_whole:
         return heads.rows(table.name)
     where: BooleanExpression = AlwaysFalse()

@@ -4,7 +4,8 @@ Iceberg names the files of a snapshot that may hold the rows, and the delete fil
 the same scan, and several times as long as Arrow to bring many rows to Python.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,15 +19,33 @@ from lakehouse.write.small_batches.deletes import read_deletes
 FILE, POSITION = "_file", "_pos"
 PLACES = pa.schema([(FILE, pa.string()), (POSITION, pa.int64())])
 _ID = b"PARQUET:field_id"
+# A row group up to this size is read at once; of a larger one first the columns by which rows are selected.
+_READ_AT_ONCE = 1 << 20
 
 
-def read_local(files: Mapping[str, Sequence[str]], schema: pa.Schema, ids: Mapping[str, int]) -> pa.Table | None:
-    """Read all rows of some data files that are not deleted, with their `_file` and `_pos`.
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows of a file are wanted.
+
+    Attributes:
+        columns: that decide.
+        mask: returns for each row of a table with these columns whether it is wanted.
+    """
+
+    columns: Sequence[str]
+    mask: Callable[[pa.Table], pa.ChunkedArray | pa.Array]
+
+
+def read_local(
+    files: Mapping[str, Sequence[str]], schema: pa.Schema, ids: Mapping[str, int], selection: Selection | None = None
+) -> pa.Table | None:
+    """Read the rows of some data files that are not deleted, with their `_file` and `_pos`.
 
     Args:
         files: the location of each data file, and of its delete files.
         schema: names and types of the wanted columns.
         ids: Iceberg's id of each column. A file from before a column was added gives nulls.
+        selection: which rows; all of them when left out. Then no more than a row group of other rows is in memory at a time.
 
     Returns:
         The rows; None where a file is on another file system, or a column's id in it is not the table's, so that Spark must read it.
@@ -34,15 +53,18 @@ def read_local(files: Mapping[str, Sequence[str]], schema: pa.Schema, ids: Mappi
     found = [_with_places(schema).empty_table()]
     for location, delete_files in files.items():
         path, deletes = local_path(location), [local_path(one) for one in delete_files]
-        rows = None if path is None or None in deletes else _columns(path, schema, ids)
-        if rows is None:
+        if path is None or None in deletes:
             return None
-        rows = with_places(rows, location)
-        for one in deletes:
-            assert one is not None  # seen above
-            if (gone := _deleted(one).get(location)) is not None:
-                rows = rows.filter(pc.invert(pc.is_in(rows[POSITION], value_set=gone)))
-        found.append(rows)
+        with pq.ParquetFile(path) as file:
+            if not _has_ids(file, ids):
+                return None
+            gone = [_deleted(one).get(location) for one in deletes if one is not None]
+            for rows in _row_groups(file, schema, selection):
+                placed = _placed(rows, location)
+                for positions in gone:
+                    if positions is not None:
+                        placed = placed.filter(pc.invert(pc.is_in(placed[POSITION], value_set=positions)))
+                found.append(placed)
     return pa.concat_tables(found)
 
 
@@ -56,17 +78,38 @@ def _with_places(schema: pa.Schema) -> pa.Schema:
     return pa.schema([*schema, *PLACES])
 
 
-def _columns(path: Path, schema: pa.Schema, ids: Mapping[str, int]) -> pa.Table | None:
-    with pq.ParquetFile(path) as file:
-        held = file.schema_arrow
-        for field in held:
-            if field.name in ids and (field.metadata or {}).get(_ID) != str(ids[field.name]).encode():
-                return None
-        read = file.read([field.name for field in schema if field.name in held.names])
+def _has_ids(file: pq.ParquetFile, ids: Mapping[str, int]) -> bool:
+    return all(field.name not in ids or (field.metadata or {}).get(_ID) == str(ids[field.name]).encode() for field in file.schema_arrow)
+
+
+def _row_groups(file: pq.ParquetFile, schema: pa.Schema, selection: Selection | None) -> Iterator[pa.Table]:
+    """Yield the wanted rows of each row group, with their position in the file as last column."""
+    begins = 0
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        positions = pa.arange(begins, begins + group.num_rows)
+        begins += group.num_rows
+        if selection is not None and group.total_byte_size > _READ_AT_ONCE:
+            deciding = pa.schema([schema.field(name) for name in dict.fromkeys(selection.columns)])
+            wanted = pc.indices_nonzero(selection.mask(_read(file, number, deciding)))
+            if len(wanted):
+                yield _read(file, number, schema).take(wanted).append_column(POSITION, positions.take(wanted))
+            continue
+        rows = _read(file, number, schema).append_column(POSITION, positions)
+        yield rows if selection is None else rows.filter(selection.mask(rows))
+
+
+def _read(file: pq.ParquetFile, group: int, schema: pa.Schema) -> pa.Table:
+    read = file.read_row_group(group, [field.name for field in schema if field.name in file.schema_arrow.names])
     columns: Sequence[pa.ChunkedArray | pa.Array] = [
         read[field.name].cast(field.type) if field.name in read.column_names else pa.nulls(read.num_rows, field.type) for field in schema
     ]
     return pa.table(list(columns), schema=schema)
+
+
+def _placed(rows: pa.Table, location: str) -> pa.Table:
+    """Add `_file` before the positions."""
+    return rows.add_column(rows.num_columns - 1, FILE, pa.repeat(pa.scalar(location, pa.string()), rows.num_rows))
 
 
 @lru_cache(maxsize=256)

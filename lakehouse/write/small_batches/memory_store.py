@@ -20,7 +20,8 @@ from lakehouse.spans import Spans, Times
 from lakehouse.tables.schema import Table
 from lakehouse.write.publishing import look_before_writing
 from lakehouse.write.small_batches.data_files import NotFromMemory
-from lakehouse.write.small_batches.recent_rows import RecentRows, TableRows, rows_in, rows_with
+from lakehouse.write.small_batches.recent_rows import RecentRows, TableRows
+from lakehouse.write.small_batches.select_rows import rows_of
 from lakehouse.write.store import Store, Touching
 
 
@@ -176,7 +177,7 @@ class MemoryStore(Store[pa.Table]):
         """Compute it at once."""
         chosen = [rows.select(list(reads.table.names)) for reads, rows in zip(derived.reads, inputs, strict=True)]
         made = self._engine.compute(derived.to_rows, chosen, derived.table)
-        return self._within(derived, made, part) if isinstance(part, Spans) else rows_with(made, part)
+        return rows_of(made, part, derived.times)
 
     def extents(self, derived: Derived, rows: pa.Table) -> Touching:
         """Look at the rows."""
@@ -186,7 +187,7 @@ class MemoryStore(Store[pa.Table]):
     def replace(self, derived: Derived, made: pa.Table, part: Part, asked: bool, is_complete: bool) -> Changes:
         """Write the rows that differ while the next table is computed, unless the caller needs the changes."""
         table = self._tables[derived.table.name]
-        rows = self._within(derived, made, part) if isinstance(part, Spans) else made
+        rows = rows_of(made, part, derived.times) if isinstance(part, Spans) else made
         complete = derived if is_complete else None
 
         def properties() -> dict[str, str]:
@@ -257,7 +258,3 @@ class MemoryStore(Store[pa.Table]):
         except BaseException:
             self._failed = True
             raise
-
-    def _within(self, derived: Derived, rows: pa.Table, part: Spans) -> pa.Table:
-        assert derived.times is not None  # only such tables have parts in time
-        return rows_in(rows, part, derived.times)

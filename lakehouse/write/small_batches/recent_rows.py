@@ -11,104 +11,20 @@ from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from pyspark.sql import DataFrame, SparkSession
 
 from lakehouse.parts import Keys, Part
 from lakehouse.spans import Spans, Times
 from lakehouse.tables.arrow_types import arrow_schema
 from lakehouse.tables.schema import Table
-from lakehouse.write.merge import INSTANT, only_in
+from lakehouse.write.merge import only_in
 from lakehouse.write.small_batches.data_files import NotFromMemory
-from lakehouse.write.small_batches.local_rows import FILE, POSITION, numbers, read_local, without
+from lakehouse.write.small_batches.local_rows import FILE, POSITION, read_local, without
 from lakehouse.write.small_batches.row_delta import DeltaWriter
+from lakehouse.write.small_batches.select_rows import differing, rows_of, selection_of
 
 # A micro-batch that needs more rows than this is left to Spark, and no more are kept for the next one.
 MOST_ROWS = 1_000_000
-MOST_INT = (1 << 63) - 1
-MICROS_PER_DAY = 86_400_000_000
-
-
-def rows_in(rows: pa.Table, span: Spans, times: Times) -> pa.Table:
-    """Keep the rows that overlap a span of their entity, both ends included, as `only_in` does for a DataFrame.
-
-    Raises:
-        NotFromMemory: entities and time span are too many to be encoded in one number.
-    """
-    if not rows.num_rows or not span:
-        return rows.slice(0, 0)
-    since, until = (pa.array([row[n] for row in span.rows], INSTANT).cast(pa.int64()) for n in (1, 2))
-    least, most = pc.min(since).as_py(), pc.max(until).as_py()
-    if len(span.entities) * (most - least + 3) > MOST_INT:
-        raise NotFromMemory(f"{len(span.entities)} entities over {(most - least) // MICROS_PER_DAY} days")
-    kind = rows.schema.field(times.entity).type
-    entities = pa.array(span.entities, kind)
-
-    # Entity and time are encoded in one number, by which the spans are sorted. Only the first span that ends at or after a row's start
-    # can overlap the row.
-    def key(found: pa.Array | pa.ChunkedArray, instants: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-        within = pc.subtract(pc.min_element_wise(pc.max_element_wise(instants, least - 1), most + 1), least - 1)
-        return pc.add(pc.multiply(pc.index_in(found, entities), most - least + 3), within)
-
-    known = pc.and_(pc.is_in(rows[times.entity], entities), pc.is_valid(rows[times.starts]))
-    rows = rows.filter(known)
-    owners = pa.array([row[0] for row in span.rows], kind)
-    first = pc.search_sorted(key(owners, until), key(rows[times.entity], _micros(rows[times.starts])).combine_chunks(), side="left")
-    begins = pa.concat_arrays([key(owners, since), pa.array([MOST_INT], pa.int64())]).take(first)  # no span lies behind the last one
-    return rows.filter(pc.less_equal(begins, key(rows[times.entity], _micros(rows[times.last])).combine_chunks()))
-
-
-def rows_with(rows: pa.Table, part: Keys) -> pa.Table:
-    """Keep the rows of a part by key, as `only_in` does for a DataFrame: null equals null.
-
-    Raises:
-        NotFromMemory: the values of several columns are too many to be encoded in one number.
-    """
-    if part.is_whole:
-        return rows
-    kept = pa.chunked_array([pa.repeat(pa.scalar(False), rows.num_rows)])
-    for columns, tuples in part.tuples.items():
-        code, wanted, size = pa.scalar(0, pa.int64()), pa.scalar(0, pa.int64()), 1
-        for name, values in zip(columns, zip(*tuples, strict=True), strict=True):
-            listed = pa.array(values, rows.schema.field(name).type)
-            known = pc.unique(listed)
-            size *= len(known) + 1
-            if size > MOST_INT:
-                raise NotFromMemory(f"{len(tuples)} tuples of {', '.join(columns)}")
-            # A value that no tuple has is numbered behind those that one has.
-            code = pc.add(pc.multiply(code, len(known) + 1), pc.fill_null(pc.index_in(rows[name], known), len(known)).cast(pa.int64()))
-            wanted = pc.add(pc.multiply(wanted, len(known) + 1), pc.index_in(listed, known).cast(pa.int64()))
-        kept = pc.or_(kept, pc.is_in(code, wanted))
-    return rows.filter(kept)
-
-
-def differing(wanted: pa.Table, present: pa.Table, table: Table, vanishing: bool) -> tuple[pa.Table, pa.Table]:
-    """Compare wanted rows with present rows by key; null equals null.
-
-    Args:
-        wanted: rows of the table's columns, one per key.
-        present: the same with `_file` and `_pos`.
-        table: whose rows.
-        vanishing: whether a row that is not wanted is deleted.
-
-    Returns:
-        The wanted rows that are new or different, and the present rows that are replaced or deleted.
-    """
-    keys = list(table.key)
-    numbered = wanted.select(keys).append_column("_wanted", numbers(wanted))
-    both = numbered.join(present.select(keys).append_column("_present", numbers(present)), keys, join_type="full outer", use_threads=False)
-    new = both.filter(pc.is_null(both["_present"]))["_wanted"]
-    gone = both.filter(pc.is_null(both["_wanted"]))["_present"]
-    pairs = both.filter(pc.and_(pc.is_valid(both["_wanted"]), pc.is_valid(both["_present"])))
-    old, fresh = present.take(pairs["_present"]), wanted.take(pairs["_wanted"])
-    same = pa.chunked_array([pa.repeat(pa.scalar(True), pairs.num_rows)])
-    for name in table.names:
-        left, right = old[name], fresh[name]
-        alike = pc.or_(pc.fill_null(pc.equal(left, right), False), pc.and_(pc.is_null(left), pc.is_null(right)))
-        same = pc.and_(same, alike)
-    changed = pairs.filter(pc.invert(same))
-    come = pa.concat_tables([wanted.take(new), wanted.take(changed["_wanted"])])
-    return come, pa.concat_tables([present.take(changed["_present"]), *([present.take(gone)] if vanishing else [])])
 
 
 class TableRows:
@@ -211,11 +127,12 @@ class TableRows:
 
     def _from_table(self, spark: SparkSession, part: Part, times: Times | None) -> pa.Table:
         """Read the rows of a part from the table's files: with Arrow where it can, else with Spark."""
-        if isinstance(part, Spans) and times is not None:
-            assert self._writer is not None  # `begin` has been here
-            found = read_local(self._writer.files((part.ranges, times)), arrow_schema(self.table), self._writer.ids())
+        assert self._writer is not None  # `begin` has been here
+        if isinstance(part, Keys) or times is not None:
+            files = self._writer.files(part if isinstance(part, Keys) else (part.ranges, times))  # type: ignore[arg-type]  # seen above
+            found = read_local(files, arrow_schema(self.table), self._writer.ids(), selection_of(part, times))
             if found is not None:
-                return few_enough(rows_in(found, part, times))
+                return few_enough(found)
         return few_enough(fetch(only_in(spark.table(self.table.name), part, times).select(*self.table.names, FILE, POSITION)))
 
     def settled(self) -> None:
@@ -262,7 +179,7 @@ class RecentRows(TableRows):
         """Return the rows that overlap a span, with `_file` and `_pos`; see `have`. A part by key is read from the table."""
         if not isinstance(part, Spans) or (times is not None and times != self.times):
             return super().read(spark, part, times)
-        return rows_in(self._at_hand(spark, part), part, self.times)
+        return rows_of(self._at_hand(spark, part), part, self.times)
 
     def have(self, spark: SparkSession, part: Part) -> None:
         """Read the rows that overlap a span from the table, where they are not in memory.
@@ -315,7 +232,3 @@ def few_enough(rows: pa.Table) -> pa.Table:
     if rows.num_rows > MOST_ROWS:
         raise NotFromMemory(f"more than {MOST_ROWS} rows are reached")
     return rows
-
-
-def _micros(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    return column.cast(INSTANT if pa.types.is_timestamp(column.type) else pa.timestamp("us")).cast(pa.int64())

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from lakehouse.locks.conflicts import TableMoved
+from lakehouse.parts import Keys
 from lakehouse.spans import Times
 from lakehouse.spark import iceberg_table, java_list
 from lakehouse.tables.arrow_types import arrow_schema
@@ -182,13 +183,13 @@ class DeltaWriter:
             # Another writer rewrote files between `refresh` and the reading of the rows, which are now in its files.
             raise TableMoved(f"{self._table.name} was rewritten while its rows were read: {min(moved)}")
 
-    def files(self, bounds: Bounds) -> dict[str, list[str]]:
-        """Name the data files of the current snapshot that may hold rows within bounds, and the delete files of each.
+    def files(self, bounds: Bounds | Keys) -> dict[str, list[str]]:
+        """Name the data files of the current snapshot that may hold rows within bounds or of a part, and the delete files of each.
 
         Raises:
             NotFromMemory: a file has deletes by value.
         """
-        found = self._plan(self._within(*bounds))
+        found = self._plan(self._of_part(bounds) if isinstance(bounds, Keys) else self._within(*bounds))
         return {path: [str(one.location()) for one in file.deletes] for path, file in found.items()}
 
     def ids(self) -> dict[str, int]:
@@ -220,4 +221,18 @@ class DeltaWriter:
             found = getattr(expressions, "or")(
                 found, getattr(expressions, "and")(expressions.lessThanOrEqual(starts, upper), expressions.greaterThanOrEqual(ends, lower))
             )
+        return found
+
+    def _of_part(self, part: Keys) -> Any:  # noqa: ANN401 - the JVM's objects
+        """Return an expression that holds for every row of a part, and for others."""
+        expressions = self._iceberg.expressions.Expressions
+        found = expressions.alwaysFalse()
+        for columns, tuples in part.tuples.items():
+            matches = expressions.alwaysTrue()
+            for column, values in zip(columns, zip(*tuples, strict=True), strict=True):
+                # Other types have no plain form in both languages; then the files are not chosen by the column.
+                if all(type(value) in (int, str) for value in values):
+                    within = expressions.greaterThanOrEqual(column, min(values)), expressions.lessThanOrEqual(column, max(values))
+                    matches = getattr(expressions, "and")(matches, getattr(expressions, "and")(*within))
+            found = getattr(expressions, "or")(found, matches)
         return found
