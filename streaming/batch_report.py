@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 from py4j.protocol import Py4JError
@@ -17,6 +17,9 @@ from lakehouse.counts import Applied
 from lakehouse.phases import Phases
 
 log = structlog.get_logger("weir.stream")
+
+# Where the refine query had the rows of a micro-batch from; see `BatchReport`.
+ReadFrom = Literal["memory", "files", "table"]
 
 
 @dataclass(slots=True)
@@ -34,7 +37,8 @@ class BatchReport:
         late: rows behind the watermark on arrival.
         unknown: messages by the field that the contract does not know.
         engine: what computed the rows of silver and derived tables, `duckdb` or `spark`.
-        is_handed: whether its rows came from the bronze query of the same driver, and not from the table.
+        read_from: `memory` where its rows came from the bronze query of the same driver, `files` where they were read from the files of
+            its commits, else `table`.
         compacted: the table that was compacted after it.
         seconds: in all.
         phases: of these, by phase.
@@ -50,7 +54,7 @@ class BatchReport:
     late: int = 0
     unknown: dict[str, int] = field(default_factory=dict)
     engine: str = ""
-    is_handed: bool = False
+    read_from: ReadFrom = "table"
     compacted: str = ""
     seconds: float = 0.0
     phases: Phases = field(default_factory=Phases)
@@ -88,7 +92,7 @@ def log_batch(batch: BatchReport) -> None:
         details["late"] = batch.late
     if batch.engine:
         details["engine"] = batch.engine
-        details["handed_over"] = batch.is_handed
+        details["read_from"] = batch.read_from
     if batch.compacted:
         details["compacted"] = batch.compacted
     log.info(

@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lakehouse.storage.folders import Folder
+from lakehouse.tables import stream_positions
 from lakehouse.tables.stream_positions import NO_OFFSET
 from lakehouse.write.fenced_append import TopicRecreated
-from lakehouse.write.hand_over import Position as Place
 from streaming.errors import BadCheckpoint
 
 IDENTITY = "weir-query.json"
@@ -129,12 +129,16 @@ def planned_ends(folder: Folder, batch_id: int) -> dict[tuple[str, int], int] | 
     return _by_topic(texts[0]) if texts is not None and _is_of(texts[0], is_kafka=True) else None
 
 
-def planned_positions(folder: Folder, batch_id: int, inputs: int) -> list[tuple[Place, Place]] | None:
-    """Read from which position to which a micro-batch reads each of its Iceberg tables.
-
-    None where that is not known: for the first micro-batch, and where a table is read from its beginning.
-    """
-    before, after = (_source_offsets(folder.text(f"offsets/{number}"), inputs) for number in (batch_id - 1, batch_id))
+def planned_positions(
+    folder: Folder, batch_id: int, inputs: int
+) -> list[tuple[stream_positions.Position, stream_positions.Position]] | None:
+    """Read from which position to which a micro-batch reads each of its Iceberg tables; None where that is not known."""
+    before: Sequence[str | None] | None
+    if batch_id == 0:
+        before = [folder.text(FIRST_SNAPSHOT.format(number=number)) for number in range(inputs)]
+    else:
+        before = _source_offsets(folder.text(f"offsets/{batch_id - 1}"), inputs)
+    after = _source_offsets(folder.text(f"offsets/{batch_id}"), inputs)
     if before is None or after is None:
         return None
     found = []
@@ -146,12 +150,12 @@ def planned_positions(folder: Folder, batch_id: int, inputs: int) -> list[tuple[
     return found
 
 
-def _place(text: str) -> Place | None:
+def _place(text: str | None) -> stream_positions.Position | None:
     """Read an offset of Iceberg's source."""
-    held: dict[str, Any] = {} if text == NO_OFFSET else json.loads(text)
+    held: dict[str, Any] = {} if text is None or text == NO_OFFSET else json.loads(text)
     if not {"snapshot_id", "position"} <= held.keys() or held.get("scan_all_files"):
         return None
-    return Place(int(held["snapshot_id"]), int(held["position"]))
+    return stream_positions.Position(int(held["snapshot_id"]), int(held["position"]))
 
 
 def tidy(folder: Folder) -> list[str]:

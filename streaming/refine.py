@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import dataclass
 from functools import reduce
 
 import pyarrow as pa
@@ -18,10 +19,19 @@ from lakehouse.storage.folders import HadoopFolder
 from lakehouse.write.compaction import Compactor
 from lakehouse.write.plain_rows import batch_properties, write_dimensions
 from lakehouse.write.small_batches.memory_store import Memory
-from streaming.batch_report import BatchReport, timed
+from streaming.batch_report import BatchReport, ReadFrom, timed
 from streaming.bronze import Body, named
 from streaming.checkpoints import forget_start
 from streaming.wake import TRIGGER_SECONDS, Waker
+
+
+@dataclass(frozen=True, slots=True)
+class AtHand:
+    """The rows of a micro-batch by bronze table, without tables that have none, and where they are from."""
+
+    rows: Mapping[str, pa.Table]
+    read_from: ReadFrom
+
 
 # Of which source a row is, where a query reads the bronze tables of several.
 SOURCE = "_source"
@@ -74,7 +84,7 @@ def refine_body(
     note: Callable[[Source, Applied], Mapping[str, int]] = lambda *_: {},
     lock: Callable[[], AbstractContextManager[object]] = nullcontext,
     engine: Engine | None = None,
-    handed: Callable[[int], Mapping[str, pa.Table] | None] = lambda _: None,
+    at_hand: Callable[[int], AtHand | None] = lambda _: None,
     after: Callable[[], None] = lambda: None,
 ) -> Body:
     """Return the body of the query.
@@ -87,7 +97,7 @@ def refine_body(
         note: called before `judge` with the counts; returns the unknown fields that it counted.
         lock: keeps other programs from the tables while a micro-batch is written.
         engine: computes rows in memory; Spark when left out.
-        handed: returns the rows of a micro-batch by bronze table, without those that have none; None where they must be read.
+        at_hand: returns the rows of a micro-batch; None where Spark must read them.
         after: called when a micro-batch is written.
     """
     last = build()
@@ -105,9 +115,10 @@ def refine_body(
                 held.enter_context(lock())
             properties = batch_properties(domain.refine_query, batch_id)
             touched: dict[str, Part] = {}
-            in_memory = handed(batch_id)
-            batch.is_handed = in_memory is not None
-            for source, of_source, arrived in _by_source(rows, domain, held, in_memory):
+            found = at_hand(batch_id)
+            if found is not None:
+                batch.read_from = found.read_from
+            for source, of_source, arrived in _by_source(rows, domain, held, None if found is None else found.rows):
 
                 def look(met: Applied, source: Source = source) -> None:
                     # Before the breaker, since unknown fields may be why too many rows are bad.

@@ -3,9 +3,10 @@
 What a micro-batch does is in `refine.py`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 
@@ -15,10 +16,11 @@ from lakehouse.engine.choose import memory_engine
 from lakehouse.locks.table_locks import table_lock
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import Folder, HadoopFolder
+from lakehouse.write.appended_rows import read_appended
 from lakehouse.write.fenced_append import newest_mark
 from lakehouse.write.hand_over import HandOver
 from streaming import refine
-from streaming.batch_report import BatchReport
+from streaming.batch_report import BatchReport, ReadFrom
 from streaming.breaker import Breaker, Limit
 from streaming.checkpoints import examine, planned_positions
 from streaming.query import begin_new_checkpoint_for_other_inputs, in_pool, move_aside, take_checkpoint
@@ -91,7 +93,7 @@ class RefineQuery:
             lambda source, met: self._unknown[source.name].note(met.unknown, met.offsets),
             lambda: table_lock(self._settings, self._domain.name),
             memory_engine(self._settings),
-            self._handed,
+            self._at_hand,
             lambda: None if waker is None else waker.wake(),
         )
         rows = refine.read_bronze(self._spark, self._domain, self._settings)
@@ -115,22 +117,28 @@ class RefineQuery:
         for source in self._domain.sources:
             self._breakers[source.name].accept(newest_mark(self._spark, source.bronze))
 
-    def _handed(self, batch_id: int) -> Mapping[str, pa.Table] | None:
-        """Return the rows of a micro-batch by bronze table, without those that have none; None where the tables must be read."""
-        if self._hand_over is None:
-            return None
+    def _at_hand(self, batch_id: int) -> refine.AtHand | None:
+        """Return the rows of a micro-batch; None where Spark must read the tables."""
         sources = self._domain.sources
         positions = planned_positions(self._checkpoint(), batch_id, len(sources))
         if positions is None:
             return None
-        found = {}
+        found: dict[str, pa.Table] = {}
+        read_from: ReadFrom = "memory"
         for source, (start, end) in zip(sources, positions, strict=True):
-            rows = self._hand_over.take(source.bronze.name, start, end)
+            rows = None if self._hand_over is None else self._hand_over.take(source.bronze.name, start, end)
+            if rows is None:
+                rows, read_from = _of_kafka(read_appended(self._spark, source.bronze, start, end)), "files"
             if rows is None:
                 return None
             if rows.num_rows:
                 found[source.bronze.name] = rows
-        return found
+        return refine.AtHand(found, read_from)
 
     def _checkpoint(self) -> HadoopFolder:
         return HadoopFolder(self._spark, self._settings.checkpoint(self.name))
+
+
+def _of_kafka(rows: pa.Table | None) -> pa.Table | None:
+    """Leave out backfilled rows, as `read_bronze` does."""
+    return None if rows is None else rows.filter(pc.is_null(rows["source_run"]))

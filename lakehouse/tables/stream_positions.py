@@ -10,7 +10,7 @@ NO_OFFSET = "-"
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """A snapshot of the table that is read, and how many of the files that it added are committed."""
+    """Where a stream over a table stands: behind so many of the files that a snapshot added. A negative id is the table's beginning."""
 
     snapshot_id: int
     files: int

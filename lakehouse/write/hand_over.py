@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
+from lakehouse.tables.stream_positions import Position
+
 # A backlog is read from the table: its commits are not written from memory.
 MOST_BYTES = 64 << 20
 
@@ -32,14 +34,6 @@ class Appended:
     parent: int | None
     files: int
     rows: pa.Table
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """Where a stream over an Iceberg table stands: behind so many of the files that a snapshot added."""
-
-    snapshot: int
-    files: int
 
 
 class HandOver:
@@ -70,7 +64,7 @@ class HandOver:
     def take(self, table: str, start: Position, end: Position) -> pa.Table | None:
         """Return the rows between two positions, and forget them; None where the table must be read."""
         with self._lock:
-            first, last = self._known.get((table, start.snapshot)), self._known.get((table, end.snapshot))
+            first, last = self._known.get((table, start.snapshot_id)), self._known.get((table, end.snapshot_id))
             if first is None or last is None or first.files != start.files or last.files != end.files:
                 return None
             between = []
@@ -84,5 +78,5 @@ class HandOver:
                 del self._known[table, one.snapshot]
             # The next micro-batch begins here.
             end_of_this = between[0] if between else first
-            self._known[table, end.snapshot] = replace(end_of_this, rows=end_of_this.rows.slice(0, 0))
+            self._known[table, end.snapshot_id] = replace(end_of_this, rows=end_of_this.rows.slice(0, 0))
             return pa.concat_tables([one.rows for one in reversed(between)]) if between else first.rows.slice(0, 0)

@@ -2,7 +2,8 @@
 
 import pyarrow as pa
 
-from lakehouse.write.hand_over import Appended, HandOver, Position
+from lakehouse.tables.stream_positions import Position
+from lakehouse.write.hand_over import Appended, HandOver
 
 TABLE = "lh.bronze.t"
 
