@@ -120,6 +120,8 @@ def _deleted(path: Path) -> Mapping[str, pa.Array]:
 
 def without(rows: pa.Table, others: pa.Table) -> pa.Table:
     """Remove the rows that others name by `_file` and `_pos`."""
+    if not others.num_rows:
+        return rows
     places = [FILE, POSITION]
     numbered = rows.select(places).append_column("_row", numbers(rows))
     left = numbered.join(others.select(places), places, join_type="left anti", use_threads=False)

@@ -23,8 +23,12 @@ from lakehouse.write.small_batches.local_rows import FILE, POSITION, read_local,
 from lakehouse.write.small_batches.row_delta import DeltaWriter
 from lakehouse.write.small_batches.select_rows import differing, rows_of, selection_of
 
-# A micro-batch that needs more rows than this is left to Spark, and no more are kept for the next one.
+# A micro-batch that needs more rows than this is left to Spark.
 MOST_ROWS = 1_000_000
+# No more are kept for the next micro-batch: a backlog goes on to other hours, and to read some rows again costs less than to hold all.
+MOST_KEPT_ROWS = 250_000
+# Chunks of the rows in memory; joining them copies all rows.
+_MOST_CHUNKS = 32
 
 
 class TableRows:
@@ -168,7 +172,7 @@ class RecentRows(TableRows):
         """
         before = self.snapshot
         super().begin(spark)
-        if self.snapshot != before or (self._rows is not None and self._rows.num_rows > MOST_ROWS):
+        if self.snapshot != before or (self._rows is not None and self._rows.num_rows > MOST_KEPT_ROWS):
             self.forget()
 
     def forget(self) -> None:
@@ -206,20 +210,25 @@ class RecentRows(TableRows):
         if self._rows is None:  # a part by key was replaced: no rows were in memory
             return
         left = without(self._rows, gone)
-        self._rows = pa.concat_tables([left, written.cast(left.schema)]).combine_chunks()
+        self._rows = _joined(left, written.cast(left.schema))
 
     def _fetch(self, spark: SparkSession, missing: Spans) -> None:
         found = self._from_table(spark, missing, self.times)
         if self._rows is not None:
             # Rows that overlap both an old span and a new one were read twice.
             known = self._rows
-            found = pa.concat_tables([known, without(found, known)]).combine_chunks()
+            found = _joined(known, without(found, known))
         self._rows, self._spans = found, self._spans.joined(missing.rows, timedelta(0))
 
 
 def _with_margin(span: Spans) -> Spans:
     """Extend a span, since the next micro-batches need slightly later times; most of those rows do not exist yet and cost nothing."""
     return Spans(tuple((entity, start - (end - start) / 2, end + 4 * (end - start)) for entity, start, end in span.rows))
+
+
+def _joined(rows: pa.Table, others: pa.Table) -> pa.Table:
+    both = pa.concat_tables([rows, others])
+    return both.combine_chunks() if both.column(0).num_chunks > _MOST_CHUNKS else both
 
 
 def fetch(rows: DataFrame) -> pa.Table:
