@@ -8,7 +8,6 @@ leaves the same tables: rejects are keyed by their offset, silver keeps the newe
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import Any
 
 import pyarrow as pa
@@ -38,9 +37,9 @@ from lakehouse.tables.properties import (
     ROWS_ACCEPTED_PROPERTY,
     ROWS_IN_PROPERTY,
 )
+from lakehouse.write.choose_store import fits, write_by_store
 from lakehouse.write.merge import merge_rows
 from lakehouse.write.merge_store import MergeStore
-from lakehouse.write.small_batches.data_files import NotFromMemory
 from lakehouse.write.small_batches.memory_store import Memory
 from lakehouse.write.small_batches.session_tuning import BOUNDED, COMPILED_FROM_ROWS, SMALL_ROWS, conf_for_few, conf_for_many, session_conf
 from lakehouse.write.store import Rows, Store, as_properties
@@ -109,24 +108,24 @@ def _apply(rows: DataFrame, call: _Call) -> Applied:
     if memory is None or not isinstance(memory.engine, DuckEngine):
         return _apply_by_spark(rows, call)
     spark, source, options = rows.sparkSession, call.source, call.options
+    with options.phases.timed("judge"), session_conf(spark, BOUNDED):
+        arrived = rows.limit(memory.most_rows + 1).toArrow() if options.arrived is None else options.arrived
+    if not fits(memory, arrived.num_rows):
+        return _apply_by_spark(rows, call)
     try:
-        with options.phases.timed("judge"), session_conf(spark, BOUNDED):
-            judged = _judged_in_memory(rows, call, memory.engine)
+        with options.phases.timed("judge"):
+            judged = judge_rows(arrived, source.contract, source.rules, memory.engine, spark)
             met = count_in_memory(judged, source, memory.engine)
     except DoesNotFit as reason:
         log.debug("computed by Spark", why=str(reason))
         return _apply_by_spark(rows, call)
+    del arrived
     if judged.num_rows == 0:  # the first micro-batch of an Iceberg stream may be empty
         return Applied()
     options.judge(met)
     split = _Split.of(judged, met, source)
     del judged  # with the bytes of all messages
     return _apply_judged(split, met, spark, call, {})
-
-
-def _judged_in_memory(rows: DataFrame, call: _Call, engine: DuckEngine) -> pa.Table:
-    arrived = rows.toArrow() if call.options.arrived is None else call.options.arrived
-    return judge_rows(arrived, call.source.contract, call.source.rules, engine, rows.sparkSession)
 
 
 def _apply_by_spark(rows: DataFrame, call: _Call) -> Applied:
@@ -182,36 +181,15 @@ class _Split:
 
 def _apply_judged(split: _Split, met: Applied, spark: SparkSession, call: _Call, conf: Mapping[str, str]) -> Applied:
     """Write rows in memory that have their verdicts; return their counts, with the engine."""
+    options = call.options
 
     def work(store: Store[Any]) -> None:
         _write(lambda: spark.createDataFrame(split.rejected).coalesce(1), store.held(split.accepted), met, split.touched, store, call)
 
     few = met.rows_in <= SMALL_ROWS
     with session_conf(spark, conf if few else conf_for_many(met.rows_in)):
-        engine = _from_memory_or_by_merge(spark, call.domain, call.options, _properties(call, met), work, one_task=few)
+        engine = write_by_store(spark, call.domain, options.memory, _properties(call, met), work, one_task=few, is_beside=options.is_beside)
     return replace(met, engine=engine)
-
-
-def _from_memory_or_by_merge(
-    spark: SparkSession,
-    domain: Domain,
-    options: ApplyOptions,
-    properties: Mapping[str, str],
-    work: Callable[[Store[Any]], None],
-    conf: Mapping[str, str] = MappingProxyType({}),
-    one_task: bool = False,
-) -> str:
-    """Write from memory, with `conf`, where a memory is given and the tables allow it; by MERGE otherwise. Return the engine's name."""
-    if options.memory is not None:
-        try:
-            with session_conf(spark, conf), options.memory.store(spark, domain, properties) as store:
-                work(store)
-            return store.engine_name
-        except (NotFromMemory, DoesNotFit) as reason:
-            log.debug("merged", why=str(reason))
-    merging = MergeStore(spark, domain, properties, one_task, options.is_beside)
-    work(merging)
-    return merging.engine_name
 
 
 def _write(judged: Callable[[], DataFrame], accepted: Rows, met: Applied, touched: Part, store: Store[Rows], call: _Call) -> None:
@@ -257,7 +235,7 @@ def refresh_derived(spark: SparkSession, domain: Domain, changes: Mapping[str, C
         refresh(store, to_do, plan_work(store, to_do), Phases(), note=False)
 
     for_few = {} if options.memory is None else conf_for_few(options.memory.calls)
-    until_accepted(lambda: _from_memory_or_by_merge(spark, domain, options, options.properties, work, for_few))
+    until_accepted(lambda: write_by_store(spark, domain, options.memory, options.properties, work, for_few, is_beside=options.is_beside))
 
 
 def _properties(call: _Call, met: Applied) -> dict[str, str]:

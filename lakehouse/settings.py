@@ -108,6 +108,9 @@ class Settings(BaseSettings):
         description="how often bronze takes new messages; 0 starts the next micro-batch at once. Each is a commit and some 0.3 s of a"
         " core, which silver and gold lack meanwhile",
     )
+    idle_trigger_seconds: float = Field(
+        2.0, ge=0, description="the same while no message has come for 10 s; WEIR_TRIGGER_SECONDS where that is more, or is 0"
+    )
     silver_trigger_seconds: float = Field(
         1.0,
         ge=0.1,

@@ -22,6 +22,7 @@ from lakehouse.write.pending_offsets import FILE as PENDING_FILE
 from lakehouse.write.plain_rows import batch_properties
 from streaming.batch_report import BatchReport, timed
 from streaming.checkpoints import planned_ends
+from streaming.wake import TRIGGER_SECONDS, Waker
 
 Body = Callable[[DataFrame, int], None]
 
@@ -121,7 +122,9 @@ def _of_topic(ends: Mapping[tuple[str, int], int], topic: str) -> dict[tuple[str
     return {place: end for place, end in ends.items() if place[0] == topic}
 
 
-def start_bronze(source: DataFrame, domain: Domain, settings: Settings, body: Body, available_now: bool) -> StreamingQuery:
+def start_bronze(
+    source: DataFrame, domain: Domain, settings: Settings, body: Body, available_now: bool, waker: Waker | None = None
+) -> StreamingQuery:
     """Start the query.
 
     Args:
@@ -130,9 +133,13 @@ def start_bronze(source: DataFrame, domain: Domain, settings: Settings, body: Bo
         settings: for checkpoint and trigger.
         body: from `bronze_body`, possibly guarded by the supervisor.
         available_now: end when everything that is there now was read.
+        waker: lets the query look for new messages; at fixed times when left out.
     """
-    every = None if available_now else settings.trigger_seconds
-    return named(source.writeStream, domain.bronze_query, settings, every).foreachBatch(body).start()
+    every = None if available_now else settings.trigger_seconds if waker is None else TRIGGER_SECONDS
+    query = named(source.writeStream, domain.bronze_query, settings, every).foreachBatch(body).start()
+    if waker is not None and not available_now:
+        waker.attach(query)
+    return query
 
 
 def named(writer: DataStreamWriter, name: str, settings: Settings, every: float | None) -> DataStreamWriter:

@@ -29,6 +29,7 @@ from streaming.failures import cause_of
 from streaming.losses import Bounds, check_readable, find_lost, fits, held_by, recorded_losses, starting_offsets
 from streaming.query import begin_new_checkpoint_for_other_inputs, in_pool, move_aside, take_checkpoint
 from streaming.supervisor import Supervised
+from streaming.wake import Waker, can_wake
 
 log = structlog.get_logger("weir.stream")
 
@@ -120,8 +121,18 @@ class BronzeQuery:
         self._ids, self._appends = dict(begins.ids), appends
         starting = starting_offsets({topic: (bounds, held_by(marks[topic], topic)) for topic, bounds in begins.bounds.items()})
         messages = bronze.read_topics(spark, domain, self._settings, starting)
-        body = me.guard(bronze.bronze_body(domain, begins.ids, checkpoint, self._report, appends))
-        return in_pool(spark, self.name, lambda: bronze.start_bronze(messages, domain, self._settings, body, me.is_draining))
+        settings = self._settings
+        # Without an interval there is nothing to wait for.
+        can_wait = settings.trigger_seconds > 0 and can_wake(spark)
+        waker = Waker(spark, settings.trigger_seconds, settings.idle_trigger_seconds) if can_wait else None
+
+        def report(batch: BatchReport) -> None:
+            if batch.rows_in and waker is not None:
+                waker.found_rows()
+            self._report(batch)
+
+        body = me.guard(bronze.bronze_body(domain, begins.ids, checkpoint, report, appends))
+        return in_pool(spark, self.name, lambda: bronze.start_bronze(messages, domain, settings, body, me.is_draining, waker))
 
     def before_batch(self) -> None:
         """Raise where another driver writes the tables, or a topic was deleted and created again."""

@@ -13,6 +13,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from lakehouse.codecs.unknown_fields import UnknownFields, unknown_fields_file
 from lakehouse.domain import Domain
 from lakehouse.engine.choose import memory_engine
+from lakehouse.engine.engine import MOST_ROWS
 from lakehouse.locks.table_locks import table_lock
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import Folder, HadoopFolder
@@ -54,6 +55,8 @@ class RefineQuery:
         hand_over: HandOver | None = None,
     ) -> None:
         self._hand_over = hand_over
+        self._engine = memory_engine(settings)
+        self._most_rows = MOST_ROWS if self._engine is None else self._engine.most_rows
         self._spark, self._domain, self._build, self._settings = spark, domain, build, settings
         self._report, self._check_lease = report, check_lease
         is_alone = len(domain.sources) == 1
@@ -92,7 +95,7 @@ class RefineQuery:
             self._settings.compact_after,
             lambda source, met: self._unknown[source.name].note(met.unknown, met.offsets),
             lambda: table_lock(self._settings, self._domain.name),
-            memory_engine(self._settings),
+            self._engine,
             self._at_hand,
             lambda: None if waker is None else waker.wake(),
         )
@@ -128,7 +131,12 @@ class RefineQuery:
         for source, (start, end) in zip(sources, positions, strict=True):
             rows = None if self._hand_over is None else self._hand_over.take(source.bronze.name, start, end)
             if rows is None:
-                rows, read_from = _of_kafka(read_appended(self._spark, source.bronze, start, end)), "files"
+                rows, read_from = (
+                    _of_kafka(
+                        read_appended(self._spark, source.bronze, start, end, MOST_ROWS if self._engine is None else self._engine.most_rows)
+                    ),
+                    "files",
+                )
             if rows is None:
                 return None
             if rows.num_rows:

@@ -1,8 +1,9 @@
-"""When does the refine query look for new rows? As soon as the bronze query of the same driver has appended some, and seldom otherwise.
+"""When does a query look for new rows? Often while some come, seldom otherwise; the refine query as soon as bronze has appended some.
 
 Spark looks at fixed times only: ten times a second, that took 6 % of a core from a driver without a message, and every reading waited 50 ms
-more. Here the query's trigger gets a clock that stands still until it is set: after an append, after a micro-batch (there may be more
-to do), and every `silver_trigger_seconds` for what others append.
+more. Here the query's trigger gets a clock that stands still until it is set. The bronze query looks every `trigger_seconds`, and every
+`idle_trigger_seconds` once it has found nothing for a while. The refine query looks after an append, after a micro-batch (there may be
+more to do), and every `silver_trigger_seconds` for what others append.
 
 Spark has no public way to do this. The trigger's field `clock` is set by reflection, and only where the classes are as expected; otherwise
 the query looks at fixed times.
@@ -22,6 +23,8 @@ TRIGGER_SECONDS = 0.01
 _EXECUTOR = "org.apache.spark.sql.execution.streaming.runtime.ProcessingTimeExecutor"
 _CLOCK = "org.apache.spark.util.ManualClock"
 _START_SECONDS = 30.0
+# A query that found nothing for so long is idle.
+IDLE_AFTER_SECONDS = 10.0
 
 log = structlog.get_logger("weir.stream")
 
@@ -34,7 +37,7 @@ def can_wake(spark: SparkSession) -> bool:
         field = jvm.java.lang.Class.forName(_EXECUTOR, False, loader).getDeclaredField("clock")
         return bool(field.getType().isAssignableFrom(jvm.java.lang.Class.forName(_CLOCK, False, loader)))
     except Py4JError as error:
-        log.warning("silver looks for new rows at fixed times", why=str(error).splitlines()[0][:300])
+        log.warning("queries look for new rows at fixed times", why=str(error).splitlines()[0][:300])
         return False
 
 
@@ -44,10 +47,15 @@ class Waker:
     Args:
         spark: any session of the driver.
         every: seconds after which the query looks in any case.
+        idle_every: the same while it is idle; `every` when left out.
+        idle_after: seconds without rows after which it is idle.
     """
 
-    def __init__(self, spark: SparkSession, every: float) -> None:
-        self._spark, self._every = spark, every
+    def __init__(self, spark: SparkSession, every: float, idle_every: float | None = None, idle_after: float = IDLE_AFTER_SECONDS) -> None:
+        self._spark, self._every, self._idle_after = spark, every, idle_after
+        self._idle_every = every if idle_every is None else max(every, idle_every)
+        self._found_at = time.monotonic()
+        self._stirred = threading.Event()
         self._clock: Any = None
         # Begins at the clock's time, as the trigger did, and goes on evenly when somebody sets the machine's clock.
         self._ahead = time.time() - time.monotonic()
@@ -60,6 +68,12 @@ class Waker:
             except Py4JError as error:  # the JVM is ending
                 log.debug("not woken", why=str(error).splitlines()[0][:300])
 
+    def found_rows(self) -> None:
+        """Note that a micro-batch had rows, so that the query is not idle."""
+        was_idle, self._found_at = self._is_idle(), time.monotonic()
+        if was_idle:
+            self._stirred.set()
+
     def attach(self, query: StreamingQuery) -> None:
         """Take over the clock of a query that has just been started with a trigger of `TRIGGER_SECONDS`."""
         threading.Thread(target=self._run, args=(query,), name=f"weir-wake {query.name}", daemon=True).start()
@@ -69,7 +83,8 @@ class Waker:
             self._take_over(query)
             while query.isActive:
                 self.wake()
-                time.sleep(self._every)
+                self._stirred.wait(self._idle_every if self._is_idle() else self._every)
+                self._stirred.clear()
         except (Py4JError, OSError) as error:  # the JVM is ending
             log.debug("no longer woken", why=str(error).splitlines()[:1])
 
@@ -86,6 +101,9 @@ class Waker:
         field.setAccessible(True)
         field.set(executor, clock)
         self._clock = clock
+
+    def _is_idle(self) -> bool:
+        return time.monotonic() - self._found_at > self._idle_after
 
     def _now(self) -> int:
         return int((time.monotonic() + self._ahead) * 1000)

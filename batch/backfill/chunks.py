@@ -27,6 +27,7 @@ from lakehouse.changes import ChangedSpans, Changes, WholeChanged, distinct
 from lakehouse.counts import Applied
 from lakehouse.domain import ByTime, Domain, Source
 from lakehouse.engine.choose import memory_engine
+from lakehouse.engine.engine import DoesNotFit
 from lakehouse.errors import Fatal, LakehouseError, ProducerError
 from lakehouse.parts import Keys
 from lakehouse.parts import Part as PartOfTable
@@ -39,7 +40,6 @@ from lakehouse.tables.create import ensure_tables
 from lakehouse.tables.properties import CHUNK_PROPERTY, DEFERRED_PROPERTY
 from lakehouse.write.append_chunk import append_chunk, chunk_rows, typed
 from lakehouse.write.plain_rows import batch_properties, write_dimensions
-from lakehouse.write.small_batches.data_files import NotFromMemory
 from lakehouse.write.small_batches.memory_store import Memory
 from lakehouse.write.small_batches.recent_rows import RecentRows, TableRows
 from lakehouse.write.small_batches.session_tuning import COMPILED, session_conf
@@ -340,8 +340,10 @@ class Backfill:
             return rows
         try:
             self._silver.begin(self._landing_spark)
+            if reason := self._silver.unfit():
+                raise DoesNotFit(reason)
             present = self._silver.read(self._landing_spark, part)
-        except NotFromMemory as reason:
+        except DoesNotFit as reason:
             log.info("chunk not compared with silver: all of its rows are written", why=str(reason))
             return rows
         if not present.num_rows:

@@ -1,7 +1,7 @@
-"""Which engine computes rows in memory? The one place that decides.
+"""Which engine computes rows in memory? DuckDB, unless `WEIR_ENGINE` says otherwise.
 
-Micro-batches, chunks of a backfill and parts of derived tables are computed from rows in memory: by DuckDB, unless `WEIR_ENGINE` says
-otherwise. What does not fit (`DoesNotFit`, `NotFromMemory`) is left to Spark and MERGE.
+Micro-batches, chunks of a backfill and parts of derived tables are computed from rows in memory. Which of them are left to Spark and MERGE
+is decided in `lakehouse/write/choose_store.py`.
 """
 
 import atexit

@@ -8,13 +8,22 @@ import pyarrow as pa
 from lakehouse.engine.relation import Transform
 from lakehouse.tables.schema import Table
 
+# Rows that an engine takes at once where nothing limits its memory.
+MOST_ROWS = 1_000_000
+
 
 class DoesNotFit(Exception):
-    """The rows do not fit the engine's memory; Spark computes them from the tables."""
+    """There are too many rows for the driver's memory, which shows only when they are read; Spark computes them from the tables."""
 
 
 class Engine(ABC):
-    """Computes transforms of Arrow tables. All instants are in UTC."""
+    """Computes transforms of Arrow tables. All instants are in UTC.
+
+    Attributes:
+        most_rows: of a micro-batch, or of one table that a micro-batch reaches. More are left to Spark.
+    """
+
+    most_rows: int = MOST_ROWS
 
     @property
     @abstractmethod

@@ -20,6 +20,9 @@ _MACROS = (
     "timestamp_seconds(s) AS make_timestamptz(CAST(s AS BIGINT) * 1000000)",
     "get(list, n) AS list[CAST(n AS BIGINT) + 1]",
 )
+# A wide row with the bytes of its message takes so much, in Arrow and while it is computed.
+BYTES_OF_A_ROW = 1_000
+_UNITS = {"MB": 1_000_000, "GB": 1_000_000_000}
 _TYPES = {"TIMESTAMP": "TIMESTAMPTZ", "BINARY": "BLOB"}
 
 
@@ -60,6 +63,7 @@ class DuckEngine(Engine):
     """
 
     def __init__(self, memory: str = "1GB", folder: Path | None = None, threads: int = 2) -> None:
+        self.most_rows = max(1, int(memory[:-2]) * _UNITS[memory[-2:]] // BYTES_OF_A_ROW)
         self._database = duckdb.connect()
         spill = "" if folder is None else str(folder)
         self._database.execute(

@@ -13,7 +13,7 @@ from lakehouse.contract import Contract
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.schema import Table, quote
 from lakehouse.write.plain_rows import append_rows
-from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory
+from lakehouse.write.small_batches.data_files import DataFileWriter
 from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
 
 MESSAGES = pa.schema(
@@ -57,10 +57,11 @@ def append_chunk(spark: SparkSession, table: Table, rows: pa.Table, properties: 
         rows: at least one.
         properties: of the snapshot.
     """
-    try:
-        DataFileWriter(spark, iceberg_table(spark, table.name), ()).append(rows, properties)
-    except NotFromMemory:
+    writer = DataFileWriter(spark, iceberg_table(spark, table.name), ())
+    if writer.unfit(rows.column_names):
         append_rows(spark.createDataFrame(rows), table, properties)
+    else:
+        writer.append(rows, properties)
 
 
 def chunk_rows(spark: SparkSession, table: Table, source_run: str) -> DataFrame:

@@ -16,12 +16,10 @@ from lakehouse.tables.schema import Table
 from lakehouse.tables.stream_positions import Position
 from lakehouse.write.small_batches.local_rows import FILE, POSITION, read_local
 
-# A micro-batch of more rows is read by Spark.
-MOST_ROWS = 1_000_000
 _MOST = (1 << 63) - 1
 
 
-def read_appended(spark: SparkSession, table: Table, start: Position, end: Position) -> pa.Table | None:
+def read_appended(spark: SparkSession, table: Table, start: Position, end: Position, most_rows: int) -> pa.Table | None:
     """Read the rows that a stream over a table finds between two positions.
 
     Args:
@@ -29,6 +27,7 @@ def read_appended(spark: SparkSession, table: Table, start: Position, end: Posit
         table: whose rows; rows are only appended to it, and compaction and retention rewrite or drop whole files.
         start: the rows begin behind it.
         end: the rows end here.
+        most_rows: more are not read.
 
     Returns:
         The rows with the table's columns; None where Spark must read them: a snapshot between the positions is gone or no append, a file
@@ -53,7 +52,7 @@ def read_appended(spark: SparkSession, table: Table, start: Position, end: Posit
                 return None
             files[task.file().location()] = []
             rows += task.file().recordCount()
-    if rows > MOST_ROWS:
+    if rows > most_rows:
         return None
     ids = {column.name(): column.fieldId() for column in java_list(handle.schema().columns())}
     try:

@@ -38,7 +38,7 @@ from lakehouse.write.hand_over import Appended
 from lakehouse.write.pending_offsets import FILE as PENDING_FILE
 from lakehouse.write.pending_offsets import read_pending, write_pending
 from lakehouse.write.plain_rows import append_rows
-from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory
+from lakehouse.write.small_batches.data_files import DataFileWriter
 from lakehouse.write.small_batches.session_tuning import SMALL_ROWS, conf_for_few, conf_for_many, session_conf
 
 # At most one append without rows in this many seconds.
@@ -269,12 +269,12 @@ class FencedAppend:
         lasts = fresh.group_by(["topic", "partition"]).aggregate([("kafka_offset", "max")]).to_pylist()
         reached = {(row["topic"], row["partition"]): row["kafka_offset_max"] + 1 for row in lasts}
         properties = {**properties, **self._marked(mark, reached if ends is None else ends)}
-        try:
-            assert self._writer is not None  # `_look` has been here
-            self._tell_of(self._writer.append(fresh, properties), fresh, properties)
-        except NotFromMemory as reason:
-            log.debug("written by Spark", why=str(reason))
+        assert self._writer is not None  # `_look` has been here
+        if reason := self._writer.unfit(fresh.column_names):
+            log.debug("written by Spark", why=reason)
             append_rows(spark.createDataFrame(fresh), self._table, properties)
+        else:
+            self._tell_of(self._writer.append(fresh, properties), fresh, properties)
         self._pending = {}
         return int(fresh.num_rows)
 

@@ -57,7 +57,7 @@ class Stand:
         def compare(rows: DataFrame, batch_id: int) -> None:
             by_spark = sorted(row.n for row in rows.select("n").collect())
             positions = planned_positions(LocalFolder(checkpoint), batch_id, 1)
-            read = None if positions is None else read_appended(self._session, TABLE, *positions[0])
+            read = None if positions is None else read_appended(self._session, TABLE, *positions[0], 1_000)
             self.batches.append((by_spark, None if read is None else sorted(read["n"].to_pylist())))
 
         query = stream.writeStream.option("checkpointLocation", str(checkpoint)).trigger(availableNow=True).foreachBatch(compare).start()
@@ -85,11 +85,12 @@ def test_what_cannot_be_known_is_left_to_spark(session: SparkSession, tmp_path: 
     head = session.sql(f"SELECT snapshot_id FROM {TABLE.name}.snapshots ORDER BY committed_at DESC").first()
     assert head is not None
     end = Position(head[0], 3)
-    rows = read_appended(session, TABLE, Position(-1, -1), end)
+    rows = read_appended(session, TABLE, Position(-1, -1), end, 10)
     assert rows is not None and sorted(rows["n"].to_pylist()) == list(range(10))
     assert rows.column_names == list(TABLE.names)
-    assert read_appended(session, TABLE, Position(1, 0), end) is None  # that snapshot is gone
-    assert read_appended(session, TABLE, Position(-1, -1), Position(1, 0)) is None
+    assert read_appended(session, TABLE, Position(-1, -1), end, 9) is None
+    assert read_appended(session, TABLE, Position(1, 0), end, 10) is None  # that snapshot is gone
+    assert read_appended(session, TABLE, Position(-1, -1), Position(1, 0), 10) is None
     session.sql(f"INSERT OVERWRITE {TABLE.name} SELECT * FROM {TABLE.name} WHERE n < 5")
     head = session.sql(f"SELECT snapshot_id FROM {TABLE.name}.snapshots ORDER BY committed_at DESC").first()
-    assert head is not None and read_appended(session, TABLE, end, Position(head[0], 1)) is None  # Spark's source says why it stops
+    assert head is not None and read_appended(session, TABLE, end, Position(head[0], 1), 10) is None  # Spark's source says why it stops

@@ -1,8 +1,11 @@
 """A refine query that would look at bronze again in an hour takes what its own driver appends, at once and to the last micro-batch."""
 
+import time
 from pathlib import Path
+from typing import Any
 
 from pyspark.sql import SparkSession
+from typing_extensions import override
 
 from streaming import refine
 from streaming.wake import Waker, can_wake
@@ -11,6 +14,37 @@ from tests.support.faults import wait_until
 
 SILVER = "silver.air_quality_hourly_clean"
 HOUR_SECONDS = 3600.0
+
+
+class CountingWaker(Waker):
+    """One that notes when it looked."""
+
+    def __init__(self, *given: Any, **named: Any) -> None:  # noqa: ANN401 - as it is
+        super().__init__(*given, **named)
+        self.looked: list[float] = []
+
+    @override
+    def wake(self) -> None:
+        self.looked.append(time.monotonic())
+        super().wake()
+
+
+def test_a_query_that_found_nothing_for_a_while_looks_seldom_until_it_finds_rows(session: SparkSession, tmp_path: Path) -> None:
+    waker = CountingWaker(session, 0.05, HOUR_SECONDS, idle_after=1.0)
+    stand = Stand(session, tmp_path)
+    looked = waker.looked
+    rows = refine.read_bronze(session, stand.pipe.domain, stand.settings)
+    body = refine.refine_body(lambda: stand.pipe.domain, lambda _: None)
+    query = refine.start_refine(rows, stand.pipe.domain, stand.settings, body, available_now=False, waker=waker)
+    try:
+        wait_until(lambda: len(looked) > 5 and time.monotonic() - looked[-1] > 0.5, query.exception)  # it waits for an hour now
+        stand.arrive(range(0, 2))
+        seen = len(looked)
+        waker.found_rows()
+        wait_until(lambda: len(looked) > seen + 5, query.exception)
+        wait_until(lambda: stand.pipe.table(SILVER).num_rows == 2 * len(PLACES), query.exception)
+    finally:
+        query.stop()
 
 
 def test_a_query_looks_when_it_is_woken_and_goes_on_while_there_is_more(session: SparkSession, tmp_path: Path) -> None:

@@ -20,11 +20,9 @@ from lakehouse.locks.conflicts import REFUSED
 from lakehouse.spark import java_list
 
 EPOCH_YEAR = 1970
+# Iceberg's names of the partition transforms that `_ordinal` knows.
+_TRANSFORMS = ("year", "month", "day", "hour")
 MICROS_PER_HOUR = 3_600_000_000
-
-
-class NotFromMemory(Exception):
-    """The table, or these rows, cannot be written from memory; Spark writes them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +66,17 @@ class DataFileWriter:
             self._field_ids = (schema.schemaId(), {column.name(): column.fieldId() for column in java_list(schema.columns())})
         return self._field_ids[1]
 
-    def write(self, rows: pa.Table) -> Iterator[Written]:
-        """Write one file per partition.
+    def unfit(self, columns: Sequence[str]) -> str:
+        """Return why Spark must write rows with these columns into the table; empty where `write` can."""
+        if unknown := [name for name in columns if name not in self.ids()]:
+            return f"the table has no column {', '.join(unknown)}"
+        if others := [transform for _, transform in self._fields() if transform not in _TRANSFORMS]:
+            return f"rows are not split by the partition transform {others[0]}"
+        return ""
 
-        Raises:
-            NotFromMemory: the rows have a column that the table lacks, or the table is not partitioned by time.
-        """
+    def write(self, rows: pa.Table) -> Iterator[Written]:
+        """Write one file per partition; see `unfit`."""
         ids = self.ids()
-        if unknown := [name for name in rows.column_names if name not in ids]:
-            raise NotFromMemory(f"the table has no column {', '.join(unknown)}")
         spec, io_ = self._handle.spec(), self._handle.io()
         metrics = self._iceberg.MetricsConfig.forTable(self._handle)
         for value, part in _partitions(rows, self._fields()):
@@ -104,7 +104,6 @@ class DataFileWriter:
         """Append rows, or none, in one commit with the given snapshot properties; return the number of its files.
 
         Raises:
-            NotFromMemory: as for `write`; nothing was committed.
             Py4JJavaError: as for `commit`.
         """
         written = list(self.write(rows)) if rows.num_rows else []
@@ -178,7 +177,7 @@ def _ordinal(column: pa.ChunkedArray, transform: str) -> pa.ChunkedArray:
     elif transform == "hour":
         found = pc.floor(pc.divide(column.cast(pa.int64()).cast(pa.float64()), MICROS_PER_HOUR))
     else:
-        raise NotFromMemory(f"rows are not split by the partition transform {transform}")
+        raise ValueError(f"rows are not split by the partition transform {transform}")
     return found.cast(pa.int32())
 
 

@@ -12,15 +12,14 @@ from pyspark.sql import SparkSession
 
 from lakehouse.changes import ChangedRows, Changes, NoChanges, distinct, extents
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
-from lakehouse.engine.engine import Engine
+from lakehouse.engine.engine import MOST_ROWS, Engine
 from lakehouse.engine.on_spark import SparkEngine
 from lakehouse.parts import Keys, Part
 from lakehouse.pending import ComputedFrom, read_computed_from
 from lakehouse.spans import Spans, Times
 from lakehouse.tables.schema import Table
 from lakehouse.write.publishing import look_before_writing
-from lakehouse.write.small_batches.data_files import NotFromMemory
-from lakehouse.write.small_batches.recent_rows import RecentRows, TableRows
+from lakehouse.write.small_batches.recent_rows import BesideCommit, RecentRows, TableRows
 from lakehouse.write.small_batches.select_rows import rows_of
 from lakehouse.write.store import Store, Touching
 
@@ -55,10 +54,14 @@ class Memory:
             ThreadPoolExecutor(2, thread_name_prefix="weir-write"), ThreadPoolExecutor(1, thread_name_prefix="weir-commit")
         )
         self._calls = 0
+        self.most_rows = MOST_ROWS if engine is None else engine.most_rows
         self.tables: dict[str, TableRows] = {}
         for table in domain.merged:
             kind = domain.kinds[table.name]
-            self.tables[table.name] = RecentRows(table, kind.times, looks_ahead) if isinstance(kind, ByTime) else TableRows(table)
+            if isinstance(kind, ByTime):
+                self.tables[table.name] = RecentRows(table, kind.times, looks_ahead, self.most_rows)
+            else:
+                self.tables[table.name] = TableRows(table, most_rows=self.most_rows)
         self._made: ComputedFrom | None = None
         self._heads: dict[str, int | None] = {}
 
@@ -67,9 +70,14 @@ class Memory:
         """How many micro-batches were written from here."""
         return self._calls
 
+    def unfit(self, spark: SparkSession) -> str:
+        """Load the current state of every table, and return why one must be written by MERGE; empty where all can be written from here."""
+        self._begin(spark)
+        return next(filter(None, (rows.unfit() for rows in self.tables.values())), "")
+
     @contextmanager
     def store(self, spark: SparkSession, domain: Domain, properties: Mapping[str, str]) -> Iterator["MemoryStore"]:
-        """Open a store for one call of `apply`, with the current state of every table.
+        """Open a store for one call of `apply`, with the state of every table as of `unfit`.
 
         Derived tables are loaded before silver. Another writer commits silver first, so if it commits in between, the commit of a derived
         table that was computed from the older silver is refused. After an error the tables' state is unknown, and all rows are dropped.
@@ -80,11 +88,10 @@ class Memory:
             properties: of every snapshot.
 
         Raises:
-            NotFromMemory: a table, or this many rows, must be written by MERGE; also from within the block.
+            DoesNotFit: from within the block: too many rows are reached.
             OtherEdition: a derived table was computed by other rules.
         """
         try:
-            self._begin(spark)
             if look_before_writing(spark, domain, lambda name: self.tables[name].handle.properties()):
                 self._begin(spark)
             if self._made is None or self._heads != self._seen():
@@ -197,6 +204,7 @@ class MemoryStore(Store[pa.Table]):
             self._settle_if_waiting(derived.table)
             come, gone = table.replace(self.spark, rows, part, properties, self.then, vanishing=derived.is_replaced)
             return ChangedRows(gone, come)
+        self._settle_if_waiting(derived.table)
         table.have(self.spark, part)  # Spark jobs, if any, run in the micro-batch's own thread
         present = None if isinstance(part, Spans) else self._read(derived.table, part, None)
 
@@ -240,10 +248,8 @@ class MemoryStore(Store[pa.Table]):
         rows = self._tables[table.name]
         try:
             return rows.read(self.spark, part, times)
-        except NotFromMemory:
-            if not rows.waits:
-                raise
-        self.settle()
+        except BesideCommit:
+            self.settle()
         return rows.read(self.spark, part, times)
 
     def _settle_if_waiting(self, table: Table) -> None:

@@ -11,24 +11,26 @@ from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 
+from lakehouse.engine.engine import MOST_ROWS, DoesNotFit
 from lakehouse.parts import Keys, Part
 from lakehouse.spans import Spans, Times
 from lakehouse.tables.arrow_types import arrow_schema
 from lakehouse.tables.schema import Table
 from lakehouse.write.merge import only_in
-from lakehouse.write.small_batches.data_files import NotFromMemory
 from lakehouse.write.small_batches.local_rows import FILE, POSITION, read_local, without
 from lakehouse.write.small_batches.row_delta import DeltaWriter
 from lakehouse.write.small_batches.select_rows import differing, rows_of, selection_of
 
-# A micro-batch that needs more rows than this is left to Spark.
-MOST_ROWS = 1_000_000
 # No more are kept for the next micro-batch: a backlog goes on to other hours, and to read some rows again costs less than to hold all.
 MOST_KEPT_ROWS = 250_000
 # Chunks of the rows in memory; joining them copies all rows.
 _MOST_CHUNKS = 32
+
+
+class BesideCommit(Exception):
+    """The table cannot be read now: a commit is queued that it may not show yet."""
 
 
 class TableRows:
@@ -37,20 +39,17 @@ class TableRows:
     Args:
         table: whose rows.
         times: the columns by which spans select them; None where they are kept by key.
+        most_rows: rows that are taken into memory at once.
     """
 
-    def __init__(self, table: Table, times: Times | None = None) -> None:
-        self.table, self.times = table, times
+    def __init__(self, table: Table, times: Times | None = None, most_rows: int = MOST_ROWS) -> None:
+        self.table, self.times, self._most_rows = table, times, most_rows
         self._writer: DeltaWriter | None = None
         self.snapshot: int | None = None
         self._waits = False
 
     def begin(self, spark: SparkSession) -> None:
-        """Load the table's current state, and drop what another writer has changed.
-
-        Raises:
-            NotFromMemory: MERGE must write this table.
-        """
+        """Load the table's current state, and drop what another writer has changed."""
         if self._writer is None:
             self._writer = DeltaWriter(spark, self.table)
         self.snapshot = self._writer.refresh()
@@ -67,6 +66,10 @@ class TableRows:
         """Whether a commit is queued that the table may not show yet."""
         return self._waits
 
+    def unfit(self) -> str:
+        """Return why MERGE must write the table, as of the last `begin`; empty where it can be written from memory."""
+        return "" if self._writer is None else self._writer.unfit()
+
     def forget(self) -> None:
         """Keep no rows."""
 
@@ -79,10 +82,11 @@ class TableRows:
             times: the columns by which spans select rows; the table's own when left out.
 
         Raises:
-            NotFromMemory: there are too many, or a commit is queued that the table may not show yet.
+            DoesNotFit: there are too many.
+            BesideCommit: a commit is queued.
         """
         if self._waits:
-            raise NotFromMemory(f"{self.table.name} would be read beside a commit")
+            raise BesideCommit
         return self._from_table(spark, part, times or self.times)
 
     def have(self, spark: SparkSession, part: Part) -> None:
@@ -136,8 +140,14 @@ class TableRows:
             files = self._writer.files(part if isinstance(part, Keys) else (part.ranges, times))  # type: ignore[arg-type]  # seen above
             found = read_local(files, arrow_schema(self.table), self._writer.ids(), selection_of(part, times))
             if found is not None:
-                return few_enough(found)
-        return few_enough(fetch(only_in(spark.table(self.table.name), part, times).select(*self.table.names, FILE, POSITION)))
+                return self._few_enough(found)
+        rows = only_in(spark.table(self.table.name), part, times).select(*self.table.names, FILE, POSITION)
+        return self._few_enough(rows.coalesce(1).limit(self._most_rows + 1).toArrow())
+
+    def _few_enough(self, rows: pa.Table) -> pa.Table:
+        if rows.num_rows > self._most_rows:
+            raise DoesNotFit(f"more than {self._most_rows:,} rows of {self.table.name} are reached")
+        return rows
 
     def settled(self) -> None:
         """Note that the commits from `replace` were called, so the table may be read again, unless another writer committed in between."""
@@ -154,22 +164,19 @@ class RecentRows(TableRows):
         table: whose rows.
         times: the columns by which spans select them.
         looks_ahead: whether to read slightly later times than asked for.
+        most_rows: rows that are taken into memory at once.
     """
 
     times: Times
 
-    def __init__(self, table: Table, times: Times, looks_ahead: bool = True) -> None:
-        super().__init__(table, times)
+    def __init__(self, table: Table, times: Times, looks_ahead: bool = True, most_rows: int = MOST_ROWS) -> None:
+        super().__init__(table, times, most_rows)
         self._looks_ahead = looks_ahead
         self._rows: pa.Table | None = None
         self._spans = Spans(())
 
     def begin(self, spark: SparkSession) -> None:
-        """Drop all rows if another writer has changed the table.
-
-        Raises:
-            NotFromMemory: MERGE must write this table.
-        """
+        """Drop all rows if another writer has changed the table."""
         before = self.snapshot
         super().begin(spark)
         if self.snapshot != before or (self._rows is not None and self._rows.num_rows > MOST_KEPT_ROWS):
@@ -189,7 +196,8 @@ class RecentRows(TableRows):
         """Read the rows that overlap a span from the table, where they are not in memory.
 
         Raises:
-            NotFromMemory: there are too many, or they are not in memory and a commit is queued that the table may not show yet.
+            DoesNotFit: there are too many.
+            BesideCommit: they are not in memory, and a commit is queued.
         """
         if isinstance(part, Spans):
             self._at_hand(spark, part)
@@ -198,9 +206,9 @@ class RecentRows(TableRows):
         missing = self._spans.missing(span)
         if missing or self._rows is None:
             if self._waits:
-                raise NotFromMemory(f"{self.table.name} would be read beside a commit")
+                raise BesideCommit
             if self._looks_ahead:
-                with suppress(NotFromMemory):
+                with suppress(DoesNotFit):
                     self._fetch(spark, _with_margin(missing))
                     return self._rows
             self._fetch(spark, missing)
@@ -229,15 +237,3 @@ def _with_margin(span: Spans) -> Spans:
 def _joined(rows: pa.Table, others: pa.Table) -> pa.Table:
     both = pa.concat_tables([rows, others])
     return both.combine_chunks() if both.column(0).num_chunks > _MOST_CHUNKS else both
-
-
-def fetch(rows: DataFrame) -> pa.Table:
-    """Fetch rows into memory, one more than `few_enough` lets through at most."""
-    return rows.coalesce(1).limit(MOST_ROWS + 1).toArrow()
-
-
-def few_enough(rows: pa.Table) -> pa.Table:
-    """Return the rows; NotFromMemory when there are too many."""
-    if rows.num_rows > MOST_ROWS:
-        raise NotFromMemory(f"more than {MOST_ROWS} rows are reached")
-    return rows

@@ -14,13 +14,14 @@ from typing import Any
 import pyarrow as pa
 from pyspark.sql import SparkSession
 
+from lakehouse.engine.engine import DoesNotFit
 from lakehouse.locks.conflicts import TableMoved
 from lakehouse.parts import Keys
 from lakehouse.spans import Times
 from lakehouse.spark import iceberg_table, java_list
 from lakehouse.tables.arrow_types import arrow_schema
 from lakehouse.tables.schema import Table
-from lakehouse.write.small_batches.data_files import DataFileWriter, NotFromMemory
+from lakehouse.write.small_batches.data_files import DataFileWriter
 from lakehouse.write.small_batches.deletes import DataFile, Deletes, DeleteWriter, by_file
 from lakehouse.write.small_batches.local_rows import FILE, PLACES, POSITION, read_local, with_places, without
 
@@ -51,16 +52,19 @@ class DeltaWriter:
         self._deletes = DeleteWriter(spark, self._handle)
 
     def refresh(self) -> int | None:
-        """Load the table's current state and return the id of its snapshot; None for an empty table.
-
-        Raises:
-            NotFromMemory: the table has columns that differ from its specification.
-        """
+        """Load the table's current state and return the id of its snapshot; None for an empty table."""
         self._handle.refresh()
-        if tuple(self._writer.ids()) != self._table.names:
-            raise NotFromMemory(f"{self._table.name} has other columns than its specification")
         self._keep_files(self._current())
         return self._snapshot
+
+    def unfit(self) -> str:
+        """Return why MERGE must write the table, as of the last `refresh`; empty where a delta can."""
+        if tuple(self._writer.ids()) != self._table.names:
+            return f"{self._table.name} has other columns than its specification"
+        snapshot = self._handle.currentSnapshot()
+        if snapshot is not None and snapshot.summary().getOrDefault("total-equality-deletes", "0") != "0":
+            return f"{self._table.name} has deletes by value"
+        return self._writer.unfit(self._table.names)
 
     @property
     def handle(self) -> Any:  # noqa: ANN401 - the JVM's object
@@ -184,11 +188,7 @@ class DeltaWriter:
             raise TableMoved(f"{self._table.name} was rewritten while its rows were read: {min(moved)}")
 
     def files(self, bounds: Bounds | Keys) -> dict[str, list[str]]:
-        """Name the data files of the current snapshot that may hold rows within bounds or of a part, and the delete files of each.
-
-        Raises:
-            NotFromMemory: a file has deletes by value.
-        """
+        """Name the data files of the current snapshot that may hold rows within bounds or of a part, and the delete files of each."""
         found = self._plan(self._of_part(bounds) if isinstance(bounds, Keys) else self._within(*bounds))
         return {path: [str(one.location()) for one in file.deletes] for path, file in found.items()}
 
@@ -204,8 +204,8 @@ class DeltaWriter:
             while one.hasNext():
                 task = one.next()
                 deletes = java_list(task.deletes())
-                if any(str(one.content()) != "POSITION_DELETES" for one in deletes):
-                    raise NotFromMemory(f"{self._table.name} has deletes by value")
+                if any(str(one.content()) != "POSITION_DELETES" for one in deletes):  # though the snapshot's summary says nothing of them
+                    raise DoesNotFit(f"{self._table.name} has deletes by value")
                 file = task.file()
                 found[file.location()] = DataFile(file, task.spec(), list(deletes))
         self._files.update(found)

@@ -3,11 +3,11 @@
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lakehouse.engine.engine import DoesNotFit
 from lakehouse.parts import Keys, Part
 from lakehouse.spans import Spans, Times
 from lakehouse.tables.schema import Table
 from lakehouse.write.merge import INSTANT
-from lakehouse.write.small_batches.data_files import NotFromMemory
 from lakehouse.write.small_batches.local_rows import Selection, numbers
 
 MOST_INT = (1 << 63) - 1
@@ -37,7 +37,7 @@ def rows_of(rows: pa.Table, part: Part, times: Times | None = None) -> pa.Table:
     have one of the values; null equals null.
 
     Raises:
-        NotFromMemory: entities and time span, or the values of several columns, are too many to be encoded in one number.
+        DoesNotFit: entities and time span, or the values of several columns, are too many to be encoded in one number.
         ValueError: as for `selection_of`.
     """
     selection = selection_of(part, times)
@@ -50,7 +50,7 @@ def _overlapping(rows: pa.Table, span: Spans, times: Times) -> pa.ChunkedArray |
     since, until = (pa.array([row[n] for row in span.rows], INSTANT).cast(pa.int64()) for n in (1, 2))
     least, most = pc.min(since).as_py(), pc.max(until).as_py()
     if len(span.entities) * (most - least + 3) > MOST_INT:
-        raise NotFromMemory(f"{len(span.entities)} entities over {(most - least) // MICROS_PER_DAY} days")
+        raise DoesNotFit(f"{len(span.entities)} entities over {(most - least) // MICROS_PER_DAY} days")
     kind = rows.schema.field(times.entity).type
     entities = pa.array(span.entities, kind)
 
@@ -76,7 +76,7 @@ def _with_keys(rows: pa.Table, part: Keys) -> pa.ChunkedArray | pa.Array:
             known = pc.unique(listed)
             size *= len(known) + 1
             if size > MOST_INT:
-                raise NotFromMemory(f"{len(tuples)} tuples of {', '.join(columns)}")
+                raise DoesNotFit(f"{len(tuples)} tuples of {', '.join(columns)}")
             # A value that no tuple has is numbered behind those that one has.
             code = pc.add(pc.multiply(code, len(known) + 1), pc.fill_null(pc.index_in(rows[name], known), len(known)).cast(pa.int64()))
             wanted = pc.add(pc.multiply(wanted, len(known) + 1), pc.index_in(listed, known).cast(pa.int64()))
