@@ -23,6 +23,20 @@ _MACROS = (
 _TYPES = {"TIMESTAMP": "TIMESTAMPTZ", "BINARY": "BLOB"}
 
 
+def open_duckdb(memory: str, folder: Path | None, threads: int = 2) -> duckdb.DuckDBPyConnection:
+    """Open a database in memory that reads the texts of transforms and rules; for the arguments see `DuckEngine`."""
+    database = duckdb.connect()
+    database.execute(
+        f"SET GLOBAL TimeZone = 'UTC'; SET memory_limit = {quote(memory)}; SET threads = {threads};"
+        # DuckDB must not download extensions.
+        "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false"
+    )
+    database.execute("SET temp_directory = $folder", {"folder": "" if folder is None else str(folder)})
+    for macro in _MACROS:
+        database.execute(f"CREATE MACRO {macro}")
+    return database
+
+
 class DuckRelation(Relation):
     """A relation that is the text of a query."""
 
@@ -60,16 +74,7 @@ class DuckEngine(Engine):
     """
 
     def __init__(self, memory: str = "1GB", folder: Path | None = None, threads: int = 2) -> None:
-        self._database = duckdb.connect()
-        spill = "" if folder is None else str(folder)
-        self._database.execute(
-            f"SET GLOBAL TimeZone = 'UTC'; SET memory_limit = {quote(memory)}; SET threads = {threads};"
-            # DuckDB must not download extensions.
-            "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false"
-        )
-        self._database.execute("SET temp_directory = $folder", {"folder": spill})
-        for macro in _MACROS:
-            self._database.execute(f"CREATE MACRO {macro}")
+        self._database = open_duckdb(memory, folder, threads)
 
     @property
     def name(self) -> str:
