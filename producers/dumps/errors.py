@@ -39,6 +39,10 @@ class TooManyBadRowsError(TableError):
     """More of a table's rows break the domain's rules than the breaker lets through."""
 
 
+class NoRoomError(ProducerError, Fatal):
+    """Memory or disk do not suffice for a table."""
+
+
 class DumpFailedError(ProducerError, Fatal):
     """Some tables of the dump were not published; the others were."""
 

@@ -20,6 +20,7 @@ import structlog
 from producers.dumps.csv_files import file_name
 from producers.dumps.errors import AnotherRunError
 
+_SAFE = str.maketrans("/+", "_-")
 _MADE, _STAMPED = "weir.made", "weir.stamped"
 _HASHED = "weir.hashed"
 
@@ -113,7 +114,8 @@ class KeptDumps:
             os.close(folder)
 
     def _path(self, table: str, topic_id: str) -> Path:
-        return self._folder / f"{table}.{topic_id}.parquet"
+        # An id is Base64, in which / and + are letters.
+        return self._folder / f"{table}.{topic_id.translate(_SAFE)}.parquet"
 
 
 def metadata(made: datetime, stamped: datetime, hashed: str) -> str:

@@ -22,7 +22,7 @@ from lakehouse.engine.on_duckdb import open_duckdb
 from lakehouse.judge_columns import Rule, unjudged
 from producers.dumps.description import Dump, DumpSource, DumpTable, Figures
 from producers.dumps.difference import NO_DIFFERENCE, Difference
-from producers.dumps.errors import DumpFailedError, TableError, TooManyBadRowsError
+from producers.dumps.errors import DumpFailedError, NoRoomError, TableError, TooManyBadRowsError
 from producers.dumps.finding import Lacking, Look, Readable
 from producers.dumps.kept import KeptDumps, parquet
 from producers.dumps.report import DumpReport, TableReport
@@ -77,6 +77,16 @@ class Publisher:
                         self._publish(database, table, one, made, report)
                     except TableError as found:
                         errors[table.name] = found
+                    except duckdb.OutOfMemoryException as found:
+                        raise NoRoomError(
+                            f"{table.name}: {self.memory} of memory and the disk of {self.kept.scratch} do not suffice. "
+                            "Raise WEIR_DUCKDB_MEMORY, or free some space, and run the same command again."
+                        ) from found
+                    except duckdb.IOException as found:
+                        raise NoRoomError(
+                            f"{table.name}: {str(found).splitlines()[0]}. Check the space and this user's permissions below "
+                            f"{self.kept.scratch.parent}, and run the same command again."
+                        ) from found
                 elif isinstance(one, Lacking):
                     report.tables[table.name] = TableReport("missing", why=f"the dump has no {', '.join(one.files)}")
                 else:

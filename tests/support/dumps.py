@@ -91,9 +91,10 @@ class Home:
     topics: Topics = field(default_factory=Topics)
     source: DumpSource = KAGGLE
     limit_percent: float = 10
-    topic_id: str = "one"
+    topic_id: str = "o/n+e"
     rules_of: Callable[[Contract], Sequence[Rule]] = contract_rules
     memory: str = "500MB"
+    check_stop: Callable[[], None] = lambda: None
 
     @property
     def kept(self) -> KeptDumps:
@@ -101,8 +102,21 @@ class Home:
 
     def publish(self, dump: Path, made: datetime, is_partial: bool = False) -> DumpReport:
         """Publish a dump; raises what the command raises."""
-        kept = self.kept
         report = DumpReport(self.source.name, str(dump), made, "run")
+        self._publish(dump, made, is_partial, report)
+        return report
+
+    def report(self, dump: Path, made: datetime, is_partial: bool = False) -> tuple[DumpReport, str]:
+        """Publish a dump of which tables may fail; give the report and the error."""
+        report = DumpReport(self.source.name, str(dump), made, "run")
+        try:
+            self._publish(dump, made, is_partial, report)
+        except DumpFailedError as error:
+            return report, str(error)
+        return report, ""
+
+    def _publish(self, dump: Path, made: datetime, is_partial: bool, report: DumpReport) -> None:
+        kept = self.kept
         with kept.held(), open_files(dump, wanted_files(self.source), kept.scratch, LIMITS) as found:
             Publisher(
                 self.source,
@@ -112,29 +126,8 @@ class Home:
                 self.rules_of,
                 topic_id=lambda _: self.topic_id,
                 writer=lambda contract: KafkaWriter(self.topics, contract, self.source.name, "run", delivery_seconds=5),
+                check_stop=self.check_stop,
             ).publish(look(self.source, found, is_partial), made, report)
-        return report
-
-    def report(self, dump: Path, made: datetime, is_partial: bool = False) -> tuple[DumpReport, str]:
-        """Publish a dump of which tables may fail; give the report and the error."""
-        kept = self.kept
-        report = DumpReport(self.source.name, str(dump), made, "run")
-        said = ""
-        with kept.held(), open_files(dump, wanted_files(self.source), kept.scratch, LIMITS) as found:
-            publisher = Publisher(
-                self.source,
-                kept,
-                self.memory,
-                self.limit_percent,
-                self.rules_of,
-                topic_id=lambda _: self.topic_id,
-                writer=lambda contract: KafkaWriter(self.topics, contract, self.source.name, "run", delivery_seconds=5),
-            )
-            try:
-                publisher.publish(look(self.source, found, is_partial), made, report)
-            except DumpFailedError as error:
-                said = str(error)
-        return report, said
 
 
 def day(number: int, hour: int = 12) -> datetime:

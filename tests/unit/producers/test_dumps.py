@@ -13,9 +13,9 @@ from lakehouse import failpoints
 from lakehouse.contract import Contract
 from lakehouse.domains.kaggle.contract import DATASET_TAGS, DATASETS, DUMPS, USERS
 from lakehouse.rules import Rule, contract_rules
-from producers.dumps import publishing
-from producers.dumps.errors import AnotherRunError
+from producers.dumps.errors import AnotherRunError, NoRoomError
 from producers.kafka_writer import DeliveryError
+from producers.stopping import StoppedError
 from tests.support.dumps import Home, Row, day, write_csv
 
 SIMPLE_USERS = ("Id", "UserName", "RegisterDate", "Country")
@@ -334,7 +334,7 @@ def test_kill_anywhere_repeats_rows_and_loses_none(
             raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(publishing.failpoints, "reach", reach)
+        patched.setattr(failpoints, "reach", reach)
         home.publish(after, day(2))
     home.publish(after, day(2))
     state: dict[Any, Row] = {}
@@ -374,3 +374,28 @@ def test_what_kafka_did_not_take_is_sent_again(home: Home, tmp_path: Path) -> No
 def test_two_runs_at_once_are_refused(home: Home, tmp_path: Path) -> None:
     with home.kept.held(), pytest.raises(AnotherRunError, match="another process publishes a dump of kaggle"):
         home.publish(simple(tmp_path / "a"), day(1))
+
+
+def test_stopped_run_keeps_nothing_of_the_table_and_the_next_one_sends_it_all(
+    home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("producers.dumps.difference.BATCH", 2)
+    dump = simple(tmp_path / "a", [user(n) for n in range(1, 6)])
+
+    def stop() -> None:
+        if len(home.topics.sent.get(USERS.topic, [])) >= 2:
+            raise StoppedError("stopped")
+
+    home.check_stop = stop
+    with pytest.raises(StoppedError):
+        home.publish(dump, day(1))
+    assert len(home.topics.drain(USERS.topic)) == 2
+    home.check_stop = lambda: None
+    home.publish(dump, day(1))
+    assert [row["user_id"] for row in home.topics.drain(USERS.topic)] == [1, 2, 3, 4, 5]
+
+
+def test_dump_that_does_not_fit_into_memory_says_what_to_set(home: Home, tmp_path: Path) -> None:
+    home.memory = "1MB"
+    with pytest.raises(NoRoomError, match="Raise WEIR_DUCKDB_MEMORY"):
+        home.publish(simple(tmp_path / "a", [user(n) for n in range(1, 2_000)]), day(1))
