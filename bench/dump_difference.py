@@ -2,9 +2,9 @@
 
 A generated table of users under the real headers of Meta Kaggle, 5 M rows, of which 1 % differ from the dump before: changed, added and
 gone. Measured is `Publisher.publish` of the second dump with the rows of the first one kept: read, judge, compare, send to a real broker,
-wait for the reports, keep; against DuckDB hashing all columns of the new CSV and of the kept Parquet, with the same memory and threads. Both
-run in turn in one process; the first round warms up. Then the same for 25 M rows without a broker, in a process of its own, whose greatest
-resident memory is read from the kernel.
+wait for the reports, keep; against DuckDB hashing all columns of the new CSV and of the kept Parquet, with the same memory and threads.
+Both run in turn in one process; the first round warms up. Then the same for 25 M rows without a broker, in a process of its own, whose
+greatest resident memory is read from the kernel.
 """
 
 import json
@@ -85,8 +85,7 @@ def write_users(path: Path, rows: int, is_second: bool) -> Path:
         database.execute(f"""
             COPY (
               SELECT i AS "Id", concat('name', i) AS "UserName",
-                CASE WHEN hash({seed}) % 3 = 0 THEN concat('Ann "', hash({seed}) % 99999, '", B') ELSE concat('Ann ', hash({seed}) % 99999) END
-                  AS "DisplayName",
+                concat('Ann ', CASE WHEN hash({seed}) % 3 = 0 THEN '"B", ' END, hash({seed}) % 99999) AS "DisplayName",
                 strftime(DATE '2010-01-01' + CAST(i // 7000 AS INTEGER), '%m/%d/%Y') AS "RegisterDate",
                 CAST(hash(i * 7) % 5 AS INTEGER) AS "PerformanceTier",
                 CASE WHEN hash(i * 3) % 20 = 0 THEN 'United States' END AS "Country", 'False' AS "LocationSharingOptOut"
@@ -165,7 +164,8 @@ def _against_hash(folder: Path, rows: int, repeats: int) -> tuple[list[tuple[flo
             took = time.monotonic() - began
             delivered = report.delivered
             assert report.added == report.gone == rows // 10_000, (report.added, report.gone)
-            assert delivered == rows * CHANGED_PERCENT // 100 + rows // 10_000, delivered
+            # A few changed names are the old ones by chance.
+            assert abs(delivered - rows * CHANGED_PERCENT // 100) <= rows // 100_000, delivered
             if nth:
                 found.append((hashed, took))
         return found, delivered
