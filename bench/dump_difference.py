@@ -80,7 +80,7 @@ def write_users(path: Path, rows: int, is_second: bool) -> Path:
     seed = f"i + CASE WHEN {changed} THEN 1 ELSE 0 END" if is_second else "i"
     gone = f"WHERE NOT ({changed} AND i % 10000 = 7)" if is_second else f"WHERE NOT ({changed} AND i % 10000 = 107)"
     with duckdb.connect() as database:
-        database.execute("SET threads = 2; SET memory_limit = '1GB'")
+        database.execute("SET threads = 2; SET memory_limit = '1GB'; SET enable_progress_bar = false")
         database.execute(f"SET temp_directory = '{path.parent}'")
         database.execute(f"""
             COPY (

@@ -27,6 +27,8 @@ def open_duckdb(memory: str, folder: Path | None, threads: int = 2) -> duckdb.Du
     """Open a database in memory that reads the texts of transforms and rules; for the arguments see `DuckEngine`."""
     database = duckdb.connect()
     database.execute(
+        # Stdout is the commands' own.
+        "SET enable_progress_bar = false;"
         f"SET GLOBAL TimeZone = 'UTC'; SET memory_limit = {quote(memory)}; SET threads = {threads};"
         # DuckDB must not download extensions.
         "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false"

@@ -74,8 +74,8 @@ def _read(file: Found) -> _Header | TableError:
 
 
 def _look(table: DumpTable, headers: Mapping[str, Sequence[_Header | TableError]], is_partial: bool) -> Look:
-    # Two forms may have a file of the same name: the form is the one that most of the columns that are there belong to.
-    form = max(table.forms, key=lambda form: (_present(form, headers), -_missing(form, headers)))
+    # Two forms may have a file of the same name: the form is one that has all its files, and most of the columns that are there.
+    form = max(table.forms, key=lambda form: (_is_there(form, headers), _present(form, headers), -_missing(form, headers)))
     files: dict[str, Csv] = {}
     lacking = []
     for wanted in form.files:
@@ -105,6 +105,11 @@ def _choose(wanted: CsvFile, there: Sequence[_Header | TableError]) -> _Header |
 
 def _matches(wanted: CsvFile, header: _Header) -> int:
     return len(set(wanted.columns) & set(header.columns))
+
+
+def _is_there(form: Form, headers: Mapping[str, Sequence[_Header | TableError]]) -> bool:
+    every = ((file, _choose(file, headers.get(file.name.lower(), ()))) for file in form.files if not file.may_lack)
+    return all(isinstance(header, _Header) and bool(set(file.required) & set(header.columns)) for file, header in every)
 
 
 def _present(form: Form, headers: Mapping[str, Sequence[_Header | TableError]]) -> int:
