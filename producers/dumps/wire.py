@@ -52,5 +52,5 @@ def _value(field: ContractField, column: str) -> str:
     if field.type == "date":
         return f"'\"' || CAST({column} AS VARCHAR) || '\"'"
     if field.type == "timestamp":
-        return f"epoch_ms({column})"
+        return f"unix_millis({column})"
     raise ValueError(f"{field.name} is a {field.type}, which no dump has had yet")
