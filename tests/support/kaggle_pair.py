@@ -60,7 +60,7 @@ def _versions(datasets: list[list[str]]) -> Table:
     current = []
     for dataset, row in zip(datasets, rows, strict=True):
         number, at = dataset[4].removesuffix(".0"), dict(zip(header, row, strict=True))
-        current.append(list({**at, "Id": number, "DatasetId": dataset[0], "Slug": f"slug-{number}"}.values()))
+        current.append(list({**at, "Id": number, "DatasetId": dataset[0], "Slug": f"slug-{number}", "CreationDate": dataset[8]}.values()))
     return header, rows + current
 
 
