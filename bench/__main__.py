@@ -11,6 +11,7 @@ from bench.backlog_bronze import backlog_bronze
 from bench.backlog_gold import backlog_gold
 from bench.beside_stream import beside_stream
 from bench.chunk_jobs import chunk_jobs
+from bench.dump_difference import dump_difference
 from bench.first_batch import first_batch
 from bench.freshness import endurance, freshness
 from bench.hourly_job import hourly_job
@@ -31,6 +32,7 @@ CASES: dict[str, Callable[[bool, int | None], None]] = {
     "B6": first_batch,
     "B8": endurance,
     "B9": listener,
+    "K1": dump_difference,
     "R1": chunk_jobs,
     "R2": many_places,
     "R3": beside_stream,

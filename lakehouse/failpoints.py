@@ -15,6 +15,8 @@ Point = Literal[
     "gold.merged",
     "producer.sent",
     "producer.reported",
+    "dump.noticed",
+    "dump.kept",
     "chunk.appended",
     "chunk.applied",
     "chunk.noted",

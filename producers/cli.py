@@ -13,7 +13,7 @@ import typer
 from lakehouse.completion import beginning
 from lakehouse.days import days_of, factor_of
 from lakehouse.machine.progress_bar import progress
-from producers.sources.registry import SOURCES, load_source
+from producers.sources.registry import DUMPS, SOURCES, load_dumps, load_source
 
 if TYPE_CHECKING:
     from lakehouse.settings import Settings
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from producers.stopping import Stop
 
 ONLY = "--locations"
+_NAMES = tuple(dict.fromkeys((*SOURCES, *DUMPS)))
 
 
 @dataclass(slots=True)
@@ -54,12 +55,12 @@ class _Run:
 
 def _sources(incomplete: str) -> list[str]:
     """Complete a source's name."""
-    return beginning(incomplete, SOURCES)
+    return beginning(incomplete, _NAMES)
 
 
 def produce(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(help=f"the source to fetch from: {', '.join(SOURCES)}", autocompletion=_sources)],
+    source: Annotated[str, typer.Argument(help=f"the source to fetch from: {', '.join(_NAMES)}", autocompletion=_sources)],
     locations: Annotated[
         str,
         typer.Option(ONLY, "--only", help="only these entities, such as places: keys, separated by commas (default: all that are watched)"),
@@ -72,6 +73,14 @@ def produce(
     set_name: Annotated[str, typer.Option("--set", help="with --replay: only this set of recorded answers, such as revised")] = "",
     speed: Annotated[str, typer.Option(help="with --replay: max, or hour by hour at a multiple of real time: 1x, 60x")] = "max",
     once: Annotated[bool, typer.Option("--once", help="poll once and exit")] = False,
+    dump: Annotated[Path | None, typer.Option(help="publish what changed with a dump: a folder of CSV files, or a zip of them")] = None,
+    download: Annotated[bool, typer.Option("--download", help="the same with the newest dump, which is downloaded first")] = False,
+    partial: Annotated[
+        bool, typer.Option("--partial", help="with --dump and --download: tables may be missing; nothing of them counts as gone")
+    ] = False,
+    run_date: Annotated[
+        str, typer.Option(help="with --dump and --download: when the dump was made, a UTC day or instant (default: as its files tell)")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as one JSON object")] = False,
 ) -> None:
     """Fetch records from a source and publish them to Kafka.
@@ -81,6 +90,9 @@ def produce(
     changed since they were last published. A range publishes all of its records, whatever was published before, leaves the API's limits to
     the polls first, and exits. An entity that fails does not stop the others: its cursor stays, and the next run fetches what is missing.
 
+    A dump is the whole of a source's tables at one moment. Only the rows that differ from the last delivered dump are published: added,
+    changed, gone. A table of which too many rows are bad is not published, and the others are. A report is printed and stored.
+
     Examples:
 
       weir produce open-meteo
@@ -88,6 +100,8 @@ def produce(
       weir produce open-meteo --locations hanoi,danang --since 2025-01-01 --until 2025-01-31
 
       weir produce open-meteo --replay deploy/local/services/recorded/open_meteo.jsonl.gz --set responses --speed 3600x
+
+      weir produce kaggle --dump meta-kaggle.zip
     """
     import structlog
 
@@ -102,8 +116,12 @@ def produce(
     settings: Settings = ctx.obj
     if not structlog.is_configured():
         configure_logs(settings.log_format, settings.log_level)
-    if source not in SOURCES:
-        raise typer.BadParameter(f"{source!r} is not a source; expected one of {', '.join(SOURCES)}")
+    if source not in _NAMES:
+        raise typer.BadParameter(f"{source!r} is not a source; expected one of {', '.join(_NAMES)}")
+    if dump is not None or download or partial or run_date or source not in SOURCES:
+        polled = bool(locations or since or until or replay is not None or set_name or speed != "max" or once)
+        _publish_dump(settings, source, dump, download, partial, run_date, as_json, polled)
+        return
     chosen = load_source(source)
     _check_usage(chosen, since, replay, set_name, speed, once)
     failpoints.arm(settings.failpoint, [])
@@ -121,6 +139,30 @@ def produce(
             _once(run, watched)
         else:
             _loop(run, watched)
+
+
+def _publish_dump(
+    settings: "Settings", name: str, path: Path | None, download: bool, partial: bool, run_date: str, as_json: bool, polled: bool
+) -> None:
+    from lakehouse import failpoints
+    from producers.clock import utc_now
+    from producers.dumps.command import DumpOptions, instant_of, publish_dump
+    from producers.run_id import new_run_id
+    from producers.stopping import Stop
+
+    if name not in DUMPS:
+        raise typer.BadParameter(f"{name} is polled, not published from dumps: leave out --dump, --download, --partial and --run-date")
+    if (path is not None) == download:
+        raise typer.BadParameter(f"{name} is published from dumps: give either --dump PATH or --download")
+    if polled:
+        raise typer.BadParameter(f"{ONLY}, --since, --until, --replay, --set, --speed and --once are for sources that are polled")
+    source = load_dumps(name)
+    if download and source.download is None:
+        raise typer.BadParameter(f"{name} cannot be downloaded: give --dump PATH")
+    failpoints.arm(settings.failpoint, [])
+    with Stop() as stop:
+        options = DumpOptions(path, partial, instant_of(run_date), as_json)
+        publish_dump(source, options, settings, new_run_id(utc_now()), lambda: stop.sleep(0))
 
 
 def _check_usage(source: "Source[Any]", since: str, replay: Path | None, set_name: str, speed: str, once: bool) -> None:

@@ -13,7 +13,7 @@ if [ -z "$uv" ]; then
 fi
 export UV_CUSTOM_COMPILE_COMMAND="make lock"
 options=(--quiet --generate-hashes --no-emit-index-url --no-emit-find-links --universal --python-version 3.11 --no-config "$@")
-"$uv" pip compile "${options[@]}" --extra dev pyproject.toml --output-file deploy/local/requirements.lock
+"$uv" pip compile "${options[@]}" --extra dev --extra kaggle pyproject.toml --output-file deploy/local/requirements.lock
 "$uv" pip compile "${options[@]}" deploy/local/requirements-build.in --output-file deploy/local/requirements-build.lock
 "$uv" pip compile "${options[@]}" tests/readers/requirements.in --output-file tests/readers/requirements.lock
 .venv/bin/python -m deploy.local.jars lock

@@ -50,7 +50,7 @@ def _places(name: str, root: Path) -> Iterator[str]:
             path = file.relative_to(root).as_posix()
             if path.startswith(("lakehouse/domains/", "producers/sources/")):
                 continue
-            is_producer = file.parent == root / "producers"
+            is_producer = file.parent in (root / "producers", root / "producers" / "dumps")
             lines = [line for line in file.read_text(encoding="utf-8").splitlines() if not _EXAMPLE.search(line)]
             if any(word.search(line) or (is_producer and joined in re.sub(r"[\s_.-]", "", line.lower())) for line in lines):
                 yield path

@@ -10,7 +10,7 @@ from lakehouse.contract import Contract, Field
 from lakehouse.domain_names import DOMAINS
 from lakehouse.errors import DeployError, Fatal
 from lakehouse.registry import UnknownDomain
-from producers.sources.registry import SOURCES
+from producers.sources.registry import DUMPS, SOURCES
 
 _EXAMPLES: dict[str, object] = {"boolean": True, "date": "2025-03-01"}
 
@@ -29,7 +29,7 @@ def plan_source(root: Path, name: str, domain: str) -> Plan:
         UnusableName: it cannot be called so.
         UnknownDomain, NoContract: there is nothing that the records could go to.
     """
-    check_name("source", name, {source.replace("-", "_") for source in SOURCES}, root)
+    check_name("source", name, {source.replace("-", "_") for source in (*SOURCES, *DUMPS)}, root)
     if domain not in DOMAINS:
         raise UnknownDomain(domain, DOMAINS)
     module = f"{DOMAINS[domain].rpartition('.')[0]}.contract"

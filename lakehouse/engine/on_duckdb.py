@@ -26,6 +26,22 @@ _UNITS = {"MB": 1_000_000, "GB": 1_000_000_000}
 _TYPES = {"TIMESTAMP": "TIMESTAMPTZ", "BINARY": "BLOB"}
 
 
+def open_duckdb(memory: str, folder: Path | None, threads: int = 2) -> duckdb.DuckDBPyConnection:
+    """Open a database in memory that reads the texts of transforms and rules; for the arguments see `DuckEngine`."""
+    database = duckdb.connect()
+    database.execute(
+        # Stdout is the commands' own.
+        "SET enable_progress_bar = false;"
+        f"SET GLOBAL TimeZone = 'UTC'; SET memory_limit = {quote(memory)}; SET threads = {threads};"
+        # DuckDB must not download extensions.
+        "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false"
+    )
+    database.execute("SET temp_directory = $folder", {"folder": "" if folder is None else str(folder)})
+    for macro in _MACROS:
+        database.execute(f"CREATE MACRO {macro}")
+    return database
+
+
 class DuckRelation(Relation):
     """A relation that is the text of a query."""
 
@@ -64,16 +80,7 @@ class DuckEngine(Engine):
 
     def __init__(self, memory: str = "1GB", folder: Path | None = None, threads: int = 2) -> None:
         self.most_rows = max(1, int(memory[:-2]) * _UNITS[memory[-2:]] // BYTES_OF_A_ROW)
-        self._database = duckdb.connect()
-        spill = "" if folder is None else str(folder)
-        self._database.execute(
-            f"SET GLOBAL TimeZone = 'UTC'; SET memory_limit = {quote(memory)}; SET threads = {threads};"
-            # DuckDB must not download extensions.
-            "SET autoinstall_known_extensions = false; SET autoload_known_extensions = false"
-        )
-        self._database.execute("SET temp_directory = $folder", {"folder": spill})
-        for macro in _MACROS:
-            self._database.execute(f"CREATE MACRO {macro}")
+        self._database = open_duckdb(memory, folder, threads)
 
     @property
     def name(self) -> str:

@@ -1,10 +1,11 @@
-"""Which sources exist? A new one needs a folder in `producers/sources/` and a line in `SOURCES`."""
+"""Which sources exist? A new one needs a folder in `producers/sources/` and a line in `SOURCES`, or in `DUMPS` if it is not polled."""
 
 import importlib
 from collections.abc import Callable
 from typing import Any
 
 from lakehouse.settings import Settings
+from producers.dumps.description import DumpSource
 from producers.history import History
 from producers.source import Source
 from producers.stopping import Stop
@@ -14,6 +15,11 @@ SOURCES: dict[str, str] = {
     "open-meteo": "producers.sources.open_meteo.source:OPEN_METEO",
 }
 
+# The same for each `DumpSource`: it is published from a dump when an operator says so, and `weir up` starts no process for it.
+DUMPS: dict[str, str] = {
+    "kaggle": "producers.sources.kaggle.source:KAGGLE",
+}
+
 
 def load_source(name: str) -> Source[Any]:
     """Import a source by its name on the command line; raises KeyError when there is none."""
@@ -21,6 +27,15 @@ def load_source(name: str) -> Source[Any]:
     source = getattr(importlib.import_module(module), attribute)
     assert isinstance(source, Source), f"{SOURCES[name]} is not a Source"
     assert source.name == name, f"{SOURCES[name]} has the name {source.name!r}, but is registered as {name!r}"
+    return source
+
+
+def load_dumps(name: str) -> DumpSource:
+    """Import a source that is published from dumps by its name on the command line; raises KeyError when there is none."""
+    module, attribute = DUMPS[name].split(":")
+    source = getattr(importlib.import_module(module), attribute)
+    assert isinstance(source, DumpSource), f"{DUMPS[name]} is not a DumpSource"
+    assert source.name == name, f"{DUMPS[name]} has the name {source.name!r}, but is registered as {name!r}"
     return source
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lakehouse.domain_names import DOMAINS
-from producers.sources.registry import SOURCES
+from producers.sources.registry import DUMPS, SOURCES
 from tests.unit.lakehouse.conftest import House, house
 from weir import VERBS
 
@@ -31,7 +31,7 @@ def test_verbs_options_domains_and_sources_are_completed(tmp_path: Path) -> None
     assert completed("weir pro", tmp_path) == ["produce", "prove"]
     assert completed("weir query --as", tmp_path) == ["--as-of"]
     assert completed("weir prove ", tmp_path) == sorted(DOMAINS)
-    assert completed("weir produce ", tmp_path) == sorted(SOURCES)
+    assert completed("weir produce ", tmp_path) == sorted({*SOURCES, *DUMPS})
 
 
 @pytest.mark.parametrize("verb", ["why", "maintain"])

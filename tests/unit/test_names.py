@@ -10,7 +10,7 @@ from lakehouse.domain_names import DOMAINS
 from lakehouse.domains.air_quality.locations import locations_file, read_locations
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
-from producers.sources.registry import SOURCES
+from producers.sources.registry import DUMPS, SOURCES, load_dumps
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = ("lakehouse", "streaming", "batch", "monitoring", "deploy", "producers")
@@ -27,7 +27,9 @@ EXAMPLE = re.compile(r"^\s*(Example: )?weir [a-z-]+ |help=\".*such as ")
 @cache
 def words() -> set[str]:
     """What must not be named: domains, topics, tables and cities."""
-    found = set(DOMAINS) | set(SOURCES)
+    found = set(DOMAINS) | set(SOURCES) | set(DUMPS)
+    for dumped in map(load_dumps, DUMPS):
+        found |= {dumped.notice.topic, *(table.contract.topic for table in dumped.tables)}
     for name in DOMAINS:
         domain = build_domain(name, Settings())
         found |= {*domain.topics, *(one.name for one in domain.sources)}

@@ -22,7 +22,7 @@ def weir(home: Path, *arguments: str, **environment: str) -> subprocess.Complete
     ("arguments", "code", "text"),
     [
         (("produce", "open-meteo"), 1, "no Kafka: run `weir up --services-only` or set WEIR_KAFKA_BOOTSTRAP"),
-        (("produce", "close-meteo"), 2, "'close-meteo' is not a source; expected one of open-meteo"),
+        (("produce", "close-meteo"), 2, "'close-meteo' is not a source; expected one of open-meteo, kaggle"),
         (("produce", "open-meteo", "--since", "2024-1-1"), 2, "--since '2024-1-1' is no day, expected YYYY-MM-DD"),
         (("produce", "open-meteo", "--until", "2024-01-01"), 2, "--until needs --since"),
         (
@@ -68,3 +68,22 @@ def test_producer_starts_without_spark(tmp_path: Path) -> None:
     code = f"import sys, producers.publish, producers.cli, producers.kafka_writer; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "text"),
+    [
+        (("produce", "kaggle"), 2, "kaggle is published from dumps: give either --dump PATH or --download"),
+        (("produce", "kaggle", "--dump", "x", "--download"), 2, "give either --dump PATH or --download"),
+        (("produce", "kaggle", "--dump", "x", "--once"), 2, "--speed and --once are for sources that are polled"),
+        (("produce", "open-meteo", "--dump", "x"), 2, "open-meteo is polled, not published from dumps: leave out --dump"),
+        (("produce", "open-meteo", "--partial"), 2, "open-meteo is polled"),
+        (("produce", "kaggle", "--dump", "x", "--run-date", "soon"), 2, "--run-date 'soon' is no day (YYYY-MM-DD) and no instant"),
+        (("produce", "kaggle", "--dump", "x"), 1, "no Kafka: run `weir up --services-only` or set WEIR_KAFKA_BOOTSTRAP"),
+    ],
+)
+def test_dump_that_cannot_be_published_says_so_and_how(tmp_path: Path, arguments: tuple[str, ...], code: int, text: str) -> None:
+    done = weir(tmp_path, *arguments)
+    assert (done.returncode, done.stdout) == (code, "")
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr

@@ -13,10 +13,14 @@ from deploy.local.agent.run_files import producer_parts
 from lakehouse.domain_names import DOMAINS
 from lakehouse.domains.air_quality.locations import SHIPPED, read_locations
 from producers.source import RangeClient
-from producers.sources.registry import SOURCES, load_source
+from producers.sources.registry import DUMPS, SOURCES, load_dumps, load_source
 
 ROOT = Path(__file__).parents[3]
-SHARED = [*sorted((ROOT / "producers").glob("*.py")), ROOT / "producers" / "sources" / "registry.py"]
+SHARED = [
+    *sorted((ROOT / "producers").glob("*.py")),
+    *sorted((ROOT / "producers" / "dumps").glob("*.py")),
+    ROOT / "producers" / "sources" / "registry.py",
+]
 EXAMPLE = re.compile(r"      weir produce [a-z-]+( .+)?")
 REGISTRY_LINE = re.compile(r'    "[a-z-]+": "producers\.sources\.[a-z_]+\.source:[A-Z_]+",')
 
@@ -30,7 +34,13 @@ def plain(text: str) -> str:
 def own_words() -> set[str]:
     """Name what belongs to a source: its name, its domain, its topic, the columns of its key, the places on its list."""
     sources = [load_source(name) for name in SOURCES]
-    words = {*SOURCES, *DOMAINS, *(source.domain for source in sources), *(source.contract.topic for source in sources)}
+    dumped = [load_dumps(name) for name in DUMPS]
+    words = {*SOURCES, *DUMPS, *DOMAINS, *(one.domain for one in dumped)}
+    for one in dumped:
+        # Of the columns those whose name is no word, as `tag` is one; when a dump was made is a word of the command too.
+        words |= {one.notice.topic, *(table.contract.topic for table in one.tables)}
+        words |= {name for table in one.tables for name in table.contract.entity if "_" in name}
+    words |= {*SOURCES, *DOMAINS, *(source.domain for source in sources), *(source.contract.topic for source in sources)}
     for source in sources:
         words |= {*source.contract.key, source.contract.version, source.contract.event_time}
     for place in read_locations(SHIPPED / "locations.jsonl"):
@@ -65,7 +75,7 @@ def test_what_is_looked_for_is_found_where_it_belongs() -> None:
 
 def test_shared_part_imports_a_source_only_through_the_registry() -> None:
     imports = [line for file in SHARED for line in file.read_text().splitlines() if re.match(r"\s*(from|import) producers\.sources", line)]
-    assert imports == ["from producers.sources.registry import SOURCES, load_source"]
+    assert imports == ["from producers.sources.registry import DUMPS, SOURCES, load_dumps, load_source"]
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -79,6 +89,21 @@ def test_registered_source_is_what_the_poller_takes(name: str) -> None:
     assert module.__name__.startswith(f"producers.sources.{name.replace('-', '_')}.")
 
 
+@pytest.mark.parametrize("name", DUMPS)
+def test_registered_source_of_dumps_is_what_the_publisher_takes(name: str) -> None:
+    source = load_dumps(name)
+    for table in source.tables:
+        contract = table.contract
+        assert contract.codec == "json"
+        assert contract.deleted
+        assert set(source.stamped) <= set(contract.names)
+        assert set(table.identity) <= set(source.values(table))
+        assert {name for name in contract.key if name not in source.stamped} <= set(table.identity)
+        assert not table.repeats or contract.field(table.repeats).type == "long"
+    assert producer_parts(SOURCES).keys() == {"producer", *(f"producer-{other}" for other in list(SOURCES)[1:])}
+    assert name in SOURCES or name not in producer_parts(SOURCES).values(), "weir up polls no source that is only dumped"
+
+
 def test_source_with_ranges_opens_a_client_that_has_them() -> None:
     from producers.sources.open_meteo.polling import OpenMeteoPolls
 
@@ -89,9 +114,10 @@ def test_source_with_ranges_opens_a_client_that_has_them() -> None:
 def test_names_are_told_without_importing_a_source_and_a_source_without_an_http_client() -> None:
     code = """
 import sys
-from producers.sources.registry import SOURCES, load_source
+from producers.sources.registry import DUMPS, SOURCES, load_dumps, load_source
 print([name for name in sys.modules if name.startswith("producers.sources.") and name != "producers.sources.registry"])
 for name in SOURCES: load_source(name)
+for name in DUMPS: load_dumps(name)
 print(sorted({"requests", "stamina", "confluent_kafka", "pyspark", "pyarrow", "duckdb"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -1,0 +1,167 @@
+"""How do the files of a dump become rows? What belongs together is joined into one row; nothing is judged here, see the domain's rules.
+
+Each function returns SQL for DuckDB: the columns of the contract that tell of the row, and what does not fit its type as text, see
+`producers/dumps/csv_files.py`. A column that a form lacks is null.
+"""
+
+from collections.abc import Mapping
+
+from lakehouse.contract import Contract
+from lakehouse.domains.kaggle.contract import DATASET_TAGS, DATASETS, USERS
+from lakehouse.tables.schema import quote_name
+from producers.dumps.csv_files import other_columns, raw, to_typed
+from producers.dumps.description import Csv
+from producers.sources.kaggle import forms
+
+# The position in the file that gives the rows their order.
+_N = '"csv:row"'
+# Fields of a dataset that stand with its current version.
+_OF_VERSION = ("title", "subtitle", "slug", "license_name", "updated_ts")
+
+
+def users(files: Mapping[str, Csv], kept: str | None) -> str:
+    """Return the SQL of users, of both forms."""
+    csv = files.get(forms.META_USERS.name) or files[forms.SIMPLE_USERS.name]
+    columns = {
+        "user_id": raw("Id"),
+        "user_name": raw("UserName"),
+        "display_name": raw("DisplayName"),
+        "signup_ts": raw("RegisterDate"),
+        "country": raw("Country"),
+        "performance_tier": raw("PerformanceTier"),
+        "location_sharing_opt_out": raw("LocationSharingOptOut"),
+    }
+    has = {raw(name) for name in (*csv.header, *forms.META_USERS.known)} if forms.META_USERS.name in files else set(map(raw, csv.header))
+    there = {field: column if column in has else "CAST(NULL AS VARCHAR)" for field, column in columns.items()}
+    return _typed(USERS, csv.relation, there, _others(csv))
+
+
+def meta_datasets(files: Mapping[str, Csv], kept: str | None) -> str:
+    """Return the SQL of datasets of Meta Kaggle.
+
+    Without DatasetVersions.csv, which a partial dump may lack, what stands there is as it was in the last delivered dump.
+    """
+    datasets, versions = files[forms.META_DATASETS.name], files.get(forms.META_VERSIONS.name)
+    columns = {
+        "dataset_id": raw("Id"),
+        "title": raw("version Title"),
+        "subtitle": raw("version Subtitle"),
+        "slug": raw("version Slug"),
+        "owner_user_id": f"coalesce({raw('OwnerUserId')}, {raw('CreatorUserId')})",
+        "creator_user_id": raw("CreatorUserId"),
+        "owner_organization_id": raw("OwnerOrganizationId"),
+        "dataset_type": raw("Type"),
+        "is_private": "CAST(NULL AS VARCHAR)",
+        "license_name": raw("version LicenseName"),
+        "created_ts": raw("CreationDate"),
+        "updated_ts": raw("version CreationDate"),
+        "last_activity_ts": raw("LastActivityDate"),
+        "total_views": raw("TotalViews"),
+        "total_downloads": raw("TotalDownloads"),
+        "total_votes": raw("TotalVotes"),
+        "total_kernels": raw("TotalKernels"),
+    }
+    others = _others(datasets)
+    if versions is None:
+        there = {field: "CAST(NULL AS VARCHAR)" if field in _OF_VERSION else column for field, column in columns.items()}
+        return _as_before(_typed(DATASETS, datasets.relation, there, others), kept)
+    needed = ("LicenseName", "CreationDate", "Title", "Slug", "Subtitle", *versions.unknown)
+    others |= {f"DatasetVersions.{name}": raw(f"version {name}") for name in versions.unknown}
+    current = _number(raw("CurrentDatasetVersionId"))
+    numbered = f"SELECT *, row_number() OVER () AS {_N}, {current} AS current FROM ({datasets.relation})"
+    named = ", ".join(f"{raw(name)} AS {raw(f'version {name}')}" for name in needed)
+    of_current = f"SELECT {_number(raw('Id'))} AS version, row_number() OVER () AS nth, {named} FROM ({versions.relation})"
+    # Of many versions few are current: the others are left out before anything is kept of them.
+    only = f"SELECT * FROM ({of_current}) WHERE version IN (SELECT {current} FROM ({datasets.relation}))"
+    one_each = f"SELECT * FROM ({only}) QUALIFY row_number() OVER (PARTITION BY version ORDER BY nth DESC) = 1"
+    joined = f"SELECT * FROM ({numbered}) AS d LEFT JOIN ({one_each}) AS v ON d.current = v.version ORDER BY {_N}"
+    return _typed(DATASETS, joined, columns, others)
+
+
+def simple_datasets(files: Mapping[str, Csv], kept: str | None) -> str:
+    """Return the SQL of datasets of the simple form; the one who made a dataset owns it."""
+    csv = files[forms.SIMPLE_DATASETS.name]
+    columns = {
+        "dataset_id": raw("Id"),
+        "title": raw("Title"),
+        "subtitle": raw("Subtitle"),
+        "slug": "",
+        "owner_user_id": raw("CreatorUserId"),
+        "creator_user_id": raw("CreatorUserId"),
+        "owner_organization_id": "",
+        "dataset_type": raw("Type"),
+        "is_private": raw("IsPrivate"),
+        "license_name": "",
+        "created_ts": raw("CreationDate"),
+        "updated_ts": raw("LastUpdatedDate"),
+        "last_activity_ts": "",
+        "total_views": raw("TotalViews"),
+        "total_downloads": raw("TotalDownloads"),
+        "total_votes": "",
+        "total_kernels": "",
+    }
+    return _typed(DATASETS, csv.relation, {field: column or "CAST(NULL AS VARCHAR)" for field, column in columns.items()}, _others(csv))
+
+
+def meta_tags(files: Mapping[str, Csv], kept: str | None) -> str:
+    """Return the SQL of datasets' tags of Meta Kaggle; a tag that the vocabulary lacks is null."""
+    tags, names = files[forms.META_DATASET_TAGS.name], files[forms.META_TAGS.name]
+    columns = {
+        "dataset_id": raw("DatasetId"),
+        "tag": f"coalesce({raw('tag Slug')}, {raw('tag Name')})",
+        "tag_id": raw("TagId"),
+        "tag_name": raw("tag Name"),
+        "tag_path": raw("tag FullPath"),
+    }
+    needed = ("Name", "Slug", "FullPath", *names.unknown)
+    numbered = f"SELECT *, row_number() OVER () AS {_N}, {_number(raw('TagId'))} AS listed FROM ({tags.relation})"
+    named = ", ".join(f"{raw(name)} AS {raw(f'tag {name}')}" for name in needed)
+    vocabulary = (
+        f"SELECT {_number(raw('Id'))} AS id, {named} FROM (SELECT *, row_number() OVER () AS nth FROM ({names.relation})) "
+        "QUALIFY row_number() OVER (PARTITION BY id ORDER BY nth DESC) = 1"
+    )
+    joined = f"SELECT * FROM ({numbered}) AS t LEFT JOIN ({vocabulary}) AS v ON t.listed = v.id ORDER BY {_N}"
+    return _typed(DATASET_TAGS, joined, columns, _others(tags) | {f"Tags.{name}": raw(f"tag {name}") for name in names.unknown})
+
+
+def simple_tags(files: Mapping[str, Csv], kept: str | None) -> str:
+    """Return the SQL of datasets' tags of the simple form: a row per element of the JSON array.
+
+    An empty array has no tags. A cell that is empty or no JSON array gives a row without a tag, which the rules reject; what stands there
+    is among its other columns.
+    """
+    csv = files[forms.SIMPLE_TAGS.name]
+    given = raw("Tags")
+    is_array = f"coalesce(json_valid({given}) AND json_type(TRY_CAST({given} AS JSON)) = 'ARRAY', false)"
+    elements = f"CASE WHEN {is_array} THEN CAST(TRY_CAST({given} AS JSON) ->> '$[*]' AS VARCHAR[]) ELSE [CAST(NULL AS VARCHAR)] END"
+    each = f"SELECT *, unnest({elements}) AS tag_of FROM (SELECT *, row_number() OVER () AS {_N} FROM ({csv.relation})) ORDER BY {_N}"
+    columns = {"dataset_id": raw("DatasetId"), "tag": "tag_of", "tag_id": "", "tag_name": "", "tag_path": ""}
+    others = _others(csv) | {"Tags": f"CASE WHEN NOT {is_array} THEN {given} END"}
+    return _typed(DATASET_TAGS, each, {field: column or "CAST(NULL AS VARCHAR)" for field, column in columns.items()}, others)
+
+
+def _others(csv: Csv) -> dict[str, str]:
+    return {name: raw(name) for name in csv.unknown}
+
+
+def _typed(contract: Contract, rows: str, columns: Mapping[str, str], others: Mapping[str, str]) -> str:
+    types = {field: (contract.field(field).type, column) for field, column in columns.items()}
+    return to_typed(rows, types | {"other_columns": ("string", other_columns(others))})
+
+
+def _number(column: str) -> str:
+    """Return the SQL of an id that is written as 771250 or as 771250.0."""
+    return f"TRY_CAST(regexp_extract({column}, '^[ ]*([0-9]+)([.]0*)?[ ]*$', 1) AS BIGINT)"
+
+
+def _as_before(rows: str, kept: str | None) -> str:
+    if kept is None:
+        return rows
+    before = ", ".join(f"{field} AS before_{field}" for field in _OF_VERSION)
+    replaced = ", ".join(f"before_{field} AS {quote_name(field)}" for field in _OF_VERSION)
+    known = f"SELECT dataset_id AS before_id, {before} FROM ({kept}) WHERE dataset_id IS NOT NULL"
+    numbered = f"SELECT *, row_number() OVER () AS n FROM ({rows})"
+    return (
+        f"SELECT * EXCLUDE (n, before_id, {', '.join(f'before_{field}' for field in _OF_VERSION)}) REPLACE ({replaced}) "
+        f"FROM ({numbered}) LEFT JOIN ({known}) ON dataset_id = before_id ORDER BY n"
+    )

@@ -1,0 +1,81 @@
+"""What does the source kaggle provide? Users, datasets and the datasets' tags, from dumps: Meta Kaggle or the simple form."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from lakehouse.contract import Value
+from lakehouse.domains.kaggle.contract import DATASET_TAGS, DATASETS, DUMPS, SOURCE_SYSTEM, USERS
+from lakehouse.settings import Settings
+from producers.dumps.description import Dump, DumpSource, DumpTable, Fetched, Figures, Form
+from producers.sources.kaggle import forms, rows
+
+STAMPED = ("run_date", "run_ts", "source_file", "source_system")
+
+
+def _stamp(dump: Dump) -> Mapping[str, Value]:
+    return {
+        "run_date": dump.made.date(),
+        "run_ts": dump.made,
+        "source_file": " + ".join(dump.files),
+        "source_system": SOURCE_SYSTEM,
+    }
+
+
+def _to_notice(table: str, dump: Dump, figures: Figures) -> Mapping[str, Value]:
+    return {
+        "table_name": table,
+        **_stamp(dump),
+        "rows": figures.rows,
+        "added": figures.added,
+        "changed": figures.changed,
+        "gone": figures.gone,
+        "form": dump.form,
+    }
+
+
+def _download(settings: Settings, folder: Path, names: Sequence[str]) -> AbstractContextManager[Fetched]:
+    from producers.sources.kaggle.download import download
+
+    return download(settings, folder, names)
+
+
+KAGGLE = DumpSource(
+    name="kaggle",
+    domain="kaggle",
+    tables=(
+        DumpTable(
+            "users",
+            USERS,
+            identity=("user_id",),
+            forms=(
+                Form(forms.META, (forms.META_USERS,), rows.users),
+                Form(forms.SIMPLE, (forms.SIMPLE_USERS,), rows.users),
+            ),
+        ),
+        DumpTable(
+            "datasets",
+            DATASETS,
+            identity=("dataset_id",),
+            forms=(
+                Form(forms.META, (forms.META_DATASETS, forms.META_VERSIONS), rows.meta_datasets),
+                Form(forms.SIMPLE, (forms.SIMPLE_DATASETS,), rows.simple_datasets),
+            ),
+        ),
+        DumpTable(
+            "dataset_tags",
+            DATASET_TAGS,
+            identity=("dataset_id", "tag", "occurrence"),
+            forms=(
+                Form(forms.META, (forms.META_DATASET_TAGS, forms.META_TAGS), rows.meta_tags),
+                Form(forms.SIMPLE, (forms.SIMPLE_TAGS,), rows.simple_tags),
+            ),
+            repeats="occurrence",
+        ),
+    ),
+    stamp=_stamp,
+    stamped=STAMPED,
+    notice=DUMPS,
+    to_notice=_to_notice,
+    download=_download,
+)
