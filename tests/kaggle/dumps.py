@@ -13,7 +13,7 @@ Key = tuple[Any, ...]
 Rows = Mapping[Key, Record]
 # In the order of the domain's sources; the dumps themselves follow.
 TABLES = ("users", "datasets", "dataset_tags")
-KEYS = {"users": ("user_id",), "datasets": ("dataset_id",), "dataset_tags": ("dataset_id", "tag")}
+KEYS = {"users": ("user_id",), "datasets": ("dataset_id",), "dataset_tags": ("dataset_id", "tag", "occurrence")}
 CREATED = datetime(2024, 1, 10, 8, 30, tzinfo=UTC)
 
 
@@ -81,6 +81,8 @@ def messages(dumps: Sequence[Dump]) -> Iterator[tuple[str, dict[str, Value]]]:
             for row in (*added, *changed):
                 yield name, {**row, **dump.run}
             for row in gone:
+                if row.get("occurrence", 1) != 1:
+                    continue  # it was rejected when it came, so nothing of it can go
                 yield name, {**row, **dump.run, "is_gone": True}
             counts: dict[str, Value] = {
                 "rows": len(rows),

@@ -90,8 +90,9 @@ def test_a_late_dump_comes_between_those_that_are_there(make: Make) -> None:
     home.dump(FIRST)
     home.publish([("users", user(1, "last") | Dump(THREE).run), ("dumps", {"table_name": "users", **Dump(THREE).run})])
     home.publish([("users", {**row, **between.run}) for row in between.tables["users"].values()])
-    names = home.rows("gold.dim_user", "effective_start_ts", "user_name", "is_current")
-    assert [name for _, name, _ in names if name not in ("Unknown", "user-2")] == ["user-1", "between", "last"]
+    spans = home.session.table("lh.gold.dim_user").where("user_id = 1").orderBy("effective_start_ts").collect()
+    assert [(row["user_name"], row["is_current"]) for row in spans] == [("user-1", False), ("between", False), ("last", True)]
+    assert [one["effective_end_ts"] for one in spans[:2]] == [other["effective_start_ts"] for other in spans[1:]]
     home.assert_right()
 
 
