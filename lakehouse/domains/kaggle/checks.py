@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from lakehouse.domain import Check
+from lakehouse.domains.kaggle.reports import strategy_checks
 
 OWNER_DAYS_HOLD = {
     "datasets_total is datasets_private and datasets_public": "datasets_total <> datasets_private + datasets_public",
@@ -22,6 +23,7 @@ def quality_checks() -> Sequence[Check]:
     """Return the checks."""
     held = {_OWNER_DAYS: OWNER_DAYS_HOLD, _TAG_DAYS: TAG_DAYS_HOLD, _USERS: USERS_HOLD}
     return [
+        *strategy_checks(),
         *[
             Check(statement, table, f"SELECT * FROM {table} WHERE {broken}")
             for table, statements in held.items()
