@@ -57,7 +57,8 @@ REJECT = ("domain", "topic", "partition", "kafka_offset", "rule", "reason")
 
 
 def bad(lake: duckdb.DuckDBPyConnection, check: Check) -> int:
-    return lake.sql(check.bad).to_arrow_table().num_rows
+    rows: pa.Table = lake.sql(check.bad).to_arrow_table()
+    return int(rows.num_rows)
 
 
 def figures(lake: duckdb.DuckDBPyConnection, table: str) -> Mapping[str, int]:
