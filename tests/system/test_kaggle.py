@@ -47,7 +47,7 @@ class Home:
 
     def __init__(self, folder: Path, broker: Kafka) -> None:
         self.settings = Settings(home=folder, kafka_bootstrap=broker.bootstrap)
-        self._environment = os.environ | {"WEIR_HOME": str(folder), "WEIR_KAFKA_BOOTSTRAP": broker.bootstrap, "PYTHONPATH": str(ROOT)}
+        self._environment = os.environ | {"WEIR_HOME": str(folder), "WEIR_KAFKA_BOOTSTRAP": broker.bootstrap}
 
     def run(self, *arguments: str, **more: str) -> tuple[int, str, str]:
         """Run a verb to its end; give its exit code, or the negative signal that ended it, and what it printed."""
