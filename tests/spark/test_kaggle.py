@@ -84,6 +84,27 @@ def test_a_process_killed_between_silver_and_gold_forgets_no_old_owner(
     home.assert_right()
 
 
+@WAYS
+def test_a_fact_keeps_the_run_that_wrote_it_until_its_figures_change(make: Make, from_memory: bool) -> None:
+    home = make(from_memory=from_memory)
+    home.query = "first"
+    home.dump(FIRST)
+    home.query = "second"
+    # All days of the owner are computed again, and only the new one differs.
+    home.publish([("datasets", dataset(2, 1, total_views=7) | Dump(TWO).run), ("dumps", {"table_name": "datasets", **Dump(TWO).run})])
+    assert home.rows("gold.fact_dataset_owner_daily", "owner_user_id", "date_key", "views", "pipeline_run_id") == [
+        (1, 20250301, 300, "first"),
+        (1, 20250308, 107, "second"),
+        (9, 20250301, 300, "first"),
+        (9, 20250308, 300, "second"),
+    ]
+    home.query = "third"
+    home.publish([("datasets", dataset(2, 1, total_views=8) | Dump(ONE, hour=7).run)])
+    runs = home.rows("gold.fact_dataset_owner_daily", "owner_user_id", "date_key", "views", "pipeline_run_id")
+    assert runs[:2] == [(1, 20250301, 108, "third"), (1, 20250308, 107, "second")]
+    home.assert_right()
+
+
 def test_a_late_dump_comes_between_those_that_are_there(make: Make) -> None:
     home = make()
     between = Dump.of(TWO, users=[user(1, "between"), user(2)])
