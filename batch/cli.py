@@ -222,10 +222,11 @@ def maintain(
 
 
 def _domains(settings: "Settings", name: str) -> "list[Domain]":
+    from batch.filled_domains import filled_domains
     from lakehouse.domain_names import DOMAINS
     from lakehouse.registry import build_domain
 
-    return [build_domain(one, settings) for one in ([name] if name else DOMAINS)]
+    return [build_domain(name, settings)] if name else filled_domains(settings, [build_domain(one, settings) for one in DOMAINS])
 
 
 def _pair(text: str) -> tuple[str, str]:

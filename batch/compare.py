@@ -72,12 +72,13 @@ def compare(table: Table, found: pa.Table, expected: pa.Table, days: Days = None
     Doubles are compared with a tolerance of 1e-9 of the greater one, all other types exactly; null equals null.
 
     Args:
-        table: the rows' table, with all columns to compare.
+        table: the rows' table; all its columns are compared but that of the run.
         found: the rows as they are.
         expected: the rows as they should be, one per key.
         days: only rows that overlap these UTC days, both included; all rows of a table that is not kept by time.
         times: the columns with a row's times; None where the table is not kept by time.
     """
+    table = table.computed
     others = [column for column in table.columns if column.name not in table.key]
     keys = " AND ".join(f"f.{quote_name(name)} IS NOT DISTINCT FROM e.{quote_name(name)}" for name in table.key)
     key = ", ".join(quote_name(name) for name in table.key)

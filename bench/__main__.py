@@ -14,6 +14,7 @@ from bench.chunk_jobs import chunk_jobs
 from bench.dump_difference import dump_difference
 from bench.first_batch import first_batch
 from bench.freshness import endurance, freshness
+from bench.history_merge import history_merge
 from bench.hourly_job import hourly_job
 from bench.listener import listener
 from bench.many_places import many_places
@@ -37,6 +38,7 @@ CASES: dict[str, Callable[[bool, int | None], None]] = {
     "R2": many_places,
     "R3": beside_stream,
     "R4": proof_cost,
+    "K2": history_merge,
 }
 OTHER_NAMES = {"B7": "B3", "freshness": "B3", "memory": "B3"}
 

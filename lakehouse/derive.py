@@ -15,10 +15,10 @@ from pyspark.sql import DataFrame
 
 from lakehouse import failpoints
 from lakehouse.changes import Changes, NoChanges
-from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
+from lakehouse.domain import ByTime, Derived, Domain, Matching, Reads, Source
 from lakehouse.engine.newest import latest_per_key
 from lakehouse.engine.on_spark import on_spark
-from lakehouse.parts import Part, join_parts
+from lakehouse.parts import WHOLE, Part, join_parts
 from lakehouse.pending import pending_changes
 from lakehouse.phases import Phases
 from lakehouse.rules import RULE, with_verdict
@@ -137,6 +137,9 @@ def pending_parts(store: Store[Rows]) -> dict[str, Part]:
     parts: dict[str, Part] = {}
     known: dict[tuple[str, int], Changes] = {}
     for derived in store.domain.derived:
+        if derived.has_fixed_rows and not store.head(derived.table.name):
+            parts[derived.table.name] = WHOLE
+            continue
         noted = store.made.get(derived.table.name)
         if noted is None:
             continue
@@ -198,9 +201,7 @@ def _refresh_planned(store: Store[Rows], plan: Plan, phases: Phases, done: dict[
         with phases.timed(name.removeprefix("lh.")):
             if plan.written[name] or plan.computed[name]:
                 inputs = [
-                    made[reads.table.name]
-                    if reads.table.name in made
-                    else store.rows(reads.table, reads.needs(plan.computed[name]), reads.times)  # type: ignore[arg-type]  # in time
+                    made[reads.table.name] if reads.table.name in made else store.rows(reads, reads.needs(plan.computed[name]))  # type: ignore[arg-type]  # in time
                     for reads in derived.reads
                 ]
                 # Rows outside the span are computed without their look-back, so they are dropped.
@@ -210,6 +211,7 @@ def _refresh_planned(store: Store[Rows], plan: Plan, phases: Phases, done: dict[
                     return leaving
                 asked = is_asked(store.domain, name, plan)
                 # Most micro-batches touch no episode: with no row to write and none to delete, no commit is needed.
+                store.check(derived, made[name])
                 if plan.written[name] and (derived.grows is None or plan.touching[name] or extents):
                     done[name] = store.replace(derived, made[name], plan.written[name], asked, note)
             if note:
@@ -236,7 +238,7 @@ def _remake(store: Store[Rows], derived: Derived, part: Part, asked: bool, note:
         for reads in derived.reads:
             needs = reads.needs(written)
             wanted = store.matching(needs, inputs[needs.table]) if isinstance(needs, Matching) else needs
-            inputs[reads.table.name] = store.rows(reads.table, wanted, reads.times)
+            inputs[reads.table.name] = store.rows(reads, wanted)
         made = store.make(derived, list(inputs.values()), written)
         if isinstance(written, Spans) and derived.grows is not None and isinstance(part, Spans):
             extents = store.extents(derived, made)
@@ -245,6 +247,7 @@ def _remake(store: Store[Rows], derived: Derived, part: Part, asked: bool, note:
                 continue
             if not touching and not extents:
                 return NoChanges()
+        store.check(derived, made)
         return store.replace(derived, made, written, asked, note)
 
 
@@ -258,11 +261,17 @@ def to_gold(
         silver: all rows of each silver table, by its name.
         keep: called with each table's name and rows; returns the rows from which later tables are computed.
     """
-    known = {one.silver.name: _present(one, silver[one.silver.name]) for one in domain.sources}
+    known: dict[str, DataFrame] = {one.silver.name: silver[one.silver.name] for one in domain.sources}
+    marks = {one.silver.name: one.contract.deleted for one in domain.sources if one.contract.deleted}
+
+    def read(reads: Reads) -> DataFrame:
+        rows, mark = known[reads.table.name], marks.get(reads.table.name)
+        return rows.where(f"{mark} IS NOT TRUE") if mark and not reads.with_deleted else rows
+
     made: dict[str, DataFrame] = {}
     for derived in domain.derived:
         name = derived.table.name
-        known[name] = made[name] = keep(name, on_spark(derived.to_rows, *(known[reads.table.name] for reads in derived.reads)))
+        known[name] = made[name] = keep(name, on_spark(derived.to_rows, *map(read, derived.reads)))
     return made
 
 
@@ -270,8 +279,3 @@ def to_silver(rows: DataFrame, source: Source) -> DataFrame:
     """Compute silver from all bronze rows of a source in one batch pass, without writing."""
     accepted = with_verdict(rows, source.rules).where(f"{RULE} IS NULL")
     return latest_per_key(on_spark(source.to_silver, accepted), source.silver, source.contract.version)
-
-
-def _present(source: Source, silver: DataFrame) -> DataFrame:
-    deleted = source.contract.deleted
-    return silver.where(f"{deleted} IS NOT TRUE") if deleted else silver

@@ -80,6 +80,7 @@ class Reads:
         needs: the part of this input from which a part of the derived table is computed.
         times: the columns by which spans select this input's rows; None where it is read by key.
         span_reach: `reach` where only the changed spans of this input are known; None where it is read by key.
+        with_deleted: whether silver's rows that are marked as deleted are read too, as a history needs them; see `Contract.deleted`.
     """
 
     table: Table
@@ -87,6 +88,7 @@ class Reads:
     needs: Callable[[Part], Part | Matching]
     times: Times | None = None
     span_reach: Callable[[Spans], Spans] | None = None
+    with_deleted: bool = False
 
 
 def unchanged(span: Spans) -> Spans:
@@ -122,16 +124,22 @@ def over_time(
     return Reads(table, reached, lambda part: needs(part) if isinstance(part, Spans) else WHOLE, times, reach)
 
 
-def by_key(table: Table, reach: Mapping[str, str], needs: Mapping[str, str] | None = None) -> Reads:
+def by_key(table: Table, reach: Mapping[str, str], needs: Mapping[str, str] | None = None, *, with_deleted: bool = False) -> Reads:
     """Read a table by the values of columns.
 
     Args:
         table: the input.
         reach: {column of the derived table: column of the input}: a changed row affects the derived rows with the same values.
         needs: the same for all columns by which a part of the derived table may be described; `reach` when left out.
+        with_deleted: whether rows that are marked as deleted are read too.
     """
     both = reach if needs is None else needs
-    return Reads(table, lambda changes: changes.keys(reach), lambda part: part.renamed(both) if isinstance(part, Keys) else WHOLE)
+    return Reads(
+        table,
+        lambda changes: changes.keys(reach),
+        lambda part: part.renamed(both) if isinstance(part, Keys) else WHOLE,
+        with_deleted=with_deleted,
+    )
 
 
 def looked_up(table: Table, reach: Mapping[str, str], of: Table, names: Mapping[str, str]) -> Reads:
@@ -200,6 +208,10 @@ class Derived:
         reads: its inputs.
         to_rows: the transform from rows of each input, in the order of `reads`, to rows of the table. The batch pass gives all rows.
         vanishes: whether a row is deleted when the recomputed part no longer has it. False only where that cannot happen.
+        has_fixed_rows: whether it has rows whatever its inputs hold, such as that of an unknown parent. No change reaches those, so the
+            table is computed whole while it is empty.
+        must_hold: {statement: SQL condition, for both engines, that is true for a row that breaks it}. Rows of which one does are not
+            written: the commit is left out and the query ends with `RowsBreakCheck`.
     """
 
     table: Table
@@ -207,6 +219,8 @@ class Derived:
     reads: Sequence[Reads]
     to_rows: Transform
     vanishes: bool = True
+    has_fixed_rows: bool = False
+    must_hold: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def times(self) -> Times | None:

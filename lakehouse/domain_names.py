@@ -3,4 +3,5 @@
 # The name on the command line, and the module whose `build(settings)` gives the domain.
 DOMAINS: dict[str, str] = {
     "air_quality": "lakehouse.domains.air_quality.domain",
+    "kaggle": "lakehouse.domains.kaggle.domain",
 }

@@ -10,8 +10,9 @@ from typing import Any
 from lakehouse.spans import Spans
 
 KeyRow = tuple[Any, ...]
-# With more tuples than this, a part costs more than the whole table, which is always right.
-MOST_KEYS = 100_000
+# With more tuples than this, the part is the whole table, which is always right. A micro-batch of as many messages as the settings allow by
+# default (200,000) stays below: else the first load of a large table would compute it whole with each of them.
+MOST_KEYS = 250_000
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from lakehouse.broker.bootstrap import BadBootstrapError, plain
 from lakehouse.domains.air_quality.contract import AqiRuleName
+from lakehouse.domains.kaggle.contract import CountryProfile
 from lakehouse.errors import SettingsError
 from lakehouse.storage.paths import as_location, check_name_of_home, location_of
 
@@ -192,6 +193,11 @@ class Settings(BaseSettings):
     aqi_rule: AqiRuleName = Field("us-epa-2024", description="which edition of the US EPA's index gold is computed by")
     episode_threshold: int = Field(151, ge=1, description="an hour whose AQI is at least this belongs to an episode")
     episode_hours: int = Field(4, ge=1, description="least length of an episode in consecutive hours")
+
+    kaggle_country: CountryProfile = Field(
+        "names",
+        description="which country of a user is accepted: names (a name or code, or none) or strict (two letters; none is a reject)",
+    )
 
     log_format: Literal["console", "json"] = Field("console", description="how a log line is written")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")

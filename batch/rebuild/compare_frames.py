@@ -27,7 +27,7 @@ def compare_frames(table: Table, found: DataFrame, expected: DataFrame, starts: 
         ranges = _ranges(found.select(day.alias("day")).unionAll(expected.select(day.alias("day"))))
         if len(ranges) > 1:
             parts = [tuple(rows.where(day.between(*(F.lit(edge) for edge in edges))) for rows in (found, expected)) for edges in ranges]  # type: ignore[misc]
-    return total([compare(table, *(rows.select(*table.names).toArrow() for rows in pair)) for pair in parts])
+    return total([compare(table, *(rows.select(*table.computed.names).toArrow() for rows in pair)) for pair in parts])
 
 
 def _ranges(days: DataFrame) -> list[tuple[date, date]]:

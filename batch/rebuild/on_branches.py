@@ -30,15 +30,17 @@ from lakehouse.derive import to_gold, to_silver
 from lakehouse.domain import ByTime, Derived, Domain, Matching, Reads, Source
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.locks.table_locks import table_lock
+from lakehouse.must_hold import check_rows
 from lakehouse.parts import Part
 from lakehouse.pending import ComputedFrom, to_property
 from lakehouse.settings import Settings
 from lakehouse.spans import Spans
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.editions import check_edition, edition_properties
-from lakehouse.tables.properties import OFFSET_RANGE_PROPERTY
+from lakehouse.tables.properties import OFFSET_RANGE_PROPERTY, run_of
 from lakehouse.tables.schema import REJECTS, Table
 from lakehouse.write.merge import replace_rows
+from lakehouse.write.merge_store import with_run
 from lakehouse.write.plain_rows import batch_properties, overwrite_rows
 from lakehouse.write.publishing import REBUILD_BRANCH, Note, branch_head, look_before_writing, note_table, publish
 from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
@@ -243,11 +245,14 @@ class Rebuild:
                 name, head = source.silver.name, self._silver[source.silver.name]
                 silver[name] = spark.sql(f"SELECT * FROM {name} VERSION AS OF {head}") if head else spark.table(name).limit(0)
 
-        tables = {one.table.name: one.table for one in beside.derived}
+        derived = {one.table.name: one for one in beside.derived}
 
         def keep(name: str, rows: DataFrame) -> DataFrame:
-            overwrite_rows(rows, tables[name], self._properties)
-            return spark.table(name)
+            table = derived[name].table
+            overwrite_rows(with_run(rows, table, run_of(self._properties)), table, self._properties)
+            kept = spark.table(name)
+            check_rows(derived[name], lambda condition, count: kept.where(condition).limit(count).toArrow().to_pylist())
+            return kept
 
         to_gold(beside, silver, keep)
 

@@ -16,9 +16,17 @@ backticks around a name that is a word of SQL    | double quotes: a text for Spa
 `count(CASE WHEN c THEN 1 END)`                  | `count_if(c)`: DuckDB gives null where c is never known
 `row_number() OVER (… DESC NULLS LAST)`          | `max(struct(…))`; and an ORDER BY that leaves open where nulls go
 `CAST(sum(x) AS …)`                              | `sum(x)` alone: the engines give it different types
+`lower_ascii(x)`                                 | `lower(x)`: the engines know other alphabets differently
+`slug(x)`                                        | `regexp_replace(x, …)`: DuckDB replaces the first match only
+`days_between(a, b)`                             | `datediff(b, a)`
 
-`unix_seconds`, `unix_millis`, `timestamp_seconds` and `get` are functions of Spark; DuckDB gets them as macros (`on_duckdb.py`).
+A window function's argument of an ordered window stands for the rows up to the current one and its peers in both engines.
+
+`unix_seconds`, `unix_millis`, `unix_date`, `timestamp_seconds`, `get`, `array_join` and `conv` (of base 16 to 10) are functions of Spark;
+DuckDB gets them as macros (`on_duckdb.py`).
 """
+
+from string import ascii_lowercase, ascii_uppercase
 
 # Sums of whole numbers are exact, so they do not depend on the order of the rows. A value is taken to six digits after the point, more
 # than any source reports; 2^53 of these units is some nine billion, so a sum of bounded values is exact as a double too.
@@ -75,3 +83,29 @@ def mean_of_units(units: str, over: str = "") -> str:
     """
     window = f" {over}" if over else ""
     return f"CAST(sum({units}){window} AS DOUBLE) / (count({units}){window} * {double(UNITS)})"
+
+
+def lower_ascii(column: str) -> str:
+    """Return the SQL of a text whose letters A to Z are small; all others stay as they are."""
+    return f"translate({column}, '{ascii_uppercase}', '{ascii_lowercase}')"
+
+
+def slug(column: str) -> str:
+    """Return the SQL of a text as a slug: its letters a to z and digits, whatever lies between two of them as one hyphen; '' for none."""
+    return f"array_join(regexp_extract_all({lower_ascii(column)}, '[a-z0-9]+', 0), '-')"
+
+
+def days_between(first: str, last: str) -> str:
+    """Return the SQL of the days from one DATE to another, as an INT."""
+    return f"CAST(unix_date({last}) - unix_date({first}) AS INT)"
+
+
+def hash_63(*texts: str) -> str:
+    """Return the SQL of a BIGINT from 0 to 2^63 - 1 that depends on texts alone: the last 63 of the first 64 bits of their MD5.
+
+    Args:
+        texts: SQL of texts that are not null, and do not hold `|`, which stands between them.
+    """
+    digest = f"md5(concat_ws('|', {', '.join(texts)}))"
+    high, low = (f"CAST(conv(substr({digest}, {first}, 8), 16, 10) AS BIGINT)" for first in (1, 9))
+    return f"({high} % {1 << 31}) * {1 << 32} + {low}"

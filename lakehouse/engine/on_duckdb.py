@@ -19,6 +19,10 @@ _MACROS = (
     "unix_millis(t) AS (epoch_us(t) - ((epoch_us(t) % 1000) + 1000) % 1000) // 1000",
     "timestamp_seconds(s) AS make_timestamptz(CAST(s AS BIGINT) * 1000000)",
     "get(list, n) AS list[CAST(n AS BIGINT) + 1]",
+    "array_join(list, separator) AS array_to_string(list, separator)",
+    "unix_date(day) AS date_diff('day', DATE '1970-01-01', day)",
+    # Of Spark's bases the one that transforms use: from 16 to 10.
+    "conv(digits, base, wanted) AS CAST(CAST('0x' || digits AS UBIGINT) AS VARCHAR)",
 )
 # A wide row with the bytes of its message takes so much, in Arrow and while it is computed.
 BYTES_OF_A_ROW = 1_000
@@ -58,7 +62,7 @@ class DuckRelation(Relation):
 
     def group(self, by: Sequence[str], *aggregates: str) -> Self:
         """See `Relation`."""
-        return type(self)(f"SELECT {', '.join([*by, *aggregates])} FROM ({self.query}) GROUP BY {', '.join(by)}")
+        return type(self)(f"SELECT {', '.join([*by, *aggregates])} FROM ({self.query}) GROUP BY {', '.join(by) or '()'}")
 
     def join(self, other: Self, on: Sequence[str], how: How = "inner") -> Self:
         """See `Relation`."""

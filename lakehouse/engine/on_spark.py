@@ -29,6 +29,8 @@ class SparkRelation(Relation):
 
     def group(self, by: Sequence[str], *aggregates: str) -> Self:
         """See `Relation`."""
+        if not aggregates:
+            return type(self)(self.frame.select(*by).distinct())
         return type(self)(self.frame.groupBy(*by).agg(*(F.expr(text) for text in aggregates)))
 
     def join(self, other: Self, on: Sequence[str], how: How = "inner") -> Self:

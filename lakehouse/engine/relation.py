@@ -27,7 +27,10 @@ class Relation(ABC):
 
     @abstractmethod
     def group(self, by: Sequence[str], *aggregates: str) -> Self:
-        """Fold the rows with equal values of columns into one: these columns, and SQL aggregates with `AS name`."""
+        """Fold the rows with equal values of columns into one: these columns, and SQL aggregates with `AS name`.
+
+        Without columns all rows become one, and no row becomes one too.
+        """
 
     @abstractmethod
     def join(self, other: Self, on: Sequence[str], how: How = "inner") -> Self:

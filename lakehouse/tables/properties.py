@@ -3,6 +3,8 @@
 These names are part of the format of a home: older tables cannot be read by a changed name. The module that writes a value documents it.
 """
 
+from collections.abc import Mapping
+
 # In the summary of a snapshot: which commit it is. `lh.ops.batches` is read from these.
 QUERY_PROPERTY = "weir.query"  # the query or program that committed, such as "silver.trades" or "backfill market"
 BATCH_ID_PROPERTY = "weir.batch-id"  # Spark's number of the micro-batch; absent outside a query
@@ -40,3 +42,8 @@ PUBLISHING_PROPERTY = "weir.publishing"
 def edition_property(name: str) -> str:
     """Name the property in which a gold table keeps an edition of its rules, or the release of reference data it agrees with."""
     return f"weir.{name}"
+
+
+def run_of(properties: Mapping[str, str]) -> str:
+    """Name the run that writes a snapshot with these properties: the query or program, and the number of its micro-batch if it has one."""
+    return " ".join(properties[name] for name in (QUERY_PROPERTY, BATCH_ID_PROPERTY) if name in properties)

@@ -1,7 +1,7 @@
 """What tables are there, with which columns, and how is one created? Specifications as data; DDL derives from them."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lakehouse.contract import Contract
 from lakehouse.tables.properties import COLUMNS_PROPERTY, GRAIN_PROPERTY, KEY_PROPERTY
@@ -44,6 +44,8 @@ class Table:
         columns: in order.
         partitioned_by: transforms as Iceberg's DDL writes them.
         properties: over TABLE_PROPERTIES.
+        run_column: the column that names the run that wrote a row; empty for none. No transform computes it, no comparison looks at it, and
+            no row is written again because of it.
     """
 
     name: str
@@ -52,6 +54,14 @@ class Table:
     columns: tuple[Column, ...]
     partitioned_by: tuple[str, ...] = ()
     properties: dict[str, str] = field(default_factory=dict)
+    run_column: str = ""
+
+    @property
+    def computed(self) -> "Table":
+        """The table as transforms compute it and comparisons see it: without the column of the run."""
+        if not self.run_column:
+            return self
+        return replace(self, columns=tuple(c for c in self.columns if c.name != self.run_column), run_column="")
 
     @property
     def names(self) -> tuple[str, ...]:

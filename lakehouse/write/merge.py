@@ -188,7 +188,7 @@ def _merge(rows: DataFrame, table: Table, bounds: str, matched: Iterable[str], u
 
 
 def _same(table: Table) -> str:
-    return " AND ".join(f"t.{name} <=> s.{name}" for name in table.names if name not in table.key) or "true"
+    return " AND ".join(f"t.{name} <=> s.{name}" for name in table.computed.names if name not in table.key) or "true"
 
 
 def bounds_of(part: Part, table: Table, times: Times | None) -> str:

@@ -8,12 +8,12 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.changes import ChangedFrame, ChangedSpans, Changes, NoChanges, WholeChanged, distinct
-from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
+from lakehouse.domain import ByTime, Derived, Domain, Matching, Reads, Source
 from lakehouse.engine.newest import latest_per_key
 from lakehouse.engine.on_spark import on_spark
 from lakehouse.parts import MOST_KEYS, Keys, Part
 from lakehouse.pending import head_of, read_computed_from
-from lakehouse.spans import Spans, Times
+from lakehouse.spans import Spans
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.schema import Table
 from lakehouse.write.merge import bounds_of, is_newer, literal, merge_newer, merge_part, only_in
@@ -82,9 +82,10 @@ class MergeStore(Store[DataFrame]):
         """Collect them from the table."""
         return self.extents(derived, only_in(self.spark.table(derived.table.name), near, derived.times))
 
-    def rows(self, table: Table, part: Part, times: Times | None) -> DataFrame:
+    def rows(self, reads: Reads, part: Part) -> DataFrame:
         """Plan a scan of them."""
-        return self._sized(only_in(self._live(table), part, times))
+        rows, mark = self.spark.table(reads.table.name), self._mark(reads)
+        return self._sized(only_in(rows.where(f"{mark} IS NOT TRUE") if mark else rows, part, reads.times))
 
     def matching(self, matching: Matching, rows: DataFrame) -> Part:
         """Let Spark find the values."""
@@ -94,9 +95,15 @@ class MergeStore(Store[DataFrame]):
 
     def make(self, derived: Derived, inputs: Sequence[DataFrame], part: Part) -> DataFrame:
         """Plan the rows, persisted once they are computed."""
-        made = only_in(on_spark(derived.to_rows, *inputs), part, derived.times).persist()
+        computed = with_run(on_spark(derived.to_rows, *inputs), derived.table, self.run)
+        made = only_in(computed, part, derived.times).persist()
         self._held.append(made)
         return made
+
+    def some_where(self, derived: Derived, made: DataFrame, condition: str, count: int) -> list[dict[str, Any]]:
+        """Let Spark find them."""
+        found: list[dict[str, Any]] = made.where(condition).limit(count).toArrow().to_pylist()
+        return found
 
     def extents(self, derived: Derived, rows: DataFrame) -> Touching:
         """Compute the rows, and collect them."""
@@ -109,7 +116,7 @@ class MergeStore(Store[DataFrame]):
         table, rows = derived.table, only_in(made, part, derived.times)
         changes: Changes = WholeChanged()
         if asked:
-            names = list(table.names)
+            names = list(table.computed.names)
             before = only_in(self.spark.table(table.name), part, derived.times).select(*names)
             after = rows.select(*names)
             gone = (
@@ -132,10 +139,6 @@ class MergeStore(Store[DataFrame]):
         with session_conf(self.spark, as_properties(self.properties if self._is_beside else self._properties(complete))):
             merge()
         self._handles.pop(table.name, None)
-
-    def _live(self, table: Table) -> DataFrame:
-        rows, deleted = self.spark.table(table.name), self._deleted.get(table.name)
-        return rows.where(f"{deleted} IS NOT TRUE") if deleted else rows
 
     def _changed(self, source: Source, newest: DataFrame, touched: Part) -> DataFrame:
         """Return the rows that silver will get, each beside the row that it replaces, or null."""
@@ -161,6 +164,11 @@ class MergeStore(Store[DataFrame]):
 
     def _sized(self, rows: DataFrame) -> DataFrame:
         return rows.coalesce(1) if self._one_task else rows
+
+
+def with_run(rows: DataFrame, table: Table, run: str) -> DataFrame:
+    """Add the name of the run to computed rows, where the table has a column of it."""
+    return rows.withColumn(table.run_column, F.lit(run)) if table.run_column else rows
 
 
 def _apart(rows: DataFrame) -> DataFrame:

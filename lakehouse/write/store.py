@@ -13,12 +13,12 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from lakehouse.changes import Changes
-from lakehouse.domain import Derived, Domain, Matching, Source
+from lakehouse.domain import Derived, Domain, Matching, Reads, Source
+from lakehouse.must_hold import check_rows
 from lakehouse.parts import Part
 from lakehouse.pending import ComputedFrom, to_property
-from lakehouse.spans import Spans, Times
-from lakehouse.tables.properties import ENGINE_PROPERTY
-from lakehouse.tables.schema import Table
+from lakehouse.spans import Spans
+from lakehouse.tables.properties import ENGINE_PROPERTY, run_of
 
 Rows = TypeVar("Rows")
 Touching = list[tuple[Any, datetime, datetime]]
@@ -42,14 +42,16 @@ class Store(ABC, Generic[Rows]):
     Attributes:
         properties: of every snapshot; the engine's name is added.
         engine_name: what computes the rows.
+        run: the name of the run, for tables that have a column of it.
         made: from which snapshots of its inputs each derived table was computed; written into every commit.
     """
 
     def __init__(self, spark: SparkSession, domain: Domain, properties: Mapping[str, str], engine_name: str) -> None:
         self.spark, self.domain, self.engine_name = spark, domain, engine_name
         self.properties = {**properties, ENGINE_PROPERTY: engine_name}
+        self.run = run_of(properties)
         self.made: ComputedFrom = {}
-        self._deleted = {one.silver.name: one.contract.deleted for one in domain.sources if one.contract.deleted}
+        self._marks = {one.silver.name: one.contract.deleted for one in domain.sources if one.contract.deleted}
 
     @abstractmethod
     def handle(self, table: str) -> Any:  # noqa: ANN401 - the JVM's object
@@ -80,13 +82,12 @@ class Store(ABC, Generic[Rows]):
         """Return entity, first and last time of the rows of a derived table that overlap a span."""
 
     @abstractmethod
-    def rows(self, table: Table, part: Part, times: Times | None) -> Rows:
-        """Return the rows of a part of a table, without deleted rows of silver.
+    def rows(self, reads: Reads, part: Part) -> Rows:
+        """Return the rows of a part of an input; deleted rows of silver only where it is read with them.
 
         Args:
-            table: silver, or a derived table.
+            reads: silver, or a derived table, as a derived table reads it.
             part: described by columns of the table.
-            times: the columns by which spans select the rows.
         """
 
     @abstractmethod
@@ -96,6 +97,18 @@ class Store(ABC, Generic[Rows]):
     @abstractmethod
     def make(self, derived: Derived, inputs: Sequence[Rows], part: Part) -> Rows:
         """Compute a derived table's rows of a part from rows of its inputs; they are computed once."""
+
+    def check(self, derived: Derived, made: Rows) -> None:
+        """Check what must hold for the rows from `make`.
+
+        Raises:
+            RowsBreakCheck: it does not.
+        """
+        check_rows(derived, lambda condition, count: self.some_where(derived, made, condition, count))
+
+    @abstractmethod
+    def some_where(self, derived: Derived, made: Rows, condition: str, count: int) -> list[dict[str, Any]]:
+        """Return a few of the rows from `make` for which a SQL condition is true."""
 
     @abstractmethod
     def extents(self, derived: Derived, rows: Rows) -> Touching:
@@ -112,6 +125,10 @@ class Store(ABC, Generic[Rows]):
             asked: whether the caller needs the changes; finding them means reading the old rows.
             is_complete: whether nothing is pending for the table afterwards, so that its commit notes the snapshots of its inputs.
         """
+
+    def _mark(self, reads: Reads) -> str | None:
+        """Return the column that marks the rows of an input that are left out; None where there are none."""
+        return None if reads.with_deleted else self._marks.get(reads.table.name)
 
     def note_computed(self, derived: Derived) -> None:
         """Note that a derived table is up to date with its inputs, also without a commit of its own; later commits write the note."""

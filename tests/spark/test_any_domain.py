@@ -24,6 +24,7 @@ from lakehouse.engine.choose import memory_engine
 from lakehouse.engine.engine import DoesNotFit
 from lakehouse.engine.on_duckdb import DuckEngine
 from lakehouse.engine.relation import Transform
+from lakehouse.must_hold import RowsBreakCheck
 from lakehouse.pending import changes_since
 from lakehouse.spark import iceberg_table
 from lakehouse.tables.properties import DEFERRED_PROPERTY, ENGINE_PROPERTY
@@ -223,6 +224,26 @@ def test_what_a_backfill_owes_is_left_to_it_and_found_at_its_end(make: Make) -> 
     assert changed is not None
     refresh_derived(home.session, TOY, {"lh.silver.toy_items": changed}, ApplyOptions(memory=home.memory))
     assert home.rows("gold.toy_maker_days", "maker_id", "items") == [(1, 1), (2, 1), (2, 2)]
+    home.assert_right()
+
+
+@WAYS
+def test_rows_that_break_what_must_hold_are_not_written_and_are_computed_once_that_is_mended(make: Make, from_memory: bool) -> None:
+    home = make(from_memory=from_memory)
+    home.makers(maker(1))
+    home.items(item(1, 1))
+    head = iceberg_table(home.session, "lh.gold.toy_maker_days").currentSnapshot().snapshotId()
+    checked = replace(TOY.derived[1], must_hold={"a maker sells one item a day": "items > 1"})
+    home.restart(replace(TOY, derived=(TOY.derived[0], checked, *TOY.derived[2:])))
+    with pytest.raises(
+        RowsBreakCheck, match=r"toy_maker_days .* a maker sells one item a day.* Found: maker_id=1, day=2025-03-01, items=2"
+    ):
+        home.items(item(2, 1))
+    assert iceberg_table(home.session, "lh.gold.toy_maker_days").currentSnapshot().snapshotId() == head
+    assert home.rows("silver.toy_items", "item_id") == [("i1",), ("i2",)]
+    home.restart(TOY)
+    home.makers(maker(2))
+    assert home.rows("gold.toy_maker_days", "items") == [(2,)]
     home.assert_right()
 
 

@@ -48,11 +48,12 @@ class DomainHome:
         domain: whose tables.
         memory: what a stream remembers; None to write by MERGE.
         engine: of the memory that the next restart makes; None for Spark.
+        query: by which name micro-batches are written.
     """
 
     def __init__(self, session: SparkSession, folder: Path, domain: Domain, from_memory: bool = True) -> None:
         self.session, self.settings, self.domain = session, Settings(home=folder), domain
-        self.from_memory = from_memory
+        self.from_memory, self.query = from_memory, "test"
         self._offset = 0
         self.engine = memory_engine(self.settings)
         ensure_tables(session, domain)
@@ -84,7 +85,7 @@ class DomainHome:
 
     def take(self, rows: DataFrame, source: Source, deferred: str = "") -> Applied:
         """Apply rows of bronze."""
-        options = ApplyOptions(properties={"weir.query": "test"}, memory=self.memory, deferred=deferred)
+        options = ApplyOptions(properties={"weir.query": self.query}, memory=self.memory, deferred=deferred)
         return apply(rows, source, self.domain, options)
 
     def rows(self, name: str, *columns: str) -> list[tuple[object, ...]]:

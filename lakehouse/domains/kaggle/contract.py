@@ -5,9 +5,13 @@ with `is_gone`. So every version of a row has a key of its own, and a table as o
 `kaggle.dumps.v1` says which tables a dump had; it follows the rows of the dump, so who sees it has seen them.
 """
 
+from typing import Literal
+
 from lakehouse.contract import Contract, Field
 
 SOURCE_SYSTEM = "kaggle_meta"
+# How a user's country is read. names: a country's name or code, or nothing; strict: two letters, and nothing is a reject.
+CountryProfile = Literal["names", "strict"]
 
 _DUMP = (
     Field("run_date", "date", required=True, about="UTC day of the dump"),

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from pyspark.sql import SparkSession
 
 from lakehouse.changes import ChangedRows, Changes, NoChanges, distinct, extents
-from lakehouse.domain import ByTime, Derived, Domain, Matching, Source
+from lakehouse.domain import ByTime, Derived, Domain, Matching, Reads, Source
 from lakehouse.engine.engine import MOST_ROWS, Engine
 from lakehouse.engine.on_spark import SparkEngine
 from lakehouse.parts import Keys, Part
@@ -171,10 +171,10 @@ class MemoryStore(Store[pa.Table]):
         """Look them up."""
         return self.extents(derived, self._read(derived.table, near, derived.times))
 
-    def rows(self, table: Table, part: Part, times: Times | None) -> pa.Table:
+    def rows(self, reads: Reads, part: Part) -> pa.Table:
         """Look them up."""
-        found, deleted = self._read(table, part, times), self._deleted.get(table.name)
-        return found.filter(pc.invert(pc.fill_null(found[deleted], False))) if deleted else found
+        found, mark = self._read(reads.table, part, reads.times), self._mark(reads)
+        return found.filter(pc.invert(pc.fill_null(found[mark], False))) if mark else found
 
     def matching(self, matching: Matching, rows: pa.Table) -> Part:
         """Look at the rows."""
@@ -183,8 +183,16 @@ class MemoryStore(Store[pa.Table]):
     def make(self, derived: Derived, inputs: Sequence[pa.Table], part: Part) -> pa.Table:
         """Compute it at once."""
         chosen = [rows.select(list(reads.table.names)) for reads, rows in zip(derived.reads, inputs, strict=True)]
-        made = self._engine.compute(derived.to_rows, chosen, derived.table)
+        made = self._engine.compute(derived.to_rows, chosen, derived.table.computed)
+        if derived.table.run_column:
+            made = made.append_column(derived.table.run_column, pa.repeat(self.run, made.num_rows))
+            made = made.select(list(derived.table.names))
         return rows_of(made, part, derived.times)
+
+    def some_where(self, derived: Derived, made: pa.Table, condition: str, count: int) -> list[dict[str, Any]]:
+        """Let the engine find them."""
+        found: list[dict[str, Any]] = self._engine.compute(lambda rows: rows.where(condition), [made], derived.table)[:count].to_pylist()
+        return found
 
     def extents(self, derived: Derived, rows: pa.Table) -> Touching:
         """Look at the rows."""

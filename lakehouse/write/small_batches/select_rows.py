@@ -104,7 +104,7 @@ def differing(wanted: pa.Table, present: pa.Table, table: Table, vanishing: bool
     pairs = both.filter(pc.and_(pc.is_valid(both["_wanted"]), pc.is_valid(both["_present"])))
     old, fresh = present.take(pairs["_present"]), wanted.take(pairs["_wanted"])
     same = pa.chunked_array([pa.repeat(pa.scalar(True), pairs.num_rows)])
-    for name in table.names:
+    for name in table.computed.names:
         left, right = old[name], fresh[name]
         alike = pc.or_(pc.fill_null(pc.equal(left, right), False), pc.and_(pc.is_null(left), pc.is_null(right)))
         same = pc.and_(same, alike)

@@ -12,6 +12,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from pyiceberg.catalog.sql import SqlCatalog
 
+from lakehouse.domain_names import DOMAINS
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from monitoring.freshness import CityHour, most_behind, read_cities, read_facts
@@ -118,7 +119,7 @@ def test_what_is_not_known_has_no_sample_and_is_said(settings: Settings) -> None
     known = of(found, "weir_watch_known")
     assert known == {frozenset({what}): int(what != "kafka") for what in ("kafka", "checkpoint", "tables", "cities", "proofs", "health")}
     assert of(found, "weir_partition_lag_messages") == {}
-    assert set(of(found, "weir_query_lag_messages")) == {frozenset({"silver.air_quality_hourly_clean"})}
+    assert set(of(found, "weir_query_lag_messages")) == {frozenset({build_domain(name, settings).refine_query}) for name in DOMAINS}
 
 
 def test_registering_looks_at_nothing_and_names_every_metric(settings: Settings) -> None:

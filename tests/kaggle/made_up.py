@@ -1,0 +1,77 @@
+"""Dumps that a test makes up: rows that come, change, move to another owner, break a rule, go and come back; small, so that they meet."""
+
+import random
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+
+from lakehouse.contract import Value
+from tests.kaggle.dumps import TABLES, Dump, Record, dataset, tagged, user
+
+FIRST = date(2025, 3, 1)
+COUNTRIES = ("Viet Nam", "vn", "Turkey", "United States", None, "", "Atlantis", " Türkiye ")
+NAMES = ("anna", "Bob", "o'neil", None, " ")
+TAGS = ("Python", "python", " deep learning", "deep-learning", "c++", "***", "", "x" * 101, "image data")
+
+
+def some_dumps(chance: random.Random, count: int = 5) -> list[Dump]:
+    """Make up dumps in the order of their days; some of a day twice, some without all tables."""
+    dumps, day = [], FIRST
+    for number in range(count):
+        day += timedelta(days=chance.choice((0, 1, 1, 7)))
+        names = TABLES if chance.random() < 0.7 else tuple(name for name in TABLES if chance.random() < 0.7)
+        rows: dict[str, Sequence[Record]] = {
+            "users": some_users(chance),
+            "datasets": some_datasets(chance),
+            "dataset_tags": some_tags(chance),
+        }
+        dumps.append(Dump(day, Dump.of(day, **{name: rows[name] for name in names}).tables, hour=number))
+    return dumps
+
+
+def some_users(chance: random.Random) -> list[dict[str, Value]]:
+    """Make up users, each of whom is there most of the time and seldom changes."""
+    return [
+        user(
+            number,
+            chance.choice(NAMES) if chance.random() < 0.4 else f"user-{number}",
+            country=chance.choice(COUNTRIES) if chance.random() < 0.4 else "Portugal",
+            signup_ts=None if chance.random() < 0.3 else datetime(2020, 1, number, tzinfo=UTC),
+            display_name=chance.choice(("A", "B")),
+        )
+        for number in range(1, 6)
+        if chance.random() < 0.8
+    ]
+
+
+def some_datasets(chance: random.Random) -> list[dict[str, Value]]:
+    """Make up datasets, of users who may not be there."""
+    return [
+        dataset(
+            number,
+            chance.choice((1, 2, 3, 8, None)) if chance.random() < 0.5 else 1,
+            title=chance.choice(("Cats", "Dogs", "", None)) if chance.random() < 0.3 else "Cats",
+            is_private=chance.choice((True, False, None)),
+            total_views=chance.choice((None, 0, 7, -1, 1_000_000)),
+            total_downloads=chance.choice((None, 0, 3)),
+            created_ts=chance.choice((None, datetime(2024, 2, 29, 23, 59, tzinfo=UTC))),
+            updated_ts=chance.choice((None, datetime(2024, 3, 1, tzinfo=UTC), datetime(2023, 3, 1, tzinfo=UTC))),
+        )
+        for number in range(1, 8)
+        if chance.random() < 0.8
+    ]
+
+
+def some_tags(chance: random.Random) -> list[Record]:
+    """Make up tags, also of datasets that are not there; some are listed twice."""
+    rows: list[Record] = []
+    for number in range(1, 9):
+        some = tagged(number, *chance.sample(TAGS, chance.randrange(4)))
+        rows += [row | {"tag_id": chance.choice((None, 1, 2)), "occurrence": 2 if chance.random() < 0.05 else 1} for row in some]
+    return rows
+
+
+def shuffled(rows: Sequence[tuple[str, Record]], chance: random.Random, repeats: float = 0.2) -> list[tuple[str, Record]]:
+    """Give messages in any order, some of them again."""
+    again = [*rows, *(row for row in rows if chance.random() < repeats)]
+    chance.shuffle(again)
+    return again

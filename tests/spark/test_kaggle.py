@@ -1,0 +1,128 @@
+"""Kaggle's tables on Spark and Iceberg: stream = batch = DuckDB's own SQL, whatever the order, repetition, cutting and crashes."""
+
+import json
+import random
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import pytest
+from pyspark.sql import SparkSession
+
+from lakehouse.spark import iceberg_table
+from tests.kaggle.dumps import Dump, dataset, messages, tagged, user
+from tests.kaggle.home import KaggleHome, some_batches
+from tests.support.law import Crash, assert_law, crash_at
+
+Make = Callable[..., KaggleHome]
+WAYS = pytest.mark.parametrize("from_memory", [True, False], ids=["from memory", "by MERGE"])
+ONE, TWO, THREE = (date(2025, 3, day) for day in (1, 8, 15))
+FIRST = Dump.of(
+    ONE,
+    users=[user(1), user(2)],
+    datasets=[dataset(1, 1), dataset(2, 1, is_private=True), dataset(3, 9)],
+    dataset_tags=[*tagged(1, "Python", "image data"), *tagged(2, "python")],
+)
+
+
+@pytest.fixture
+def make(session: SparkSession, tmp_path: Path) -> Make:
+    return lambda **how: KaggleHome(session, tmp_path, **how)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_stream_equals_batch_and_duckdb_in_any_order_with_repeats_and_crashes(make: Make, seed: int) -> None:
+    chance = random.Random(seed)
+    assert_law(make(), some_batches(chance, 14), chance, batches=14)
+
+
+@WAYS
+def test_a_dataset_that_changes_its_owner_leaves_the_old_one_and_a_late_owner_is_named(make: Make, from_memory: bool) -> None:
+    home = make(from_memory=from_memory)
+    second = Dump.of(TWO, users=[user(1, "renamed"), user(2), user(9, "late")], datasets=[dataset(1, 2), dataset(3, 9)], dataset_tags=[])
+    home.dump(FIRST)
+    assert home.rows("silver.kaggle_datasets", "dataset_id", "owner_user_name") == [(1, "user-1"), (2, "user-1"), (3, "Unknown")]
+    home.publish(list(messages([FIRST, second]))[len(list(messages([FIRST]))) :])
+    assert home.rows("silver.kaggle_datasets", "dataset_id", "owner_user_name") == [(1, "user-2"), (3, "late")]
+    assert home.rows("gold.fact_dataset_owner_daily", "owner_user_id", "date_key", "datasets_total", "datasets_private") == [
+        (1, 20250301, 2, 1),
+        (2, 20250308, 1, 0),
+        (9, 20250301, 1, 0),
+        (9, 20250308, 1, 0),
+    ]
+    assert home.rows("gold.bridge_dataset_tag") == []
+    assert home.rows("gold.dim_user", "user_id", "user_name", "is_current") == [
+        (-1, "Unknown", True),
+        (1, "renamed", True),
+        (1, "user-1", False),
+        (2, "user-2", True),
+        (9, "late", True),
+    ]
+    home.assert_right()
+
+
+@WAYS
+def test_a_process_killed_between_silver_and_gold_forgets_no_old_owner(
+    make: Make, monkeypatch: pytest.MonkeyPatch, from_memory: bool
+) -> None:
+    home = make(from_memory=from_memory)
+    home.dump(FIRST)
+    source = home.domain.sources[1]
+    moved = home.land(source, [dataset(1, 2) | Dump(TWO).run, {"dataset_id": 2, **Dump(TWO).run, "is_gone": True}])
+    crash_at(monkeypatch, "silver.merged")
+    with pytest.raises(Crash):
+        home.take(moved, source)
+    monkeypatch.undo()
+    home.restart()
+    home.publish([("dumps", {"table_name": "datasets", **Dump(TWO).run})])
+    assert home.rows("gold.fact_dataset_owner_daily", "owner_user_id", "date_key", "datasets_total") == [
+        (1, 20250301, 2),
+        (2, 20250308, 1),
+        (9, 20250301, 1),
+        (9, 20250308, 1),
+    ]
+    home.assert_right()
+
+
+@WAYS
+def test_a_fact_keeps_the_run_that_wrote_it_until_its_figures_change(make: Make, from_memory: bool) -> None:
+    home = make(from_memory=from_memory)
+    home.query = "first"
+    home.dump(FIRST)
+    home.query = "second"
+    # All days of the owner are computed again, and only the new one differs.
+    home.publish([("datasets", dataset(2, 1, total_views=7) | Dump(TWO).run), ("dumps", {"table_name": "datasets", **Dump(TWO).run})])
+    assert home.rows("gold.fact_dataset_owner_daily", "owner_user_id", "date_key", "views", "pipeline_run_id") == [
+        (1, 20250301, 300, "first"),
+        (1, 20250308, 107, "second"),
+        (9, 20250301, 300, "first"),
+        (9, 20250308, 300, "second"),
+    ]
+    home.query = "third"
+    home.publish([("datasets", dataset(2, 1, total_views=8) | Dump(ONE, hour=7).run)])
+    runs = home.rows("gold.fact_dataset_owner_daily", "owner_user_id", "date_key", "views", "pipeline_run_id")
+    assert runs[:2] == [(1, 20250301, 108, "third"), (1, 20250308, 107, "second")]
+    home.assert_right()
+
+
+def test_a_late_dump_comes_between_those_that_are_there(make: Make) -> None:
+    home = make()
+    between = Dump.of(TWO, users=[user(1, "between"), user(2)])
+    home.dump(FIRST)
+    home.publish([("users", user(1, "last") | Dump(THREE).run), ("dumps", {"table_name": "users", **Dump(THREE).run})])
+    home.publish([("users", {**row, **between.run}) for row in between.tables["users"].values()])
+    spans = home.session.table("lh.gold.dim_user").where("user_id = 1").orderBy("effective_start_ts").collect()
+    assert [(row["user_name"], row["is_current"]) for row in spans] == [("user-1", False), ("between", False), ("last", True)]
+    assert [one["effective_end_ts"] for one in spans[:2]] == [other["effective_start_ts"] for other in spans[1:]]
+    home.assert_right()
+
+
+def test_a_message_again_under_another_offset_changes_no_table(make: Make) -> None:
+    home = make()
+    home.dump(FIRST)
+    tables = [table.name for table in home.domain.merged]
+    before = {name: iceberg_table(home.session, name).currentSnapshot().snapshotId() for name in tables}
+    home.restart()
+    home.dump(FIRST)
+    assert {name: iceberg_table(home.session, name).currentSnapshot().snapshotId() for name in tables} == before
+    assert json.loads(iceberg_table(home.session, "lh.gold.dim_user").currentSnapshot().summary()["weir.made-of"])

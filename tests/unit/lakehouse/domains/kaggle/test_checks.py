@@ -1,0 +1,156 @@
+"""Do Kaggle's checks pass on what the transforms make, and does each fail on what it is about? In DuckDB, over tables made up."""
+
+import random
+from collections.abc import Iterator, Mapping
+from datetime import date
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from batch.check import specification_checks
+from lakehouse.domain import Check
+from lakehouse.domains.kaggle.domain import kaggle
+from lakehouse.engine.on_duckdb import DuckEngine
+from lakehouse.rules import RULE
+from lakehouse.write.plain_rows import in_arrow
+from tests.kaggle.dumps import Dump, dataset, messages, tagged, user
+from tests.kaggle.in_memory import Message, bronze_of, derive, judged
+from tests.kaggle.made_up import some_dumps
+
+KAGGLE = kaggle("names")
+CHECKS = {(check.table, check.name): check for check in KAGGLE.checks(None)}
+OWNER_DAYS, USERS, BRIDGE = "lh.gold.fact_dataset_owner_daily", "lh.gold.dim_user", "lh.gold.bridge_dataset_tag"
+
+
+@pytest.fixture
+def lake() -> Iterator[duckdb.DuckDBPyConnection]:
+    with duckdb.connect() as connection:
+        connection.execute("SET TimeZone = 'UTC'; ATTACH ':memory:' AS lh")
+        for schema in ("bronze", "silver", "gold", "ops"):
+            connection.execute(f"CREATE SCHEMA lh.{schema}")
+        yield connection
+
+
+def fill(lake: duckdb.DuckDBPyConnection, said: list[Message]) -> None:
+    """Put the tables of some messages into the lake."""
+    engine = DuckEngine()
+    bronze = bronze_of(KAGGLE, said)
+    tables: dict[str, pa.Table] = {source.bronze.name: bronze[source.name] for source in KAGGLE.sources}
+    tables |= derive(KAGGLE, bronze, engine)
+    tables |= {table.name: in_arrow(table, rows) for table, rows in KAGGLE.dimensions}
+    rejected = [
+        {"domain": "kaggle", "topic": row["topic"], "partition": 0, "kafka_offset": row["kafka_offset"], "rule": row[RULE], "reason": ""}
+        for verdicts in judged(KAGGLE, bronze, engine).values()
+        for row in verdicts.to_pylist()
+        if row[RULE]
+    ]
+    kinds = pa.schema([(name, pa.int64() if name in ("partition", "kafka_offset") else pa.string()) for name in (*REJECT,)])
+    tables["lh.ops.rejects"] = pa.Table.from_pylist(rejected, kinds)
+    for name, rows in tables.items():
+        lake.register("rows_of_it", rows)
+        lake.execute(f"CREATE TABLE {name} AS FROM rows_of_it")
+    engine.close()
+
+
+REJECT = ("domain", "topic", "partition", "kafka_offset", "rule", "reason")
+
+
+def bad(lake: duckdb.DuckDBPyConnection, check: Check) -> int:
+    rows: pa.Table = lake.sql(check.bad).to_arrow_table()
+    return int(rows.num_rows)
+
+
+def figures(lake: duckdb.DuckDBPyConnection, table: str) -> Mapping[str, int]:
+    check = next(check for check in CHECKS.values() if check.table == table and check.groups)
+    return dict(lake.execute(check.groups).fetchall())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_all_checks_pass_on_what_the_transforms_make(lake: duckdb.DuckDBPyConnection, seed: int) -> None:
+    fill(lake, list(messages(some_dumps(random.Random(seed)))))
+    specified = [check for check in specification_checks(KAGGLE) if check.name != "there are rows"]
+    found = {(check.table, check.name): bad(lake, check) for check in (*CHECKS.values(), *specified) if not check.share}
+    assert {one: count for one, count in found.items() if count} == {}
+
+
+BREAKS = [
+    ((OWNER_DAYS, "datasets_total is datasets_private and datasets_public"), f"UPDATE {OWNER_DAYS} SET datasets_public = 9"),
+    ((OWNER_DAYS, "no figure is negative"), f"UPDATE {OWNER_DAYS} SET views = -1"),
+    ((OWNER_DAYS, "every owner's day has a user_sk"), f"UPDATE {OWNER_DAYS} SET user_sk = NULL"),
+    ((OWNER_DAYS, "the user is valid on the day"), f"UPDATE {OWNER_DAYS} SET user_sk = 0"),
+    ((OWNER_DAYS, "every day is in dim_date"), f"UPDATE {OWNER_DAYS} SET date_key = 19990101"),
+    ((USERS, "user_sk is one row's"), f"UPDATE {USERS} SET user_sk = 5"),
+    ((USERS, "the unknown user is there"), f"DELETE FROM {USERS} WHERE user_sk = 0"),
+    ((USERS, "spans of a user do not overlap"), f"UPDATE {USERS} SET effective_end_ts = '9999-01-01'"),
+    ((USERS, "a span ends after it begins"), f"UPDATE {USERS} SET effective_end_ts = effective_start_ts"),
+    ((USERS, "a user who is there has one current row, and one who has gone has none"), f"UPDATE {USERS} SET is_current = false"),
+    ((USERS, "every user has a name, a country and a user_sk"), f"UPDATE {USERS} SET country_code = NULL"),
+    ((BRIDGE, "every tag is in dim_tag"), "DELETE FROM lh.gold.dim_tag"),
+    ((BRIDGE, "every dataset is in dim_dataset"), "DELETE FROM lh.gold.dim_dataset"),
+    (("lh.gold.fact_tag_usage_daily", "every tag is in dim_tag"), "DELETE FROM lh.gold.dim_tag"),
+    (("lh.silver.kaggle_users", "what its strategies leave of the versions, and nothing else"), "DELETE FROM lh.silver.kaggle_users"),
+]
+
+
+@pytest.mark.parametrize(("name", "damage"), BREAKS, ids=[f"{table} {name}" for (table, name), _ in BREAKS])
+def test_each_check_fails_on_what_it_is_about(lake: duckdb.DuckDBPyConnection, name: tuple[str, str], damage: str) -> None:
+    days = (date(2025, 3, 1), date(2025, 3, 8))
+    dumps = [
+        Dump.of(day, users=[user(1, str(day)), user(2)], datasets=[dataset(1, 1), dataset(2, 1)], dataset_tags=tagged(1, "a"))
+        for day in days
+    ]
+    fill(lake, list(messages(dumps)))
+    assert bad(lake, CHECKS[name]) == 0
+    lake.execute(damage)
+    assert bad(lake, CHECKS[name]) > 0
+
+
+def test_the_report_counts_the_rows_that_each_strategy_affected(lake: duckdb.DuckDBPyConnection) -> None:
+    first = Dump.of(
+        date(2025, 3, 1),
+        users=[user(1, country=None, signup_ts=None), user(2), user(3, None)],
+        datasets=[dataset(1, 1, is_private=None), dataset(2, 9, total_views=None, created_ts=None), dataset(3, 2)],
+        dataset_tags=[*tagged(1, "Python", "python", "***", "ai"), *tagged(2, "python"), *tagged(77, "lost")],
+    )
+    second = Dump.of(
+        date(2025, 3, 8), users=[user(1, "new", country=None, signup_ts=None)], datasets=list(first.tables["datasets"].values())[:2]
+    )
+    fill(lake, list(messages([first, second])))
+    assert figures(lake, "lh.silver.kaggle_users") == {
+        "input": 5,
+        "duplicates_removed": 2,
+        "gone_removed": 2,
+        "output": 1,
+        "country_missing_flagged": 1,
+        "country_coded": 0,
+        "signup_imputed": 1,
+    }
+    assert figures(lake, "lh.silver.kaggle_datasets") == {
+        "input": 4,
+        "duplicates_removed": 1,
+        "gone_removed": 1,
+        "output": 2,
+        "matched_owners": 1,
+        "unknown_owners": 1,
+        "is_private_defaulted": 1,
+        "missing_dates_flagged": 1,
+        "views_imputed": 1,
+        "downloads_imputed": 0,
+    }
+    assert figures(lake, "lh.silver.kaggle_dataset_tags") == {
+        "input": 6,
+        "duplicates_removed": 0,
+        "gone_removed": 0,
+        "unusable_tags_removed": 1,
+        "invalid_dataset_tags_removed": 1,
+        "merged_tags_removed": 1,
+        "output": 3,
+        "tags_cleaned": 1,
+        "tag_categories_popular": 2,
+        "tag_categories_common": 0,
+        "tag_categories_regular": 0,
+        "tag_categories_rare": 0,
+    }
+    rejected = CHECKS["lh.bronze.kaggle_users", "at most 10% of what arrived is rejected"]
+    assert lake.execute(rejected.groups).fetchall() == [("users", 6, 5, 1, 0.166667, "no_user_name 1")]
