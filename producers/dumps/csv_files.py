@@ -94,11 +94,19 @@ def typed(kind: str, column: str) -> str:
         return f"CASE WHEN CAST({plain} AS VARCHAR) = {column} THEN {plain} WHEN regexp_full_match({column}, '{_WHOLE}') THEN {whole} END"
     if kind == "timestamp":
         formats = ", ".join(f"'{one}'" for one in _DATES)
-        at = f"CAST(TRY_STRPTIME(trim({column}), [{formats}]) AS TIMESTAMPTZ)"
-        return f"coalesce({at}, CASE WHEN regexp_full_match({column}, '{_ISO}') THEN TRY_CAST(trim({column}) AS TIMESTAMPTZ) END)"
+        # By the microseconds: a cast to TIMESTAMPTZ looks the zone up, which takes twice as long as reading the date.
+        plain, trimmed = (f"TRY_STRPTIME({given}, [{formats}])" for given in (column, f"trim({column})"))
+        zoned = f"WHEN regexp_full_match({column}, '{_ISO}') THEN TRY_CAST(trim({column}) AS TIMESTAMPTZ)"
+        return (
+            f"CASE WHEN {plain} IS NOT NULL THEN make_timestamptz(epoch_us({plain})) "
+            f"WHEN {trimmed} IS NOT NULL THEN make_timestamptz(epoch_us({trimmed})) {zoned} END"
+        )
     if kind == "boolean":
-        said = f"lower(trim({column}))"
-        return f"CASE WHEN {said} IN ({_texts(_TRUE)}) THEN true WHEN {said} IN ({_texts(_FALSE)}) THEN false END"
+        # Named once: what stands in two branches, DuckDB computes for every row.
+        known = f"nullif(array_position([{_texts((*_FALSE, *_TRUE))}], lower(trim({column}))), 0)"
+        other = f"{known} > {len(_FALSE)}"
+        # The usual spellings first, since the others take ten times as long.
+        return f"CASE {column} WHEN 'False' THEN false WHEN 'True' THEN true ELSE {other} END"
     raise ValueError(f"a dump's text is not read as {kind}; expected string, long, timestamp or boolean")
 
 
@@ -110,7 +118,7 @@ def to_typed(rows: str, columns: Mapping[str, tuple[str, str]]) -> str:
         columns: {field: its type, and the SQL of the text that it is read from}.
     """
     odd = {
-        field: f"({source} IS NOT NULL AND trim({source}) <> '' AND {quote_name(field)} IS NULL)"
+        field: f"CASE WHEN {quote_name(field)} IS NULL THEN trim({source}) <> '' ELSE false END"
         for field, (kind, source) in columns.items()
         if kind != "string"
     }
