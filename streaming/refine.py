@@ -22,6 +22,7 @@ from lakehouse.write.small_batches.memory_store import Memory
 from streaming.batch_report import BatchReport, ReadFrom, timed
 from streaming.bronze import Body, named
 from streaming.checkpoints import forget_start
+from streaming.errors import RejectRateExceeded
 from streaming.wake import TRIGGER_SECONDS, Waker
 
 
@@ -115,6 +116,7 @@ def refine_body(
                 held.enter_context(lock())
             properties = batch_properties(domain.refine_query, batch_id)
             touched: dict[str, Part] = {}
+            refused: RejectRateExceeded | None = None
             found = at_hand(batch_id)
             if found is not None:
                 batch.read_from = found.read_from
@@ -126,9 +128,15 @@ def refine_body(
                     judge(source, batch_id, met)
 
                 options = ApplyOptions(properties=properties, judge=look, memory=memory, phases=batch.phases, arrived=arrived)
-                met = apply(of_source, source, domain, options)
+                try:
+                    met = apply(of_source, source, domain, options)
+                except RejectRateExceeded as error:
+                    refused = refused or error  # of this source nothing was written; the others are none of its business
+                    continue
                 touched[source.silver.name] = touched_part(source, met)
                 batch.add(met)
+            if refused is not None:
+                raise refused
             with batch.phases.timed("compact"):
                 batch.compacted = compactor.after(rows.sparkSession, domain, touched)
         after()

@@ -4,14 +4,19 @@ import json
 import random
 from collections.abc import Callable
 from datetime import date
+from functools import reduce
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
+from lakehouse.counts import Applied
+from lakehouse.domain import Source
 from lakehouse.spark import iceberg_table
+from streaming.errors import RejectRateExceeded
+from streaming.refine import SOURCE, refine_body
 from tests.kaggle.dumps import Dump, dataset, messages, tagged, user
-from tests.kaggle.home import KaggleHome, some_batches
+from tests.kaggle.home import SOURCES, KaggleHome, some_batches
 from tests.support.law import Crash, assert_law, crash_at
 
 Make = Callable[..., KaggleHome]
@@ -126,3 +131,24 @@ def test_a_message_again_under_another_offset_changes_no_table(make: Make) -> No
     home.dump(FIRST)
     assert {name: iceberg_table(home.session, name).currentSnapshot().snapshotId() for name in tables} == before
     assert json.loads(iceberg_table(home.session, "lh.gold.dim_user").currentSnapshot().summary()["weir.made-of"])
+
+
+def test_a_table_that_the_breaker_refuses_holds_no_other_back(make: Make) -> None:
+    home = make()
+    frames = []
+    for number, source in enumerate(home.domain.sources):
+        records = [record for name, record in messages([FIRST]) if name == SOURCES[number]]
+        frames.append(home.land(source, records).selectExpr(f"{number} AS {SOURCE}", f"struct(*) AS _rows_{number}"))
+    rows = reduce(lambda one, other: one.unionByName(other, allowMissingColumns=True), frames)
+
+    def judge(source: Source, _: int, met: Applied) -> None:
+        if source.name == "kaggle_users":
+            raise RejectRateExceeded("kaggle", source.name, 2, 2, 10, met.rejected)
+
+    with pytest.raises(RejectRateExceeded, match="kaggle_users"):
+        refine_body(lambda: home.domain, lambda _: None, judge)(rows, 0)
+    assert home.rows("silver.kaggle_users_versions") == []
+    assert home.rows("silver.kaggle_datasets", "dataset_id", "owner_user_name") == [(1, "Unknown"), (2, "Unknown"), (3, "Unknown")]
+    refine_body(lambda: home.domain, lambda _: None)(rows, 0)
+    assert home.rows("silver.kaggle_datasets", "owner_user_name") == [("Unknown",), ("user-1",), ("user-1",)]
+    home.assert_right()

@@ -44,6 +44,7 @@ def kaggle(profile: CountryProfile) -> Domain:
         dimensions=((tb.DIM_COUNTRY, list(codes().items())), (DIM_DATE, date_rows())),
         exact=(tb.DIM_COUNTRY.name,),
         edition={"kaggle_country": profile, "kaggle_country_names": names_edition()},
+        edition_before={"kaggle_country_names": ""},  # no setting: the version's own
         by_edition=_by_edition,
         checks=lambda _: quality_checks(),
         oracle=ORACLE,
