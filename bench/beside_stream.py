@@ -134,8 +134,8 @@ def _print(alone: list[LoadRun], with_backfill: list[LoadRun], measured: float, 
         ["", "p50", "p90", "p99", "max"],
         rows,
         [
-            goal("hourly facts, p99 beside a backfill / alone", ratio(False), 3),
-            goal("every gold table, p99 beside a backfill / alone", ratio(True), 3),
+            goal("hourly facts, p99 beside a backfill / alone", ratio(False), 2),
+            goal("every gold table, p99 beside a backfill / alone", ratio(True), 2),
             *(f"  {note}" for note in notes),
         ],
     )

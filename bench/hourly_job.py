@@ -92,7 +92,7 @@ def _print(streamed: list[Hour], batch: list[Hour], idle: float, idle_seconds: f
             ["hourly job", spread([hour.wall for hour in batch], 2), spread([hour.cpu for hour in batch]), f"{job_cpu:,.1f}"],
         ],
         [
-            goal("wall time, stream / job", stream_wall / job_wall, 0.1),
+            goal("wall time, stream / job", stream_wall / job_wall, 0.08),
             f"  idle: {idle:.4f} cores over {idle_seconds:g} s, scaled to the rest of the hour",
         ],
     )

@@ -76,5 +76,5 @@ def _print(rows: int, proofs: list[Run], alone: list[Run]) -> None:
             ]
             for name, runs in (("weir prove", proofs), ("DuckDB's part alone", alone))
         ],
-        [goal("wall time, weir prove / DuckDB's part alone", ratio, 3), f"  weir prove, s: {split}"],
+        [goal("wall time, weir prove / DuckDB's part alone", ratio, 2), f"  weir prove, s: {split}"],
     )
