@@ -4,6 +4,7 @@
     crash      while the first rows reach gold and the rest is published, kill the driver with SIGKILL and start it again
     count      compare all messages in Kafka with all rows in the tables
     findings   latest AQI, worst days, longest episodes, agreement with independent results
+    dump       what a recorded dump of Kaggle, the second domain, has become meanwhile
     revision   publish the source's later answer for Hanoi, which changes gold
 
 Each step checks its result; a failed check ends the demo with exit code 1. All processes that it started end before it does.
@@ -31,6 +32,7 @@ from rich.text import Text
 from deploy.local.agent.processes import ProcessKey, kill_group, stop_process, wait_gone
 from deploy.local.agent.run_files import MULTIPROC, PartCondition, PartName, PartState, log_file, remove_state, run_folder, write_state
 from deploy.local.agent.stack_parts import COMMANDS, PYTHON, last_line, launch
+from deploy.local.demo.dump import DumpShown
 from deploy.local.demo.home import SETTINGS_FILE, choose_home, note_what_is_left, only_demo, prepare
 from deploy.local.demo.report import Agreement, freshness_seconds, print_findings, print_revision, read_agreement
 from deploy.local.demo.tables import DOMAIN, DemoFailed, DemoTables, read_revised
@@ -174,6 +176,7 @@ class Demo:
         self.end_offsets: dict[int, int] = {}
         # Spark leaves its temporary folders behind when it is killed; these are removed with the demo's.
         self.scratch = self.run / "tmp"
+        self.dump = DumpShown(log_file(self.settings, "producer"), self.environment)
         self.phases: list[tuple[str, float]] = []
         self._phase_began = started
 
@@ -183,6 +186,7 @@ class Demo:
         self.crash_and_come_back()
         self.count()
         self.findings(expects_agreement)
+        self.second_domain()
         self.revision()
 
     # --- the steps
@@ -219,6 +223,8 @@ class Demo:
         assert first is not None
         self.back_seconds = (first.committed_ts - killed_at).total_seconds()
         self._wait("everything is published", lambda: not self._publishing())
+        if self.dump.is_there:
+            self.dump.publish()
         self.end_offsets = end_offsets(self.kafka.bootstrap, TOPIC)
         self._wait("the rest reaches gold", lambda: self.tables.is_all_in_gold(self.end_offsets))
         after = self.tables.counts()
@@ -273,6 +279,18 @@ class Demo:
             raise DemoFailed(
                 f"Gold agrees too little with the independent results: {agreement}. The tables are kept in {self.settings.home}."
             )
+
+    def second_domain(self) -> None:
+        """Show what the recorded dump has become, where this installation has it.
+
+        Raises:
+            DemoFailed: rows of it were rejected.
+        """
+        if self.dump.is_there:
+            self._title("Another kind of source: a dump")
+            self._wait("the dump reaches gold", lambda: self.dump.is_in_gold(self.tables))
+            self.dump.show(self.console, self.tables)
+            self._end_of_phase("dump")
 
     def revision(self) -> None:
         """Publish the source's later answer, and print its changes in gold.
@@ -377,6 +395,7 @@ class Demo:
                 process.wait()
                 output.close()
             self.producers.clear()
+            self.dump.stop()
             if self.driver is not None:
                 stop_process(self._driver_key, grace_seconds)
                 self.driver.wait()

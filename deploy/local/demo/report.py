@@ -143,7 +143,7 @@ def print_findings(console: Console, tables: DemoTables) -> None:
         SELECT location_key, start_ts, duration_hours, peak_aqi, dominant_pollutant
         FROM gold.fact_episode ORDER BY duration_hours DESC, peak_aqi DESC, start_ts, location_key LIMIT 5
     """)
-    _print_grid(
+    print_grid(
         console,
         "Latest AQI by city (the recordings end there)",
         ("city", "name", "hour (UTC)", "there", ">AQI", "category", "by"),
@@ -152,7 +152,7 @@ def print_findings(console: Console, tables: DemoTables) -> None:
             for r in latest
         ],
     )
-    _print_grid(
+    print_grid(
         console,
         "Worst days",
         ("city", "day (UTC)", ">highest AQI", ">mean", ">hours > 150", ">PM2.5 µg/m³", "by"),
@@ -161,7 +161,7 @@ def print_findings(console: Console, tables: DemoTables) -> None:
             for r in worst
         ],
     )
-    _print_grid(
+    print_grid(
         console,
         "Longest episodes (AQI of 151 or more, hour after hour)",
         ("city", "from (UTC)", ">hours", ">peak AQI", "by"),
@@ -174,7 +174,7 @@ def print_revision(console: Console, before: Mapping[str, Sequence[Row]], after:
     hours = changed(before["hours"], after["hours"], "ts_utc")
     shown = [pair for pair in hours if pair[0].get("pm25") != pair[1].get("pm25")][:3]
     shown += [pair for pair in hours if pair[0].get("aqi") != pair[1].get("aqi") and pair not in shown][:5]
-    _print_grid(
+    print_grid(
         console,
         f"Hanoi in gold: {len(hours)} hours changed, among them",
         ("hour (UTC)", ">PM2.5 was", ">is", ">AQI was", ">is"),
@@ -215,7 +215,7 @@ def _there(row: Row) -> str:
     return f"{local:%a %H:%M} ({offset.total_seconds() / 3600:+g} h)"
 
 
-def _print_grid(console: Console, title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+def print_grid(console: Console, title: str, headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print rows with a title; a heading that begins with > marks a right-aligned column of numbers."""
     grid = Grid(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for heading in headings:
