@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from producers.stopping import Stop
 
 ONLY = "--locations"
-_NAMES = tuple(dict.fromkeys((*SOURCES, *DUMPS)))
 
 
 @dataclass(slots=True)
@@ -53,14 +52,19 @@ class _Run:
         return self.settings.home / "state"
 
 
+def _names() -> tuple[str, ...]:
+    """Name every source, polled or published from dumps."""
+    return tuple(dict.fromkeys((*SOURCES, *DUMPS)))
+
+
 def _sources(incomplete: str) -> list[str]:
     """Complete a source's name."""
-    return beginning(incomplete, _NAMES)
+    return beginning(incomplete, _names())
 
 
 def produce(
     ctx: typer.Context,
-    source: Annotated[str, typer.Argument(help=f"the source to fetch from: {', '.join(_NAMES)}", autocompletion=_sources)],
+    source: Annotated[str, typer.Argument(help=f"the source to fetch from: {', '.join(_names())}", autocompletion=_sources)],
     locations: Annotated[
         str,
         typer.Option(ONLY, "--only", help="only these entities, such as places: keys, separated by commas (default: all that are watched)"),
@@ -116,8 +120,8 @@ def produce(
     settings: Settings = ctx.obj
     if not structlog.is_configured():
         configure_logs(settings.log_format, settings.log_level)
-    if source not in _NAMES:
-        raise typer.BadParameter(f"{source!r} is not a source; expected one of {', '.join(_NAMES)}")
+    if source not in _names():
+        raise typer.BadParameter(f"{source!r} is not a source; expected one of {', '.join(_names())}")
     if dump is not None or download or partial or run_date or source not in SOURCES:
         polled = bool(locations or since or until or replay is not None or set_name or speed != "max" or once)
         _publish_dump(settings, source, dump, download, partial, run_date, as_json, polled)

@@ -77,6 +77,7 @@ class Publisher:
                         self._publish(database, table, one, made, report)
                     except TableError as found:
                         errors[table.name] = found
+                        report.tables[table.name].why = str(found)
                     except duckdb.OutOfMemoryException as found:
                         raise NoRoomError(
                             f"{table.name}: {self.memory} of memory and the disk of {self.kept.scratch} do not suffice. "
@@ -93,7 +94,6 @@ class Publisher:
                     report.tables[table.name] = TableReport("failed", why=str(one))
                     errors[table.name] = one
         for name, error in errors.items():
-            report.tables[name].why = str(error)
             log.error("table not published", source=self.source.name, table=name, reason=str(error))
         if errors:
             reasons = "".join(f"\n  {name}: {error}" for name, error in errors.items())
