@@ -21,7 +21,7 @@ from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.spark import jvm_pid, open_spark
 from producers.history import History, SourceSpent
-from producers.sources.registry import histories
+from producers.sources.registry import dumps_of, histories
 from producers.stopping import Stop
 
 LATEST = "latest"
@@ -90,6 +90,12 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
 
 
 def _check(wanted: Wanted) -> None:
+    if dumps := dumps_of(wanted.domain):
+        raise typer.BadParameter(
+            f"the past of {wanted.domain!r} comes as dumps, each the whole state of its day: publish one with "
+            f"`weir produce {dumps[0]} --dump PATH --run-date DAY`, also one that is older than what is there",
+            param_hint="DOMAIN",
+        )
     if wanted.domain not in histories():
         raise typer.BadParameter(
             f"{wanted.domain!r} has no source for backfills; expected one of {', '.join(histories())}", param_hint="DOMAIN"

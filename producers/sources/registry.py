@@ -39,6 +39,11 @@ def load_dumps(name: str) -> DumpSource:
     return source
 
 
+def dumps_of(domain: str) -> list[str]:
+    """Return the names of the sources that publish dumps for a domain."""
+    return [name for name in DUMPS if load_dumps(name).domain == domain]
+
+
 def histories() -> dict[str, Callable[[Settings, Stop], History]]:
     """Return by domain the function that opens its source's past records; a domain without one is absent."""
     return {source.domain: source.history for source in map(load_source, SOURCES) if source.history is not None}
