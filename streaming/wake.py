@@ -81,6 +81,7 @@ class Waker:
     def _run(self, query: StreamingQuery) -> None:
         try:
             self._take_over(query)
+            self._found_at = time.monotonic()  # a query that has just started is not idle
             while query.isActive:
                 self.wake()
                 self._stirred.wait(self._idle_every if self._is_idle() else self._every)

@@ -5,6 +5,7 @@ with a time, which is UTC where no zone is said.
 """
 
 import csv
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -29,8 +30,13 @@ def raw(column: str) -> str:
 
 
 def file_name(path: Path) -> str:
-    """Return the SQL literal of one file's name, which DuckDB would otherwise read as a pattern."""
-    plain = re.sub(r"([*?\[])", r"[\1]", str(path)).replace("'", "''")
+    """Return the SQL literal of one file's name, which DuckDB would otherwise read as a pattern.
+
+    In a pattern DuckDB takes a backslash for the end of a folder's name, so not every name can be said as one. A file below a folder of
+    such a name is opened here, and named by its descriptor until the process ends.
+    """
+    name = f"/dev/fd/{os.open(path, os.O_RDONLY)}" if re.search(r"[*?\[]", str(path)) else str(path)
+    plain = name.replace("'", "''")
     return f"'{plain}'"
 
 

@@ -73,6 +73,14 @@ def applied(state: dict[Any, Row], messages: list[dict[str, Any]], *key: str) ->
     return after
 
 
+@pytest.mark.parametrize("name", ["a'b \\ c", "a?b[1]*", "a?b \\ [c] {d,e}'"])
+def test_folders_may_have_any_name(tmp_path: Path, name: str) -> None:
+    home = Home(tmp_path / name / "home", limit_percent=100)
+    for number, last in ((1, 2), (2, 3)):
+        home.publish(simple(tmp_path / f"{name} {number}", [user(1), user(last)], [dataset(5)], [(5, '["x"]')]), day(number))
+    assert [row["user_id"] for row in home.topics.drain(USERS.topic)] == [1, 2, 3, 2]
+
+
 def test_first_dump_is_whole_and_the_next_brings_only_what_differs(home: Home, tmp_path: Path) -> None:
     home.publish(simple(tmp_path / "a", [user(1), user(2), user(3)], [dataset(5)], [(5, '["x","y"]')]), day(1))
     topics = home.topics
