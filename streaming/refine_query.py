@@ -149,4 +149,6 @@ class RefineQuery:
 
 def _of_kafka(rows: pa.Table | None) -> pa.Table | None:
     """Leave out backfilled rows, as `read_bronze` does."""
-    return None if rows is None else rows.filter(pc.is_null(rows["source_run"]))
+    if rows is None or rows["source_run"].null_count == rows.num_rows:  # nearly always: a backlog is not copied for nothing
+        return rows
+    return rows.filter(pc.is_null(rows["source_run"]))

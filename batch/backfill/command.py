@@ -92,8 +92,8 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
 def _check(wanted: Wanted) -> None:
     if dumps := dumps_of(wanted.domain):
         raise typer.BadParameter(
-            f"the past of {wanted.domain!r} comes as dumps, each the whole state of its day: publish one with "
-            f"`weir produce {dumps[0]} --dump PATH --run-date DAY`, also one that is older than what is there",
+            f"the past of {wanted.domain!r} comes as dumps, each with the whole state of its day. Publish one with "
+            f"`weir produce {dumps[0]} --dump PATH --run-date DAY`; it may be older than the last one",
             param_hint="DOMAIN",
         )
     if wanted.domain not in histories():

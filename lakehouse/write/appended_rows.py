@@ -14,6 +14,7 @@ from lakehouse.spark import iceberg_table, java_list
 from lakehouse.tables.arrow_types import arrow_schema
 from lakehouse.tables.schema import Table
 from lakehouse.tables.stream_positions import Position
+from lakehouse.write.small_batches.data_files import DataFileWriter
 from lakehouse.write.small_batches.local_rows import FILE, POSITION, read_local
 
 _MOST = (1 << 63) - 1
@@ -33,6 +34,8 @@ def read_appended(spark: SparkSession, table: Table, start: Position, end: Posit
         The rows with the table's columns; None where Spark must read them: a snapshot between the positions is gone or no append, a file
         is not on this machine or is gone, or there are too many rows.
     """
+    if start == end:  # of several sources most have nothing new
+        return arrow_schema(table).empty_table()
     handle = iceberg_table(spark, table.name)
     snapshots = _between(handle, start, end)
     if snapshots is None:
@@ -54,9 +57,8 @@ def read_appended(spark: SparkSession, table: Table, start: Position, end: Posit
             rows += task.file().recordCount()
     if rows > most_rows:
         return None
-    ids = {column.name(): column.fieldId() for column in java_list(handle.schema().columns())}
     try:
-        found = read_local(files, arrow_schema(table), ids)
+        found = read_local(files, arrow_schema(table), DataFileWriter(spark, handle, ()).ids())
     except FileNotFoundError:
         return None
     return None if found is None else found.drop_columns([FILE, POSITION])

@@ -1,6 +1,6 @@
 """How does a row of a dump become a message without Python? As SQL that writes what the contract's JSON codec writes, for millions of rows.
 
-`tests/unit/producers/test_dump_wire.py` compares both on generated rows. What does not fit its type goes out as the text that it is, so
+`tests/unit/producers/test_dump_columns.py` compares both on generated rows. What does not fit its type goes out as the text that it is, so
 that bronze keeps it and the rules reject it with a reason.
 """
 
