@@ -19,11 +19,13 @@ from lakehouse.domain import Domain, Source
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.locks.table_locks import table_lock
 from lakehouse.settings import Settings
-from lakehouse.tables.catalog import ancestors, open_catalog
+from lakehouse.storage.folders import open_folder
+from lakehouse.tables.catalog import ancestors, newest_mark_of, open_catalog
 from lakehouse.tables.editions import check_edition, edition_of
 from lakehouse.tables.notes import add_applied, applied_of
 from lakehouse.tables.properties import OFFSET_RANGE_PROPERTY
 from lakehouse.tables.schema import REJECTS, quote
+from lakehouse.tables.stream_positions import HELD_BACK, read_held_back
 
 
 class NoGold(LakehouseError, Fatal):
@@ -72,6 +74,8 @@ class Heads:
             for source in domain.sources:
                 tables[source.bronze.name] = catalog.load_table(_path(source.bronze.name))
             applied = _applied(domain, [*tables.values(), *rejects])
+            for source in _held_back(settings, domain):
+                applied = {**_not_applied(tables[source.bronze.name]), **applied}
             return cls(domain, tables, applied, opened.pop_all())
 
     def __enter__(self) -> "Heads":
@@ -158,6 +162,17 @@ def _applied(domain: Domain, tables: Iterable[Stored]) -> dict[tuple[str, int], 
             for topic in domain.topics:
                 add_applied(applied, ranges, topic)
     return applied
+
+
+def _held_back(settings: Settings, domain: Domain) -> list[Source]:
+    """Return the sources that the breaker holds back; of these, silver may lack rows that no snapshot mentions."""
+    text = open_folder(settings.checkpoint(domain.refine_query)).text(HELD_BACK)
+    return [domain.sources[number] for number in read_held_back(text) if number < len(domain.sources)]
+
+
+def _not_applied(bronze: Stored) -> dict[tuple[str, int], int]:
+    """Return -1 for each partition from which a bronze table has messages."""
+    return {(topic, int(partition)): -1 for topic, held in newest_mark_of(bronze).items() for partition in held["next"]}
 
 
 def _path(name: str) -> tuple[str, ...]:

@@ -133,6 +133,7 @@ def _publish(home: Path, dump: Path, made: datetime, client: KafkaClient, ids: C
             kept,
             MEMORY,
             settings.reject_limit_percent,
+            settings.dump_gone_limit_percent,
             rules_of=lambda contract: rules_of(settings, KAGGLE.domain, contract),
             topic_id=ids,
             writer=lambda contract: KafkaWriter(client, contract, KAGGLE.name, "bench"),

@@ -189,6 +189,9 @@ class Settings(BaseSettings):
     dump_member_gib: float = Field(64, gt=0, description="largest size in GiB of a member of a zip that holds a dump")
     dump_total_gib: float = Field(64, gt=0, description="largest size in GiB, extracted, of all members of such a zip that are needed")
     dump_ratio: float = Field(200, gt=0, description="how many times a member of such a zip may grow when it is extracted")
+    dump_gone_limit_percent: float = Field(
+        50, gt=0, le=100, description="share of a table's rows above which a dump without them is taken for cut and not published"
+    )
 
     aqi_rule: AqiRuleName = Field("us-epa-2024", description="which edition of the US EPA's index gold is computed by")
     episode_threshold: int = Field(151, ge=1, description="an hour whose AQI is at least this belongs to an episode")

@@ -15,7 +15,6 @@ reported. Messages of a transaction that is still open cannot be read yet; they 
 until now; 0 where there is none. So it does not jump when the first message after a quiet hour arrives.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -33,8 +32,7 @@ from lakehouse.domain import Domain, Source
 from lakehouse.errors import Retryable, WeirError
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import Folder, open_folder
-from lakehouse.tables.catalog import NoTables, ancestors, open_catalog
-from lakehouse.tables.properties import MARK_PROPERTY
+from lakehouse.tables.catalog import NoTables, ancestors, newest_mark_of, open_catalog
 from lakehouse.tables.stream_positions import Position, committed_positions
 
 
@@ -150,13 +148,9 @@ def _missing(broker: Broker, topic: str, behind: Mapping[int, tuple[int, int]]) 
 
 
 def bronze_mark(settings: Settings, source: Source) -> dict[str, Any]:
-    """Read the newest mark among the ancestors of bronze's head: {topic: {"id": …, "next": {partition: offset}}}; empty without one."""
+    """Read bronze's newest mark, see `newest_mark_of`; empty without the table."""
     table = _bronze(settings, source)
-    for snapshot in ancestors(table) if table is not None else ():
-        if snapshot.summary is not None and (text := snapshot.summary.additional_properties.get(MARK_PROPERTY)):
-            mark: dict[str, Any] = json.loads(text)
-            return mark
-    return {}
+    return {} if table is None else newest_mark_of(table)
 
 
 def silver_lag(settings: Settings, domain: Domain) -> Lag:

@@ -92,6 +92,9 @@ QUERY_RESTARTS = Counter("weir_query_restarts_total", "Restarts of a query in it
 QUERY_UP = Gauge(
     "weir_query_up", "1 while a query runs, 0 while it waits for its restart or is stopped", ["query"], multiprocess_mode="mostrecent"
 )
+QUERY_HELD_SOURCES = Gauge(
+    "weir_query_held_sources", "Sources that the breaker holds back while the query runs", ["query"], multiprocess_mode="mostrecent"
+)
 
 # The machine. part: kafka, stream, producer, metrics.
 PART_UP = Gauge("weir_part_up", "1 while a part of the stack runs, else 0", ["part"], multiprocess_mode="mostrecent")

@@ -54,7 +54,9 @@ def stream(
 
 def resume(
     ctx: typer.Context,
-    domain: Annotated[str, typer.Argument(help="domain whose query stopped, such as air_quality", autocompletion=completion.domains)],
+    domain: Annotated[
+        str, typer.Argument(help="domain whose query or source stopped, such as air_quality", autocompletion=completion.domains)
+    ],
     accept: Annotated[
         bool, typer.Option("--accept", help="let the rows that are in bronze by then through, whatever share of them breaks the rules")
     ] = False,
@@ -62,7 +64,7 @@ def resume(
         bool, typer.Option("--accept-loss", help="go on without what Kafka has lost, and record it in lh.ops.losses")
     ] = False,
 ) -> None:
-    """Start a domain's stopped queries again, in the driver that runs or with its next start.
+    """Start a domain's stopped queries and sources again, in the driver that runs or with its next start.
 
     Example: weir resume air_quality --accept
     """
@@ -76,6 +78,7 @@ def resume(
     state = open_folder(settings.state_uri)
     running = read_states(state, domain)
     halted = [state.query for state in running if state.state in ("stopped", "restarting")]
+    halted += [f"{state.query} with {', '.join(state.held)}" for state in running if state.held]
     if running and not halted:
         more = " Nothing was accepted or recorded." if accept or accept_loss else ""
         print(f"All queries of {domain} run: nothing to resume.{more}")

@@ -202,8 +202,8 @@ class ResumeRequests:
     def _accept(self, queries: Sequence[Supervised]) -> str:
         """Let the rows that are in bronze through; return a sentence about it."""
         if not _applies(RejectRateExceeded, queries):
-            log.warning("nothing to accept", reason="no query is stopped by its rejects")
-            return "No query is stopped by its rejects: nothing was accepted."
+            log.warning("nothing to accept", reason="no query or source is stopped by its rejects")
+            return "No query or source is stopped by its rejects: nothing was accepted."
         self._refine.accept_rows()
         return "The rows that are in bronze now are let through."
 
@@ -253,4 +253,4 @@ def _topics_watched(bronze: BronzeQuery, query: Supervised) -> Iterator[None]:
 
 def _applies(error: type[WeirError], queries: Sequence[Supervised]) -> bool:
     """Whether a query stopped by that error; before the start of the queries nobody knows, and then it does."""
-    return not queries or any(isinstance(query.error, error) for query in queries)
+    return not queries or any(isinstance(found, error) for query in queries for found in (query.error, *query.refused.values()))

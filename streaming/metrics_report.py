@@ -45,8 +45,10 @@ def report_states(states: Iterable[QueryState], gone: Iterable[str] = ()) -> Non
     with _never_failing():
         for one in states:
             metrics.QUERY_UP.labels(one.query).set(int(one.state == "running"))
+            metrics.QUERY_HELD_SOURCES.labels(one.query).set(len(one.held))
         for name in gone:
             metrics.QUERY_UP.labels(name).set(0)
+            metrics.QUERY_HELD_SOURCES.labels(name).set(0)
 
 
 def report_restart(query: str) -> None:

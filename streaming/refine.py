@@ -1,6 +1,6 @@
 """How do bronze rows get into silver and the derived tables? One query per domain reads its bronze tables and calls `apply`."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import reduce
@@ -77,6 +77,10 @@ def _read_table(spark: SparkSession, source: Source, settings: Settings) -> Data
     return rows.where("source_run IS NULL")
 
 
+def _refuse(_: int, refused: Mapping[str, RejectRateExceeded]) -> None:
+    raise next(iter(refused.values()))
+
+
 def refine_body(
     build: Callable[[], Domain],
     report: Callable[[BatchReport], None],
@@ -87,6 +91,8 @@ def refine_body(
     engine: Engine | None = None,
     at_hand: Callable[[int], AtHand | None] = lambda _: None,
     after: Callable[[], None] = lambda: None,
+    hold: Callable[[int, Mapping[str, RejectRateExceeded]], None] = _refuse,
+    held: Collection[str] = (),
 ) -> Body:
     """Return the body of the query.
 
@@ -100,6 +106,9 @@ def refine_body(
         engine: computes rows in memory; Spark when left out.
         at_hand: returns the rows of a micro-batch; None where Spark must read them.
         after: called when a micro-batch is written.
+        hold: called with the micro-batch's id and the errors by source where `judge` refused some, once the others are written; holds these
+            sources back, or raises.
+        held: the names of the sources that are held back, whose rows are left in bronze; `hold` adds to it.
     """
     last = build()
     compactor = Compactor(last, compact_after)
@@ -111,16 +120,18 @@ def refine_body(
         if [r for _, r in domain.dimensions] != [r for _, r in last.dimensions]:
             write_dimensions(rows.sparkSession, domain)
         last = domain
-        with timed(domain.refine_query, batch_id, report) as batch, ExitStack() as held:
+        with timed(domain.refine_query, batch_id, report) as batch, ExitStack() as opened:
             with batch.phases.timed("lock"):
-                held.enter_context(lock())
+                opened.enter_context(lock())
             properties = batch_properties(domain.refine_query, batch_id)
             touched: dict[str, Part] = {}
-            refused: RejectRateExceeded | None = None
+            refused: dict[str, RejectRateExceeded] = {}
             found = at_hand(batch_id)
             if found is not None:
                 batch.read_from = found.read_from
-            for source, of_source, arrived in _by_source(rows, domain, held, None if found is None else found.rows):
+            for source, of_source, arrived in _by_source(rows, domain, opened, None if found is None else found.rows):
+                if source.name in held:
+                    continue
 
                 def look(met: Applied, source: Source = source) -> None:
                     # Before the breaker, since unknown fields may be why too many rows are bad.
@@ -131,12 +142,12 @@ def refine_body(
                 try:
                     met = apply(of_source, source, domain, options)
                 except RejectRateExceeded as error:
-                    refused = refused or error  # of this source nothing was written; the others are none of its business
+                    refused[source.name] = error  # of this source nothing was written; the others go on
                     continue
                 touched[source.silver.name] = touched_part(source, met)
                 batch.add(met)
-            if refused is not None:
-                raise refused
+            if refused:
+                hold(batch_id, refused)
             with batch.phases.timed("compact"):
                 batch.compacted = compactor.after(rows.sparkSession, domain, touched)
         after()
@@ -145,7 +156,7 @@ def refine_body(
 
 
 def _by_source(
-    rows: DataFrame, domain: Domain, held: ExitStack, handed: Mapping[str, pa.Table] | None
+    rows: DataFrame, domain: Domain, opened: ExitStack, handed: Mapping[str, pa.Table] | None
 ) -> Iterator[tuple[Source, DataFrame, pa.Table | None]]:
     """Return the rows of each source that has some, with those in memory where these are known; those of several are read once."""
     is_alone = len(domain.sources) == 1
@@ -158,7 +169,7 @@ def _by_source(
         yield domain.sources[0], rows, None
         return
     rows.persist()
-    held.callback(rows.unpersist)
+    opened.callback(rows.unpersist)
     present = {row[0] for row in rows.select(SOURCE).distinct().collect()}
     for number, source in enumerate(domain.sources):
         if number in present:

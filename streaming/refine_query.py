@@ -24,6 +24,7 @@ from streaming import refine
 from streaming.batch_report import BatchReport, ReadFrom
 from streaming.breaker import Breaker, Limit
 from streaming.checkpoints import examine, planned_positions
+from streaming.held_back import HeldBack
 from streaming.query import begin_new_checkpoint_for_other_inputs, in_pool, move_aside, take_checkpoint
 from streaming.supervisor import Supervised
 from streaming.wake import Waker, can_wake
@@ -59,6 +60,7 @@ class RefineQuery:
         self._most_rows = MOST_ROWS if self._engine is None else self._engine.most_rows
         self._spark, self._domain, self._build, self._settings = spark, domain, build, settings
         self._report, self._check_lease = report, check_lease
+        self._held_back: HeldBack | None = None
         is_alone = len(domain.sources) == 1
         self._unknown = {
             one.name: UnknownFields(unknown_fields_file(settings.home, domain.name, "" if is_alone else one.name), one.contract)
@@ -85,6 +87,9 @@ class RefineQuery:
         me.note = begin_new_checkpoint_for_other_inputs(checkpoint, self.name, tables)
         examine(checkpoint, self.name, self._domain.name, is_kafka=False, inputs=len(tables))
         take_checkpoint(checkpoint, self.name, {}, tables)
+        held_back = self._held_back = HeldBack(checkpoint, [one.name for one in self._domain.sources])
+        held_back.release()
+        me.refused = held_back.refused
         waker = Waker(self._spark, self._settings.silver_trigger_seconds) if can_wake(self._spark) else None
         if self._hand_over is not None and waker is not None:
             self._hand_over.after_put = waker.wake
@@ -98,6 +103,8 @@ class RefineQuery:
             self._engine,
             self._at_hand,
             lambda: None if waker is None else waker.wake(),
+            held_back.hold,
+            held_back.refused,
         )
         rows = refine.read_bronze(self._spark, self._domain, self._settings)
         return in_pool(
@@ -116,9 +123,13 @@ class RefineQuery:
         move_aside(self._checkpoint(), self.name)
 
     def accept_rows(self) -> None:
-        """Let the rows that are in bronze now pass the breaker, whatever share of them is rejected."""
+        """Let the rows of held sources that are in bronze now pass the breaker, whatever share of them is rejected."""
+        names = [source.name for source in self._domain.sources]
+        # A home that an earlier version stopped names none; then it may be any.
+        held = HeldBack(self._checkpoint(), names).noted() or names
         for source in self._domain.sources:
-            self._breakers[source.name].accept(newest_mark(self._spark, source.bronze))
+            if source.name in held:
+                self._breakers[source.name].accept(newest_mark(self._spark, source.bronze))
 
     def _at_hand(self, batch_id: int) -> refine.AtHand | None:
         """Return the rows of a micro-batch; None where Spark must read the tables."""
@@ -129,6 +140,8 @@ class RefineQuery:
         found: dict[str, pa.Table] = {}
         read_from: ReadFrom = "memory"
         for source, (start, end) in zip(sources, positions, strict=True):
+            if self._held_back is not None and source.name in self._held_back.refused:
+                continue
             rows = None if self._hand_over is None else self._hand_over.take(source.bronze.name, start, end)
             if rows is None:
                 rows, read_from = (

@@ -9,8 +9,8 @@ import json
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol
 
@@ -44,6 +44,10 @@ class StopRequested(Exception):
     """Raised inside a micro-batch that began after a stop was requested; the batch is not committed."""
 
 
+class ResumeRequested(Exception):
+    """Ends a query that runs between two micro-batches, so that it starts again with the sources that the breaker holds back."""
+
+
 class Query(Protocol):
     """The part of Spark's streaming query that is used here."""
 
@@ -66,6 +70,7 @@ class QueryState:
         restarts: how often it was restarted.
         since: start of the state, ISO 8601 in UTC.
         note: information for the operator while it runs, such as that it began a new checkpoint; may be empty.
+        held: by source, why the breaker holds it back while the query goes on with the others.
     """
 
     query: str
@@ -74,6 +79,7 @@ class QueryState:
     restarts: int
     since: str
     note: str = ""
+    held: Mapping[str, str] = field(default_factory=dict)
 
 
 def wait_seconds(failures: int, chance: float) -> float:
@@ -116,6 +122,8 @@ class Supervised:
         # Information for the operator that the start found.
         self.note = ""
         self.error: BaseException | None = None
+        # By source, the error of those that the start's query holds back.
+        self.refused: Mapping[str, WeirError] = {}
         self._start, self._explain, self._before, self._restarted = start, explain, before, restarted
         self._stopping, self._draining, self._clock = stopping, draining, clock
         self._query: Query | None = None
@@ -128,7 +136,8 @@ class Supervised:
     @property
     def state(self) -> QueryState:
         """The current state."""
-        return QueryState(self.name, self._state, self._reason, self._restarts, self._since, self.note)  # type: ignore[arg-type]
+        held = {source: str(error) for source, error in self.refused.items()} if self._state == "running" else {}
+        return QueryState(self.name, self._state, self._reason, self._restarts, self._since, self.note, held)  # type: ignore[arg-type]
 
     @property
     def is_draining(self) -> bool:
@@ -165,7 +174,7 @@ class Supervised:
     def begin(self) -> None:
         """Start the query now."""
         self._kept = self._halted = self._good_since = None
-        self.error = None
+        self.error, self.refused = None, {}
         try:
             self._query = self._start(self)
         except Exception as error:
@@ -175,26 +184,28 @@ class Supervised:
             self._become("running", "")
 
     def resume(self) -> None:
-        """Start a stopped or waiting query as if it had never failed."""
+        """Start a stopped or waiting query as if it had never failed, and one that holds sources back after its running micro-batch."""
         if self._state in ("stopped", "restarting"):
             self._failures = 0
-            self._restarts += 1
-            self._restarted(self.name)
-            self.begin()
+            self._begin_again()
+        elif self.refused:
+            self.halt(ResumeRequested())
 
     def tick(self) -> None:
         """Check once whether the query has ended, and whether it is time to restart it."""
         if self._state == "restarting" and self._clock() >= self._try_at:
-            self._restarts += 1
-            self._restarted(self.name)
-            self.begin()
+            self._begin_again()
         elif self._state == "running" and self._query is not None:
             if self._query.isActive:
                 if self._halted is not None and not self._query.status["isTriggerActive"]:
                     self._query.stop()
                 return
             error = self._kept or self._halted or self._query.exception()
-            if error is None and self._draining:
+            if isinstance(error, ResumeRequested):
+                self._begin_again()
+            elif error is None and self._draining and self.refused:
+                self._failed(next(iter(self.refused.values())))
+            elif error is None and self._draining:
                 self._become("done", "")
             elif not isinstance(error, StopRequested):
                 self._failed(error or QueryFailed(self.name, "it was stopped from outside"))
@@ -206,6 +217,11 @@ class Supervised:
         if interrupt or not self._query.status["isTriggerActive"]:
             self._query.stop()
         return not self._query.isActive
+
+    def _begin_again(self) -> None:
+        self._restarts += 1
+        self._restarted(self.name)
+        self.begin()
 
     def _failed(self, error: BaseException) -> None:
         verdict = classify(error)

@@ -6,7 +6,8 @@ reason beside it. `show` prints them.
     parts      part, state (up, starting, restarting, down, stale), pid, since, address, restarts, says, log
     queries    query, table and tables (that it writes), lag_messages, lag_seconds, last_commit, says; waiting_messages: written to the
                topics within a transaction that is still open, or after one began (null for silver); state (running, restarting,
-               stopped, done; null without a driver), state_since, restarts, reason and note, as the driver reports them
+               stopped, done; null without a driver), state_since, restarts, reason and note, as the driver reports them;
+               held (by source, why the breaker holds it back while the query runs)
     tables     table, rows, last_commit, age_seconds, files; engine: what computed the last commit's rows, null where they only arrived
     freshness  city, newest_ts_utc, newest_retrieved_ts, age_seconds   (of the hourly fact; the age of the newest hour's start)
     rejects    total, by_rule
@@ -171,6 +172,7 @@ def _query(
         "restarts": state.restarts if state else 0,
         "reason": (state.reason or None) if state else None,
         "note": (state.note or None) if state else None,
+        "held": dict(state.held) if state else {},
     }
 
 
@@ -324,6 +326,8 @@ def show(found: dict[str, Any]) -> None:
                 f"[red]{query['state']}[/red] [bold]{query['query']}[/bold] {since}: {_plain(query['reason'] or '')}", soft_wrap=True
             )
 
+        for source, reason in query["held"].items():
+            console.print(f"[red]held back[/red] [bold]{source}[/bold] of {query['query']}: {_plain(reason)}", soft_wrap=True)
         if query["note"]:
             console.print(f"[yellow]note[/yellow] [bold]{query['query']}[/bold] {_plain(query['note'])}", soft_wrap=True)
 

@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from pyiceberg.catalog import Catalog, load_catalog
@@ -14,6 +15,7 @@ from pyiceberg.table.snapshots import Snapshot
 from lakehouse.errors import Fatal, LakehouseError, Retryable
 from lakehouse.settings import Settings
 from lakehouse.storage.paths import is_cut_by_urlparse, is_read_only, jdbc_url, local_path, location_of, sqlalchemy_url, sqlite_file
+from lakehouse.tables.properties import MARK_PROPERTY
 
 NAME = "lh"
 
@@ -219,3 +221,12 @@ def ancestors(table: Table) -> Iterator[Snapshot]:
     while snapshot is not None:
         yield snapshot
         snapshot = by_id.get(snapshot.parent_snapshot_id) if snapshot.parent_snapshot_id is not None else None
+
+
+def newest_mark_of(bronze: Table) -> dict[str, Any]:
+    """Read the newest mark among the ancestors of bronze's head: {topic: {"id": …, "next": {partition: offset}}}; empty without one."""
+    for snapshot in ancestors(bronze):
+        if snapshot.summary is not None and (text := snapshot.summary.additional_properties.get(MARK_PROPERTY)):
+            mark: dict[str, Any] = json.loads(text)
+            return mark
+    return {}

@@ -78,6 +78,10 @@ class Difference:
         unnamed = self._count(f"SELECT count(*) FROM ({self._unnamed()})")
         return Compared(counts.get("added", 0) + unnamed, counts.get("changed", 0), counts.get("gone", 0))
 
+    def count_before(self) -> int:
+        """Return the number of rows before that name what they are about."""
+        return self._count(f"SELECT count(*) FROM ({self._before}) WHERE {self._is_keyed}") if self._before is not None else 0
+
     def messages(self, same: Mapping[str, Value]) -> Iterator[list[Message]]:
         """Return the messages of the difference in batches: what is new or changed, then what has gone. Call `compare` before.
 

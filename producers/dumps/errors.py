@@ -39,6 +39,10 @@ class TooManyBadRowsError(TableError):
     """More of a table's rows break the domain's rules than the breaker lets through."""
 
 
+class TooManyGoneError(TableError):
+    """A dump lacks so many rows of the dump before that it is more likely cut."""
+
+
 class NoRoomError(ProducerError, Fatal):
     """Memory or disk do not suffice for a table."""
 

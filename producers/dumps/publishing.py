@@ -2,7 +2,7 @@
 
 Table by table: read it, judge it, compare it with the last delivered dump, send what differs, wait for the delivery reports, send the
 notice that follows the rows, wait again, and only then keep the table's rows as the last delivered ones. A table that cannot be read, or
-with more bad rows than the breaker lets through, is left as it was, and the others go on.
+with more bad rows than the breaker lets through, or without many of the rows that it had, is left as it was, and the others go on.
 
 A dump that is older than the last delivered one does not replace it. It is published whole, with its own time. Where the last delivered
 dump says something else of a row, that is said again with that dump's time: such a row may have been left out as unchanged since a dump
@@ -22,7 +22,7 @@ from lakehouse.engine.on_duckdb import open_duckdb
 from lakehouse.judge_columns import Rule, unjudged
 from producers.dumps.description import Dump, DumpSource, DumpTable, Figures
 from producers.dumps.difference import NO_DIFFERENCE, Difference
-from producers.dumps.errors import DumpFailedError, NoRoomError, TableError, TooManyBadRowsError
+from producers.dumps.errors import DumpFailedError, NoRoomError, TableError, TooManyBadRowsError, TooManyGoneError
 from producers.dumps.finding import Lacking, Look, Readable
 from producers.dumps.kept import KeptDumps, parquet
 from producers.dumps.report import DumpReport, TableReport
@@ -32,6 +32,8 @@ from producers.kafka_writer import DESCRIBED, KafkaWriter
 # No broken line is lost among the rejects: this rule is what bronze says of bytes that are no JSON object.
 _UNPARSABLE = "unparsable"
 _TICK = timedelta(milliseconds=1)
+# Of fewer rows than these, any share may go.
+LEAST_ROWS = 100
 
 log = structlog.get_logger()
 
@@ -45,6 +47,7 @@ class Publisher:
         kept: the last delivered dumps; held by the caller.
         memory: of DuckDB, such as `1GB`.
         limit_percent: the breaker's limit.
+        gone_percent: the share of a table's rows above which they are not believed to have gone.
         rules_of: returns the rules that judge the rows of a contract.
         topic_id: returns the broker's id of a contract's topic, which it creates when needed.
         writer: opens a writer for a contract.
@@ -55,6 +58,7 @@ class Publisher:
     kept: KeptDumps
     memory: str
     limit_percent: float
+    gone_percent: float
     rules_of: Callable[[Contract], Sequence[Rule]]
     topic_id: Callable[[Contract], str]
     writer: Callable[[Contract], KafkaWriter]
@@ -139,6 +143,8 @@ class Publisher:
         if kept and is_same:
             dump = Dump(kept.stamped, files, readable.form.name)
         said.added, said.changed, said.gone = compared.added, compared.changed, compared.gone
+        if compared.gone:
+            self._judge_gone(said, compared.gone, difference.count_before())
         self._send(said, table, [(difference, same)], staged)
         self._notice(table, dump, Figures(staged.rows, compared.added, compared.changed, compared.gone))
         failpoints.reach("dump.noticed")
@@ -171,6 +177,15 @@ class Publisher:
             raise TooManyBadRowsError(
                 f"{bad} of {said.input} rows break a rule ({first}), more than {self.limit_percent:g} %, so nothing of the table was "
                 "published. Look at the file; if its rows are right as they are, raise WEIR_REJECT_LIMIT_PERCENT for this run (100: never)."
+            )
+
+    def _judge_gone(self, said: TableReport, gone: int, before: int) -> None:
+        if before >= LEAST_ROWS and gone * 100 > self.gone_percent * before:
+            said.state = "stopped"
+            raise TooManyGoneError(
+                f"{gone} of the {before} rows of the last delivered dump are not in this one, more than {self.gone_percent:g} %, so "
+                "nothing of the table was published. Look whether the file is whole; if these rows have really gone, raise "
+                "WEIR_DUMP_GONE_LIMIT_PERCENT for this run (100: never)."
             )
 
     def _send(

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from lakehouse.storage.files import replace_file
 
-# published: all that differs was delivered. stopped: too many bad rows. failed: could not be read. missing: not in the dump.
+# published: all that differs was delivered. stopped: too many bad rows, or rows gone. failed: could not be read. missing: not in the dump.
 State = Literal["published", "stopped", "failed", "missing"]
 _TOP = 10
 

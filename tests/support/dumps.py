@@ -91,6 +91,7 @@ class Home:
     topics: Topics = field(default_factory=Topics)
     source: DumpSource = KAGGLE
     limit_percent: float = 10
+    gone_percent: float = 50
     topic_id: str = "o/n+e"
     rules_of: Callable[[Contract], Sequence[Rule]] = contract_rules
     memory: str = "500MB"
@@ -123,6 +124,7 @@ class Home:
                 kept,
                 self.memory,
                 self.limit_percent,
+                self.gone_percent,
                 self.rules_of,
                 topic_id=lambda _: self.topic_id,
                 writer=lambda contract: KafkaWriter(self.topics, contract, self.source.name, "run", delivery_seconds=5),

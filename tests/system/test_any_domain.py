@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 
+from batch.maintain.maintain import Round
 from batch.prove.prove import prove
 from lakehouse.broker.topics import ensure_topic
 from lakehouse.contract import WIRE_VERSION_HEADER, Value
@@ -23,8 +25,11 @@ from lakehouse.storage.folders import LocalFolder
 from lakehouse.tables.catalog import open_catalog
 from monitoring.lag import bronze_lag, silver_lag
 from streaming.driver import Driver
+from streaming.errors import RejectRateExceeded
+from streaming.resume import Request, ask
 from streaming.supervisor import read_states
 from tests.support.pipeline import session_of
+from tests.support.running import Running
 from tests.support.services import Kafka
 from tests.toy.home import item, maker
 from tests.toy.tables import BRONZE_MAKERS, SILVER_MAKERS, TOY
@@ -135,4 +140,57 @@ def test_sigkill_with_an_owner_change_on_its_way_loses_and_doubles_nothing(
             os.killpg(killed.pid, signal.SIGKILL)
     drain(settings, session, TOY)
     assert session.table("lh.gold.toy_makers").selectExpr("sum(items)").collect()[0][0] == 12
+    assert_right(settings, session, TOY)
+
+
+def test_a_refused_source_waits_while_the_other_goes_on_through_a_restart_and_maintenance(
+    spark: SparkSession, broker: Kafka, tmp_path: Path
+) -> None:
+    settings = Settings(home=tmp_path / "home", kafka_bootstrap=broker.bootstrap, trigger_seconds=0.1, silver_trigger_seconds=0.1)
+    session = session_of(spark, settings)
+    query, makers = TOY.refine_query, TOY.sources[0].silver.name
+
+    def running() -> Running:
+        return Running(Driver("toy", settings, lambda _: None, build=lambda: TOY, spark=session), settings, "toy")
+
+    def is_held(stream: Running) -> bool:
+        return query in stream.states() and "toy_items" in stream.states()[query].held
+
+    def names() -> list[str]:
+        return [row[0] for row in session.table(makers).select("maker_name").orderBy("maker_id").collect()]
+
+    publish(broker, MAKERS, [maker(n) for n in range(3)])
+    publish(broker, ITEMS, [item(n, n % 3, hour=n) for n in range(3)])
+    drain(settings, session, TOY)
+    good = [item(n, n % 3, hour=n, version=1) for n in range(60)]
+    publish(broker, ITEMS, [record for pair in zip(good, [b"no Avro"] * 60, strict=True) for record in pair])
+    # Drained, the refused source is an error; what the other has is applied.
+    publish(broker, MAKERS, [maker(0, 1, maker_name="first")])
+    with pytest.raises(RejectRateExceeded, match="toy_items"):
+        drain(settings, session, TOY)
+    assert names() == ["first", "maker 1", "maker 2"]
+    with running() as stream:
+        stream.until(lambda: is_held(stream))
+        publish(broker, MAKERS, [maker(1, 1, maker_name="second")])
+        stream.until(lambda: names()[1] == "second")
+        assert stream.states()[query].state == "running" and stream.states()[query].restarts == 0
+        publish(broker, ITEMS, [item(100, 0, hour=9)])
+        stream.until(lambda: silver_lag(settings, TOY).messages == 121)
+        assert session.table("lh.silver.toy_items").count() == 3
+    # What is held back is not gold's yet, and maintenance keeps it.
+    assert prove(settings, TOY, session).is_equal
+    later = datetime.now(UTC) + timedelta(days=400)
+    tables = [table.name for table in (*(source.bronze for source in TOY.sources), *TOY.merged)]
+    assert [result.failed for result in Round(settings, [TOY], session, {}, later).run(tables) if result.failed] == []
+    with running() as stream:
+        stream.until(lambda: is_held(stream))
+        state = LocalFolder(settings.home / "state")
+        ask(state, "toy", Request())  # judged again, and held again
+        stream.until(lambda: stream.states()[query].restarts == 1 and is_held(stream))
+        ask(state, "toy", Request(accept=True))
+        stream.until(lambda: session.table("lh.silver.toy_items").count() == 61)
+        publish(broker, MAKERS, [maker(2, 1, maker_name="third")])
+        stream.until(lambda: names()[2] == "third")
+        assert not stream.states()[query].held
+    assert session.table("lh.ops.rejects").count() == 60
     assert_right(settings, session, TOY)

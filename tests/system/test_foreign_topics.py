@@ -40,7 +40,7 @@ from streaming.resume import Request, answered, ask
 from tests.support.pipeline import Pipeline, reading, write_locations
 from tests.support.services import Kafka
 from tests.system.test_kafka_as_found import mute
-from tests.system.test_supervisor import BRONZE, SILVER, Running, drain, rows
+from tests.system.test_supervisor import BRONZE, SILVER, drain, rows, running_driver
 
 pytestmark = pytest.mark.timeout(300)
 Make = Callable[..., Pipeline]
@@ -177,7 +177,7 @@ def test_transactions_only_what_is_committed_is_read_and_no_offset_without_a_mes
         assert "0 messages; 11 wait for an open transaction to end" in capsys.readouterr().out
         open_one.commit_transaction(30)
     assert lag_of(pipeline).whole.messages == 5
-    with Running(pipeline) as running:
+    with running_driver(pipeline) as running:
         running.until(lambda: rows(pipeline, SILVER) == 15)
         for n in range(4):  # micro-batches of control records alone
             others.abort(hours(0, 3, pm25=777.0))
@@ -287,7 +287,7 @@ def test_partition_added_while_the_stream_is_down_and_cut_is_a_loss_that_is_acce
     assert rows(pipeline, SILVER) == 11
 
     monkeypatch.setattr(streaming.driver, "SETTINGS_SECONDS", 0.0)
-    with Running(pipeline) as running:
+    with running_driver(pipeline) as running:
         running.until(lambda: running.states().keys() == {BRONZE, SILVER})
         send_to(pipeline, add_partition(pipeline), hours(20, 23))
         running.until(lambda: rows(pipeline, SILVER) == 14)

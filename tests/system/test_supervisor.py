@@ -1,8 +1,7 @@
 """Does one query's failure stay its own, is nothing lost in silence, and can an operator go on? The real driver on real Kafka."""
 
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -21,58 +20,20 @@ from streaming.batch_report import BatchReport
 from streaming.driver import Driver
 from streaming.errors import BadCheckpoint, RejectRateExceeded
 from streaming.resume import Request, ask
-from streaming.supervisor import QueryState, read_states
 from tests.support.pipeline import Pipeline, reading, write_locations
+from tests.support.running import LIMIT_SECONDS, Running
 from tests.support.services import Kafka
 
 pytestmark = pytest.mark.timeout(300)
 BRONZE, SILVER = "bronze.open_meteo_hourly", "silver.air_quality_hourly_clean"
-LIMIT_SECONDS = 120
-
-
-class Running:
-    """A driver in a thread of this process."""
-
-    def __init__(self, pipeline: Pipeline, report: Callable[[BatchReport], None] = lambda _: None) -> None:
-        self.pipeline = pipeline
-        self.error: BaseException | None = None
-        self._driver = driver_of(pipeline, report)
-        self._thread = threading.Thread(target=self._run)
-
-    def _run(self) -> None:
-        try:
-            self._driver.run(available_now=False)
-        except BaseException as error:
-            self.error = error
-
-    def __enter__(self) -> "Running":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._driver.request_stop()
-        self._thread.join(LIMIT_SECONDS)
-        self._driver.close()
-        assert not self._thread.is_alive()
-
-    def states(self) -> Mapping[str, QueryState]:
-        return {state.query: state for state in read_states(LocalFolder(self.pipeline.settings.home / "state"), "air_quality")}
-
-    def until(self, what: Callable[[], object]) -> None:
-        """Wait for an event; the driver's end is the end of waiting."""
-        limit = time.monotonic() + LIMIT_SECONDS
-        while not what():
-            assert self._thread.is_alive(), self.error
-            assert time.monotonic() < limit, self.states()
-            time.sleep(0.1)
-
-    def until_stopped(self, query: str, but: QueryState | None = None) -> QueryState:
-        self.until(lambda: query in self.states() and self.states()[query].state == "stopped" and self.states()[query] != but)
-        return self.states()[query]
 
 
 def driver_of(pipeline: Pipeline, report: Callable[[BatchReport], None] = lambda _: None) -> Driver:
     return Driver("air_quality", pipeline.settings, report, build=lambda: pipeline.domain, spark=pipeline.spark)
+
+
+def running_driver(pipeline: Pipeline, report: Callable[[BatchReport], None] = lambda _: None) -> Running:
+    return Running(driver_of(pipeline, report), pipeline.settings, "air_quality")
 
 
 def drain(pipeline: Pipeline, new_checkpoint: bool = False) -> None:
@@ -107,7 +68,7 @@ def test_a_query_that_fails_starts_again_and_the_other_goes_on(pipeline: Pipelin
             failed.set()
             raise RuntimeError("a test's")
 
-    with Running(pipeline, fail_once) as running:
+    with running_driver(pipeline, fail_once) as running:
         pipeline.publish(hours(0, 30))
         running.until(lambda: failed.is_set() and running.states()[SILVER].restarts == 1)
         pipeline.publish(hours(30, 40))
@@ -120,7 +81,7 @@ def test_a_query_that_fails_starts_again_and_the_other_goes_on(pipeline: Pipelin
 
 
 def test_breaker_stops_silver_before_anything_is_written_and_resume_goes_on(pipeline: Pipeline) -> None:
-    with Running(pipeline) as running:
+    with running_driver(pipeline) as running:
         pipeline.publish([*hours(0, 80), *hours(0, 40, place="atlantis")])
         running.until(lambda: rows(pipeline, BRONZE) == 120)
         stopped = running.until_stopped(SILVER)
@@ -152,7 +113,7 @@ def test_breaker_stops_silver_before_anything_is_written_and_resume_goes_on(pipe
 
 def test_topic_made_again_while_the_stream_runs_stops_bronze_alone(pipeline: Pipeline, kafka: Kafka) -> None:
     topic = pipeline.domain.sources[0].contract.topic
-    with Running(pipeline) as running:
+    with running_driver(pipeline) as running:
         pipeline.publish(hours(0, 20))
         running.until(lambda: rows(pipeline, SILVER) == 20)
         admin = AdminClient({"bootstrap.servers": kafka.bootstrap})  # a client that is let go of takes its calls along
@@ -174,7 +135,7 @@ def test_messages_that_kafka_dropped_stop_bronze_with_their_range_until_the_loss
             busy.set()
             assert dropped.wait(LIMIT_SECONDS)
 
-    with Running(pipeline, hold_up) as running:
+    with running_driver(pipeline, hold_up) as running:
         pipeline.publish(hours(0, 30))
         running.until(busy.is_set)
         before = rows(pipeline, BRONZE)  # the first micro-batch may hold a part of the thirty
@@ -273,7 +234,7 @@ def test_newest_commit_that_is_missing_repeats_its_micro_batch_and_an_older_one_
 
 
 def test_driver_of_another_home_on_the_same_catalog_is_refused_by_the_lease(pipeline: Pipeline, tmp_path: Path) -> None:
-    with Running(pipeline) as running:
+    with running_driver(pipeline) as running:
         running.until(lambda: running.states().keys() == {BRONZE, SILVER})
         other = Settings(
             home=tmp_path / "other", kafka_bootstrap=pipeline.settings.kafka_bootstrap, catalog_uri=pipeline.settings.catalog_uri

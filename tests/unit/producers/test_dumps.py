@@ -255,6 +255,20 @@ def test_table_with_too_many_bad_rows_stops_alone_and_goes_on_when_it_is_better(
     assert len(home.topics.drain(DATASETS.topic)) == 10
 
 
+def test_dump_without_most_rows_of_the_one_before_is_taken_for_cut(home: Home, tmp_path: Path) -> None:
+    home.publish(simple(tmp_path / "a", [user(n) for n in range(120)], [dataset(n) for n in range(99)]), day(1))
+    home.topics.sent.clear()
+    cut = simple(tmp_path / "b", [user(n) for n in range(59)], [dataset(1)])
+    report, said = home.report(cut, day(2))
+    assert "61 of the 120 rows of the last delivered dump are not in this one, more than 50 %" in said
+    assert (report.tables["users"].state, report.tables["users"].gone) == ("stopped", 61)
+    assert report.tables["datasets"].gone == 98, "of few rows any share may go"
+    assert USERS.topic not in home.topics.sent
+    assert home.publish(simple(tmp_path / "c", [user(n) for n in range(60)], [dataset(1)]), day(3)).tables["users"].gone == 60
+    home.gone_percent = 100
+    assert home.publish(simple(tmp_path / "d", [user(1)], [dataset(1)]), day(4)).tables["users"].gone == 59
+
+
 def test_domains_own_rules_judge_and_one_that_is_not_judged_stops_nothing(home: Home, tmp_path: Path) -> None:
     home.limit_percent = 10
     short = Rule("short_name", "reject", "is_gone IS NOT TRUE AND length(`user_name`) < 4 AND kafka_ts IS NULL", "'short'", is_judged=False)

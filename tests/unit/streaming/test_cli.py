@@ -26,6 +26,7 @@ class Context:
         ([], "No driver of air_quality runs here"),
         ([QueryState("a", "running", "", 0, ""), QueryState("b", "stopped", "why", 0, "")], "starts b again"),
         ([QueryState("a", "running", "", 0, "")], "nothing to resume"),
+        ([QueryState("a", "running", "", 0, "", held={"users": "too many"})], "starts a with users again"),
     ],
 )
 def test_resume_leaves_a_request_and_says_who_takes_it(

@@ -14,7 +14,7 @@ from pyspark.sql import DataFrame
 from lakehouse.locks.lease import LeaseLost
 from lakehouse.storage.folders import LocalFolder
 from lakehouse.write.fenced_append import TopicRecreated
-from streaming.errors import DataLoss, LostRange, QueryFailed
+from streaming.errors import DataLoss, LostRange, QueryFailed, RejectRateExceeded
 from streaming.supervisor import (
     GOOD_AFTER_SECONDS,
     LONGEST_WAIT_SECONDS,
@@ -31,6 +31,7 @@ from streaming.supervisor import (
 
 NO_ROWS = cast(DataFrame, None)
 FATAL = TopicRecreated("lh.bronze.x", "x", "new", "old")
+REFUSED = RejectRateExceeded("kaggle", "users", 20, 100, 10, {"no_name": 20})
 
 
 class FakeQuery:
@@ -210,6 +211,33 @@ def test_the_others_go_on_and_the_driver_ends_with_the_first_error_when_all_have
     with pytest.raises(TopicRecreated):
         Supervisor([first.query, second.query], first.stopping, poll=poll).run()
     assert looks == [("running", "running"), ("stopped", "running"), ("stopped", "running"), ("stopped", "stopped")]
+
+
+def test_a_query_that_holds_a_source_back_runs_and_is_started_again_by_resume_alone() -> None:
+    case = Case()
+    case.query.begin()
+    case.query.resume()
+    case.query.tick()
+    assert len(case.started) == 1, "nothing is held: nothing to resume"
+    case.query.refused = {"users": REFUSED}
+    assert (case.query.state.state, case.query.state.held) == ("running", {"users": str(REFUSED)})
+    case.started[0].status["isTriggerActive"] = True
+    case.query.resume()
+    case.query.tick()
+    assert case.started[0].isActive, "the running micro-batch is waited for"
+    case.started[0].status["isTriggerActive"] = False
+    case.query.tick()
+    case.query.tick()
+    assert (len(case.started), case.query.state.state, case.query.state.held, case.query.state.restarts) == (2, "running", {}, 1)
+
+
+def test_a_drained_query_that_holds_a_source_back_ends_with_its_error() -> None:
+    case = Case(draining=True)
+    case.query.begin()
+    case.query.refused = {"users": REFUSED}
+    case.started[-1].stop()
+    case.query.tick()
+    assert (case.query.state.state, case.query.error) == ("stopped", REFUSED)
 
 
 def test_a_lost_lease_ends_the_driver_whatever_the_others_do() -> None:
