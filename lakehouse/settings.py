@@ -115,8 +115,8 @@ class Settings(BaseSettings):
     silver_trigger_seconds: float = Field(
         1.0,
         ge=0.1,
-        description="how often silver and gold look for rows of bronze that another program appended; what their own driver appends they"
-        " take at once",
+        description="how often silver and gold look for rows of bronze that another program appended, every 10 s once nothing came for"
+        " 10 s; what their own driver appends they take at once",
     )
     max_offsets_per_trigger: int = Field(
         200_000, ge=1, description="most messages of one micro-batch: bounds memory and what a replay repeats"
