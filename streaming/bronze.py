@@ -12,7 +12,9 @@ from pyspark.sql.streaming.readwriter import DataStreamWriter
 from lakehouse import failpoints
 from lakehouse.broker.bootstrap import client_text
 from lakehouse.codecs.parse import to_bronze
+from lakehouse.decode import undecoded_by
 from lakehouse.domain import Domain
+from lakehouse.engine.engine import Engine
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import Folder
 from lakehouse.tables.schema import quote
@@ -81,6 +83,7 @@ def bronze_body(
     checkpoint: Folder,
     report: Callable[[BatchReport], None],
     bronze: Mapping[str, FencedAppend] | None = None,
+    engine: Engine | None = None,
 ) -> Body:
     """Return the body of the query: type the messages of a micro-batch and append those that the tables do not hold yet.
 
@@ -90,6 +93,7 @@ def bronze_body(
         checkpoint: the query's, in which Spark has noted where a micro-batch ends before it begins.
         report: gets a report of each micro-batch.
         bronze: from `fenced_appends`; some of its own when left out.
+        engine: decodes messages in memory; Spark when left out.
     """
     into = bronze or fenced_appends(domain, topic_ids, checkpoint)
     has_one = len(domain.sources) == 1
@@ -107,7 +111,10 @@ def bronze_body(
             try:
                 for topic in behind:
                     rows = messages if has_one else messages.where(f"topic = {quote(topic)}")
-                    batch.rows_in += into[topic].append(to_bronze(rows, domain.source_of(topic).contract), properties, ends[topic])
+                    contract = domain.source_of(topic).contract
+                    batch.rows_in += into[topic].append(
+                        to_bronze(rows, contract), properties, ends[topic], undecoded_by(rows, contract, engine)
+                    )
                     failpoints.reach("bronze.table")
             finally:
                 if len(behind) > 1:

@@ -15,6 +15,7 @@ from pyspark.sql.streaming.query import StreamingQuery
 from lakehouse.broker.offsets import topic_offsets
 from lakehouse.broker.topics import check_topic, ensure_topic, topic_id
 from lakehouse.domain import Domain
+from lakehouse.engine.choose import memory_engine
 from lakehouse.errors import WeirError
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import HadoopFolder
@@ -131,7 +132,7 @@ class BronzeQuery:
                 waker.found_rows()
             self._report(batch)
 
-        body = me.guard(bronze.bronze_body(domain, begins.ids, checkpoint, report, appends))
+        body = me.guard(bronze.bronze_body(domain, begins.ids, checkpoint, report, appends, memory_engine(settings)))
         return in_pool(spark, self.name, lambda: bronze.start_bronze(messages, domain, settings, body, me.is_draining, waker))
 
     def before_batch(self) -> None:

@@ -27,6 +27,14 @@ _FIRST_MICROS, _LAST_MICROS = _FIRST_MILLIS * 1000, _LAST_MILLIS * 1000 + 999
 _FIRST_DAY, _LAST_DAY = -719_162, 2_932_896
 
 
+# Texts of JSON as its grammar has them, without what readers take differently: -0 as a whole number, digits beyond 64 bits, exponents
+# that a double does not reach, escapes by number, which may be half a character.
+_WHOLE = "(?:0|-?[1-9][0-9]{0,17})"
+_MANTISSA = "-?(?:0|[1-9][0-9]{0,16})"
+_NUMBER = rf"(?:0|-?[1-9][0-9]{{0,14}}|{_MANTISSA}\.[0-9]{{1,20}}(?:[eE][-+]?[0-9]{{1,2}})?|{_MANTISSA}[eE][-+]?[0-9]{{1,2}})"
+_TEXT = r'"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt])*"'
+
+
 @dataclass(frozen=True, slots=True)
 class JsonForm:
     """How JSON carries a type.
@@ -38,13 +46,32 @@ class JsonForm:
         misfit: SQL condition over what was read, not null: it is no value of the type. Empty where `from_json` itself says so.
         suspect: SQL condition over the field as a VARIANT, not null: it is no value of the type. For reasons of rejects alone. Empty
             where everything is one.
+        plain: the texts of values that DuckDB reads as well.
     """
 
     write: Callable[[Value], object]
     read_as: str
+    plain: "PlainForm"
     column: str = "{}"
     misfit: str = ""
     suspect: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PlainForm:
+    """How DuckDB reads JSON of a type, for those texts that it surely reads as Spark does; all that `write` gives are among them.
+
+    Attributes:
+        token: a regular expression (RE2) of the texts.
+        read_as: the type inside DuckDB's `from_json`.
+        column: DuckDB's SQL of the column's value, over what was read, which may be no value of the type: DuckDB computes all of a query.
+        fits: DuckDB's SQL condition over what was read, not null, for what the expression cannot say; empty where it says everything.
+    """
+
+    token: str
+    read_as: str
+    column: str = "{}"
+    fits: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +212,11 @@ def _micros(value: Value) -> object:
     return to_micros(value)
 
 
+def _plain_instant(unit: str, first: int, last: int) -> PlainForm:
+    micros = "{} * 1000" if unit == "millis" else "{}"
+    return PlainForm(_WHOLE, "BIGINT", f"TRY(make_timestamptz({micros}))", f"{{}} BETWEEN {first} AND {last}")
+
+
 def _instant(name: str, write: Callable[[Value], object], unit: str, first: int, last: int) -> FieldType:
     # Read as a whole number: a timestamp inside `from_json` costs 1.6 times as much.
     beyond = f"{{}} NOT BETWEEN {first} AND {last}"
@@ -196,9 +228,15 @@ def _instant(name: str, write: Callable[[Value], object], unit: str, first: int,
         _is_instant,
         sql="TIMESTAMP",
         duckdb="TIMESTAMPTZ",
-        json=JsonForm(write, "BIGINT", column, beyond, suspect),
+        json=JsonForm(write, "BIGINT", _plain_instant(unit, first, last), column, beyond, suspect),
         avro=AvroForm(write, {"type": "long", "logicalType": f"timestamp-{unit}"}, "long", column, beyond),
     )
+
+
+def _plain_decimal(precision: int, scale: int) -> PlainForm:
+    whole = f"[0-9]{{1,{precision - scale}}}" if precision > scale else "0"
+    digits = rf"(?:\.[0-9]{{1,{scale}}})?" if scale else ""
+    return PlainForm(f'"-?{whole}{digits}"', "VARCHAR", f"TRY_CAST({{}} AS DECIMAL({precision}, {scale}))")
 
 
 def _decimal(precision: int, scale: int) -> FieldType:
@@ -249,7 +287,7 @@ def _decimal(precision: int, scale: int) -> FieldType:
         lambda value: isinstance(value, Decimal) and unscaled(value) is not None,
         sql=sql,
         duckdb=sql,
-        json=JsonForm(to_text, "VARIANT", f"try_cast({text} AS {sql})", misfit, misfit),
+        json=JsonForm(to_text, "VARIANT", _plain_decimal(precision, scale), f"try_cast({text} AS {sql})", misfit, misfit),
         avro=AvroForm(
             to_bytes,
             avro,
@@ -272,7 +310,7 @@ _PLAIN = {
         sql="STRING",
         duckdb="VARCHAR",
         # Whatever else stands there is taken as its JSON text, as `from_json` does.
-        json=JsonForm(_same, "STRING"),
+        json=JsonForm(_same, "STRING", PlainForm(_TEXT, "VARCHAR")),
         # Bytes that are no UTF-8 would stop whoever brings the column to Python.
         avro=AvroForm(_same, "string", "string", misfit="NOT is_valid_utf8({})"),
     ),
@@ -281,7 +319,7 @@ _PLAIN = {
         _is_long,
         sql="BIGINT",
         duckdb="BIGINT",
-        json=JsonForm(_same, "BIGINT", suspect="schema_of_variant({}) NOT IN ('BIGINT', 'VOID')"),
+        json=JsonForm(_same, "BIGINT", PlainForm(_WHOLE, "BIGINT"), suspect="schema_of_variant({}) NOT IN ('BIGINT', 'VOID')"),
         avro=AvroForm(_same, "long", "long"),
     ),
     "double": FieldType(
@@ -289,7 +327,9 @@ _PLAIN = {
         _is_double,
         sql="DOUBLE",
         duckdb="DOUBLE",
-        json=JsonForm(_same, "DOUBLE", suspect="NOT schema_of_variant({}) RLIKE '^(DOUBLE|BIGINT|DECIMAL|VOID)'"),
+        json=JsonForm(
+            _same, "DOUBLE", PlainForm(_NUMBER, "DOUBLE"), suspect="NOT schema_of_variant({}) RLIKE '^(DOUBLE|BIGINT|DECIMAL|VOID)'"
+        ),
         avro=AvroForm(_same, "double", "double"),
     ),
     "boolean": FieldType(
@@ -297,7 +337,7 @@ _PLAIN = {
         _is_boolean,
         sql="BOOLEAN",
         duckdb="BOOLEAN",
-        json=JsonForm(_same, "BOOLEAN", suspect="schema_of_variant({}) NOT IN ('BOOLEAN', 'VOID')"),
+        json=JsonForm(_same, "BOOLEAN", PlainForm("(?:true|false)", "BOOLEAN"), suspect="schema_of_variant({}) NOT IN ('BOOLEAN', 'VOID')"),
         avro=AvroForm(_same, "boolean", "boolean"),
     ),
     "date": FieldType(
@@ -306,7 +346,16 @@ _PLAIN = {
         sql="DATE",
         duckdb="DATE",
         # Read as text: DATE would take a month, a year or an instant for a day.
-        json=JsonForm(_day, "STRING", "try_cast({} AS DATE)", f"NOT {_DAY}", f"NOT {_DAY_OF_VARIANT}"),
+        json=JsonForm(
+            _day,
+            "STRING",
+            PlainForm(
+                '"[0-9]{4}-[0-9]{2}-[0-9]{2}"', "VARCHAR", "TRY_CAST({} AS DATE)", "{} > '0001' AND TRY_CAST({} AS DATE) IS NOT NULL"
+            ),
+            "try_cast({} AS DATE)",
+            f"NOT {_DAY}",
+            f"NOT {_DAY_OF_VARIANT}",
+        ),
         avro=AvroForm(
             _day_number,
             {"type": "int", "logicalType": "date"},

@@ -1,4 +1,4 @@
-"""How is a record written as JSON, and how does Spark read it? One object a message; standard library only.
+"""How is a record written as JSON, and how do Spark and DuckDB read it? One object a message; standard library only.
 
 Null fields are left out. Numbers keep their shortest form; a decimal and a date are texts, an instant is a whole number.
 """
@@ -49,3 +49,23 @@ def as_texts() -> str:
 def as_sent(contract: Contract) -> str:
     """Return the SQL that reads each field as a VARIANT, which holds whatever JSON stands there."""
     return f"from_json(CAST(value AS STRING), '{', '.join(f'`{f.name}` VARIANT' for f in contract.fields)}')"
+
+
+def plain_pattern(contract: Contract) -> str:
+    """Return the regular expression (RE2) of messages that DuckDB reads as Spark does: as `encode` writes them, see `PlainForm`.
+
+    Null fields are left out, the others follow in the contract's order, none twice, without spaces. Empty for a contract without a required
+    field, of whose messages nothing is known.
+    """
+    first = next((number for number, f in enumerate(contract.fields) if f.required), None)
+    if first is None:
+        return ""
+    parts = [f'"{f.name}":{f.kind.json.plain.token}' for f in contract.fields]
+    before = "".join(f"(?:{part},)?" for part in parts[:first])
+    after = [f",{part}" if f.required else f"(?:,{part})?" for f, part in zip(contract.fields, parts, strict=True)][first + 1 :]
+    return rf"\{{{before}{parts[first]}{''.join(after)}\}}"
+
+
+def plain_struct(contract: Contract) -> str:
+    """Return the type as which DuckDB's `from_json` reads such a message."""
+    return _to_json({f.name: f.kind.json.plain.read_as for f in contract.fields})

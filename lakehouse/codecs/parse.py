@@ -25,11 +25,20 @@ def to_bronze(messages: DataFrame, contract: Contract) -> DataFrame:
         One row per message: the contract's fields, date_utc where it has an event time, and the source columns. A message that cannot be
         read, or of which a field has another type than the contract's, keeps its bytes and has null fields.
     """
+    return decoded(undecoded(messages), contract)
+
+
+def undecoded(messages: DataFrame) -> DataFrame:
+    """Return the source columns of messages, see `to_bronze`. Row-wise."""
     nobody = ("CAST(NULL AS STRING) AS source_run", "CAST(NULL AS BIGINT) AS source_row")
     # A producer's own timestamp (CreateTime, before the topic was altered) is not the arrival time, which is then unknown.
     arrived = f"CASE WHEN timestampType = {LOG_APPEND_TIME} THEN timestamp END" if "timestampType" in messages.columns else "timestamp"
     version = f"{_wire_version(messages)} AS wire_version"
-    source = messages.selectExpr(*nobody, "value", "topic", "partition", "offset AS kafka_offset", f"{arrived} AS kafka_ts", version)
+    return messages.selectExpr(*nobody, "value", "topic", "partition", "offset AS kafka_offset", f"{arrived} AS kafka_ts", version)
+
+
+def decoded(source: DataFrame, contract: Contract) -> DataFrame:
+    """Decode the messages of source columns into bronze rows, see `to_bronze`. Row-wise."""
     return _typed(source.selectExpr("*", f"{codec_of(contract).parsing(contract)} AS parsed"), contract)
 
 

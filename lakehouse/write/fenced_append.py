@@ -28,6 +28,7 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from lakehouse.broker.offset_types import PartitionOffsets
+from lakehouse.decode import Undecoded
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.spark import iceberg_table
 from lakehouse.storage.folders import Folder
@@ -43,6 +44,8 @@ from lakehouse.write.small_batches.session_tuning import SMALL_ROWS, conf_for_fe
 
 # At most one append without rows in this many seconds.
 EMPTY_SECONDS = 60.0
+# Messages are decoded in memory up to so many bytes at once; how long one is tell so many of them, the first time.
+MOST_BYTES, SAMPLED_ROWS = 512 << 20, 1_000
 
 log = structlog.get_logger("weir.stream")
 
@@ -131,8 +134,9 @@ def _newest_marked(handle: Any) -> Any:  # noqa: ANN401 - the JVM's objects
 class FencedAppend:
     """Appends those rows of a micro-batch that a table does not hold yet, in one commit with their mark.
 
-    A few rows are written from memory, so that they are read and parsed once. Many rows are written by Spark, in one pass where the
-    checkpoint tells how far they go, else in two. The object keeps the table's metadata from one micro-batch to the next.
+    A few rows are written from memory, so that they are read and parsed once, and so are many that are decoded in memory and fit. Others
+    are written by Spark, in one pass where the checkpoint tells how far they go, else in two. The object keeps the table's metadata from
+    one micro-batch to the next.
 
     Thread-safe for one thread that appends and another that settles.
 
@@ -162,12 +166,16 @@ class FencedAppend:
         # Pending offsets, and the snapshot whose mark they follow; None while they are not known.
         self._pending: dict[tuple[str, int], int] | None = None
         self._pending_after = 0
+        # Of the newest messages, with what is known of their arrival; 0 while it is not known.
+        self._bytes_of_a_row = 0.0
         # When an append came without a row, seconds since 1970; None while it is not known.
         self._empty_at: float | None = None
         self._last_properties: Mapping[str, str] = {}
         self._lock = threading.Lock()
 
-    def append(self, rows: DataFrame, properties: Mapping[str, str], ends: PartitionOffsets | None = None) -> int:
+    def append(
+        self, rows: DataFrame, properties: Mapping[str, str], ends: PartitionOffsets | None = None, undecoded: Undecoded | None = None
+    ) -> int:
         """Append.
 
         Args:
@@ -175,6 +183,7 @@ class FencedAppend:
             properties: more properties for the snapshot.
             ends: the offset after the last one of the micro-batch by topic and partition, as planned in its checkpoint. When left out,
                 it is computed from the rows.
+            undecoded: the same rows, for decoding in memory; None where Spark must decode them.
 
         Returns:
             How many rows were appended; 0 when the table had all of them. Then nothing is committed, unless `ends` lie beyond the
@@ -186,7 +195,7 @@ class FencedAppend:
         with self._lock:
             try:
                 self._last_properties = dict(properties)
-                return self._append(rows, properties, ends)
+                return self._append(rows, properties, ends, undecoded)
             except BaseException:
                 self._handle = None  # the state of the table is unknown now
                 raise
@@ -230,16 +239,20 @@ class FencedAppend:
         finally:
             self._lock.release()
 
-    def _append(self, rows: DataFrame, properties: Mapping[str, str], ends: PartitionOffsets | None) -> int:
+    def _append(self, rows: DataFrame, properties: Mapping[str, str], ends: PartitionOffsets | None, undecoded: Undecoded | None) -> int:
         spark = rows.sparkSession
         mark = self._look(spark)
         mark.check_topics(self._topic_ids, self._table.name)
         if ends is None or mark.missing(ends) <= SMALL_ROWS:
             with session_conf(spark, conf_for_few(self._calls)):
-                few = rows.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
+                few = (rows if undecoded is None else undecoded.rows).coalesce(1).limit(SMALL_ROWS + 1).toArrow()
             if few.num_rows <= SMALL_ROWS:
                 self._calls += 1
-                return self._append_few(spark, _not_held(few, mark), mark, properties, ends)
+                return self._append_in_memory(spark, few, mark, properties, ends, undecoded)
+        if undecoded is not None and ends is not None and self._fits(undecoded, mark.missing(ends)):
+            with session_conf(spark, conf_for_many(mark.missing(ends))):
+                many_undecoded = undecoded.rows.toArrow()
+            return self._append_in_memory(spark, many_undecoded, mark, properties, ends, undecoded)
         with session_conf(spark, conf_for_many(0 if ends is None else mark.missing(ends))):
             many = rows.where(" AND ".join(f"NOT ({held})" for held in _held(mark)) or "true")
             if ends is None:
@@ -259,9 +272,28 @@ class FencedAppend:
             self._empty_at = self._clock()
         return added
 
-    def _append_few(
-        self, spark: SparkSession, fresh: pa.Table, mark: Mark, properties: Mapping[str, str], ends: PartitionOffsets | None
+    def _fits(self, undecoded: Undecoded, rows: int) -> bool:
+        """Return whether so many messages are taken into memory; how long one is, the messages before tell, or some of these."""
+        if rows > undecoded.most_rows:
+            return False
+        if not self._bytes_of_a_row:
+            some = undecoded.rows.select("value").limit(SAMPLED_ROWS).toArrow()
+            self._bytes_of_a_row = some.nbytes / max(1, some.num_rows)
+        return rows * self._bytes_of_a_row <= MOST_BYTES
+
+    def _append_in_memory(
+        self,
+        spark: SparkSession,
+        rows: pa.Table,
+        mark: Mark,
+        properties: Mapping[str, str],
+        ends: PartitionOffsets | None,
+        undecoded: Undecoded | None,
     ) -> int:
+        fresh = _not_held(rows, mark)
+        if undecoded is not None and fresh.num_rows:
+            self._bytes_of_a_row = fresh.nbytes / fresh.num_rows
+            fresh = undecoded.decode(fresh)
         if not fresh.num_rows:
             if ends is not None and mark.missing(ends):
                 self._pass_over(mark, ends, properties)

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lakehouse.tables.stream_positions import Position
 
-# A backlog is read from the table: its commits are not written from memory.
+# A backlog is read from the files of its commits: its rows would take much memory until they are asked for.
 MOST_BYTES = 64 << 20
 
 
