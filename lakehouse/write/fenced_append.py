@@ -251,8 +251,7 @@ class FencedAppend:
                 return self._append_in_memory(spark, few, mark, properties, ends, undecoded)
         if undecoded is not None and ends is not None and self._fits(undecoded, mark.missing(ends)):
             with session_conf(spark, conf_for_many(mark.missing(ends))):
-                many_undecoded = undecoded.rows.toArrow()
-            return self._append_in_memory(spark, many_undecoded, mark, properties, ends, undecoded)
+                return self._append_in_memory(spark, undecoded.rows.toArrow(), mark, properties, ends, undecoded)
         with session_conf(spark, conf_for_many(0 if ends is None else mark.missing(ends))):
             many = rows.where(" AND ".join(f"NOT ({held})" for held in _held(mark)) or "true")
             if ends is None:
@@ -291,6 +290,7 @@ class FencedAppend:
         undecoded: Undecoded | None,
     ) -> int:
         fresh = _not_held(rows, mark)
+        del rows  # twice their bytes would be held
         if undecoded is not None and fresh.num_rows:
             self._bytes_of_a_row = fresh.nbytes / fresh.num_rows
             fresh = undecoded.decode(fresh)
