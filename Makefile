@@ -28,7 +28,9 @@ demo: setup ## from recorded answers of Open-Meteo to gold in minutes, with a cr
 test: setup ## everything: lint, and all tests but the long ones, on two workers
 	@$(MAKE) --no-print-directory --jobs=2 lint tests
 
+# The tests start some hundred drivers, each of them several seconds sooner from the archive. Without it they only take longer.
 tests: setup
+	-@$(MAKE) --no-print-directory cds
 	$(PYTEST) tests/system tests/spark tests/unit --timeout=$(TIMEOUT) --durations=12 $(WORKERS)
 
 test-long: setup ## the fault tests that take minutes each: kills under load, Kafka, disks, bad data, the catalog; prints their figures
