@@ -26,7 +26,7 @@ from lakehouse.spans import Spans
 from lakehouse.spark import open_spark
 from lakehouse.tables.create import ensure_tables
 from lakehouse.write.append_chunk import append_chunk, chunk_rows, typed
-from lakehouse.write.plain_rows import write_dimensions
+from lakehouse.write.dimensions import write_dimensions
 from producers.history import Lacking
 from producers.sources.registry import histories
 from producers.stopping import Stop

@@ -25,8 +25,8 @@ from lakehouse.spark import jvm_pid, open_spark
 from lakehouse.storage.folders import Folder, open_folder
 from lakehouse.tables.create import create_missing, ensure_tables
 from lakehouse.tables.references import settle_references
+from lakehouse.write.dimensions import write_dimensions
 from lakehouse.write.hand_over import HandOver
-from lakehouse.write.plain_rows import write_dimensions
 from streaming import resume
 from streaming.batch_report import BatchReport, reporting_progress
 from streaming.bronze_query import BronzeQuery, make_topics

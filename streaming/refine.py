@@ -17,7 +17,8 @@ from lakehouse.parts import Part
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import HadoopFolder
 from lakehouse.write.compaction import Compactor
-from lakehouse.write.plain_rows import batch_properties, write_dimensions
+from lakehouse.write.dimensions import write_dimensions
+from lakehouse.write.plain_rows import batch_properties
 from lakehouse.write.small_batches.memory_store import Memory
 from streaming.batch_report import BatchReport, ReadFrom, timed
 from streaming.bronze import Body, named

@@ -39,7 +39,8 @@ from lakehouse.spark import iceberg_table, session_beside
 from lakehouse.tables.create import ensure_tables
 from lakehouse.tables.properties import CHUNK_PROPERTY, DEFERRED_PROPERTY
 from lakehouse.write.append_chunk import append_chunk, chunk_rows, typed
-from lakehouse.write.plain_rows import batch_properties, write_dimensions
+from lakehouse.write.dimensions import write_dimensions
+from lakehouse.write.plain_rows import batch_properties
 from lakehouse.write.small_batches.memory_store import Memory
 from lakehouse.write.small_batches.recent_rows import RecentRows, TableRows
 from lakehouse.write.small_batches.session_tuning import COMPILED, session_conf

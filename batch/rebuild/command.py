@@ -24,7 +24,7 @@ from lakehouse.spark import jvm_pid, open_spark
 from lakehouse.tables.catalog import NAME
 from lakehouse.tables.create import ensure_tables
 from lakehouse.tables.references import settle_references
-from lakehouse.write.plain_rows import write_dimensions
+from lakehouse.write.dimensions import write_dimensions
 
 LAYERS = ("silver", "gold")
 ALL, FACTS, DIMENSIONS = "all", "facts", "dims"

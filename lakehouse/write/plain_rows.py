@@ -1,7 +1,6 @@
-"""How are rows written in one plain commit, such as dimensions, proof results and a rebuild's branches?"""
+"""How are rows written in one plain commit, such as proof results and a rebuild's branches?"""
 
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 
 import pyarrow as pa
@@ -9,32 +8,9 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.readwriter import DataFrameWriterV2
 
-from lakehouse.domain import Domain
-from lakehouse.locks.conflicts import until_accepted
 from lakehouse.tables.arrow_types import arrow_schema
 from lakehouse.tables.properties import BATCH_ID_PROPERTY, CODE_VERSION_PROPERTY, QUERY_PROPERTY
 from lakehouse.tables.schema import Table
-from lakehouse.write.merge import merge_rows
-
-
-def write_dimensions(spark: SparkSession, domain: Domain) -> None:
-    """Write the configured rows into the static tables. Repeating it commits nothing.
-
-    Domains share a table such as that of dates, and their drivers may start together: who is refused looks again.
-    """
-    for table, rows in domain.dimensions:
-        until_accepted(partial(_write_dimension, spark, domain, table, rows))
-
-
-def _write_dimension(spark: SparkSession, domain: Domain, table: Table, rows: Sequence[tuple[object, ...]]) -> None:
-    held = spark.table(table.name).select(*table.names).toArrow()
-    present = set(zip(*(column.to_pylist() for column in held.columns), strict=True))
-    if present == set(rows):
-        return
-    if table.name in domain.exact and present - set(rows):
-        overwrite_rows(relation(spark, table, rows), table, batch_properties("dimensions", None))
-    else:
-        merge_rows(relation(spark, table, rows), table)
 
 
 def batch_properties(query: str, batch_id: int | None) -> dict[str, str]:

@@ -14,8 +14,9 @@ from lakehouse.settings import Settings
 from lakehouse.tables.create import create_missing, look
 from lakehouse.tables.evolution import NarrowedSchema
 from lakehouse.tables.schema import Column, Table
+from lakehouse.write.dimensions import write_dimensions
 from lakehouse.write.merge import merge_rows
-from lakehouse.write.plain_rows import relation, write_dimensions
+from lakehouse.write.plain_rows import relation
 from lakehouse.write.small_batches.row_delta import DeltaWriter
 
 NOW = Table(

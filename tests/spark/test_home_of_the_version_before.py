@@ -16,7 +16,7 @@ from lakehouse.spark import iceberg_table
 from lakehouse.storage.folders import LocalFolder
 from lakehouse.tables.create import ensure_tables
 from lakehouse.write.append_chunk import append_chunk, typed
-from lakehouse.write.plain_rows import write_dimensions
+from lakehouse.write.dimensions import write_dimensions
 from lakehouse.write.small_batches import row_delta
 from lakehouse.write.small_batches.memory_store import Memory
 from streaming.checkpoints import IDENTITY, claim, other_inputs

@@ -21,7 +21,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage.folders import LocalFolder
 from lakehouse.tables.create import ensure_tables
 from lakehouse.tables.references import Outdated, look_at_references, settle_references
-from lakehouse.write.plain_rows import write_dimensions
+from lakehouse.write.dimensions import write_dimensions
 from streaming.breaker import Breaker, Limit
 from tests.support.backfills import MadeHistory, fill
 from tests.support.pipeline import RETRIEVED, reading, write_locations

@@ -25,7 +25,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage.folders import HadoopFolder
 from lakehouse.tables.catalog import open_catalog, spark_catalog_conf
 from lakehouse.tables.create import ensure_tables
-from lakehouse.write.plain_rows import write_dimensions
+from lakehouse.write.dimensions import write_dimensions
 from streaming import bronze, refine
 from streaming.batch_report import BatchReport
 from tests.support.frames import assert_rows
