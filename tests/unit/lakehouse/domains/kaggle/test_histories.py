@@ -30,7 +30,7 @@ def engine() -> Iterator[DuckEngine]:
 
 
 @given(seed=st.integers(0, 2**32), profile=st.sampled_from(["names", "strict"]))
-@settings(max_examples=25)
+@settings(max_examples=20)
 def test_any_order_and_repetition_of_the_messages_gives_the_same_rows_and_those_of_the_independent_sql(
     engine: DuckEngine, seed: int, profile: CountryProfile
 ) -> None:
