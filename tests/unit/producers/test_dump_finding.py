@@ -73,6 +73,16 @@ def test_dump_without_a_table_is_refused_and_names_it_and_partial_takes_it(tmp_p
         home.publish(tmp_path, day(3), is_partial=True)
 
 
+def test_form_that_has_no_such_table_does_not_need_it_and_one_that_has_it_does(tmp_path: Path) -> None:
+    dump = simple(tmp_path / "simple", [user(1)], [dataset(5)], [(5, "[]")])
+    assert set(looked(dump)) == {"users", "datasets", "dataset_tags"}
+    meta, _ = write_pair(tmp_path)
+    (meta / "Competitions.csv").unlink()
+    with pytest.raises(UnusableDumpError, match=r"the dump lacks competitions \(Competitions.csv\); it has .*, or .* with --partial"):
+        looked(meta)
+    assert looked(meta, is_partial=True)["competitions"] == Lacking(("Competitions.csv",))
+
+
 def test_missing_required_column_is_named_beside_those_present(tmp_path: Path) -> None:
     dump = simple(tmp_path / "a", [user(1)], [dataset(5)], [(5, "[]")])
     write_csv(dump / "users.csv", ("Id", "RegisterDate", "Country"), [])
