@@ -64,7 +64,8 @@ def _competitions() -> Check:
             "without_a_year": f"SELECT count(*) {rows} WHERE enabled_year IS NULL",
             **{f"{flag.partition('_')[2]}_flagged": f"SELECT count(*) {rows} WHERE {flag}" for flag in flags},
             "types_other": f"SELECT count(*) {rows} WHERE competition_type = '{t.OTHER}'",
-            "unknown_organizations": f"SELECT count(*) {rows} WHERE organization_id NOT IN (SELECT organization_id FROM {_ORGANIZATIONS})",
+            "unknown_organizations": f"SELECT count(*) {rows} ANTI JOIN {_ORGANIZATIONS} USING (organization_id) "
+            "WHERE organization_id IS NOT NULL",
         },
     )
 

@@ -185,6 +185,11 @@ def test_the_report_counts_the_rows_that_each_strategy_affected(lake: duckdb.Duc
     assert lake.execute(rejected.groups).fetchall() == [("users", 6, 5, 1, 0.166667, "no_user_name 1")]
 
 
+def test_a_competition_of_no_organization_has_no_unknown_one_even_if_none_has_come(lake: duckdb.DuckDBPyConnection) -> None:
+    fill(lake, list(messages([Dump.of(date(2025, 3, 1), competitions=[competition(1), competition(2, organization_id=7)])])))
+    assert figures(lake, "lh.silver.kaggle_competitions")["unknown_organizations"] == 1
+
+
 def test_the_report_counts_what_is_odd_in_competitions_and_kernels(lake: duckdb.DuckDBPyConnection) -> None:
     dump = Dump.of(
         date(2025, 3, 1),
