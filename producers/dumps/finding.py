@@ -58,8 +58,13 @@ def look(source: DumpSource, found: Sequence[Found], is_partial: bool) -> dict[s
     looks = {table.name: _look(table, found_forms[table.name], headers, is_partial) for table in source.tables}
     there = {found_forms[name].name for name, one in looks.items() if not isinstance(one, Lacking)}
     for table in source.tables:
-        if there and isinstance(looks[table.name], Lacking) and there.isdisjoint(form.name for form in table.forms):
-            del looks[table.name]
+        if there and isinstance(looks[table.name], Lacking):
+            possible = [form for form in table.forms if form.name in there]
+            if not possible:
+                del looks[table.name]
+            elif found_forms[table.name] not in possible:
+                # What is missing is said in the form of what is there.
+                looks[table.name] = _look(table, possible[0], headers, is_partial)
     lacking = {name: one.files for name, one in looks.items() if isinstance(one, Lacking)}
     if len(lacking) == len(looks) or (lacking and not is_partial):
         names = "; ".join(f"{name} ({', '.join(files)})" for name, files in lacking.items())

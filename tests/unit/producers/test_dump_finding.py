@@ -81,6 +81,10 @@ def test_form_that_has_no_such_table_does_not_need_it_and_one_that_has_it_does(t
     with pytest.raises(UnusableDumpError, match=r"the dump lacks competitions \(Competitions.csv\); it has .*, or .* with --partial"):
         looked(meta)
     assert looked(meta, is_partial=True)["competitions"] == Lacking(("Competitions.csv",))
+    for file in meta.iterdir():
+        if file.name != "Organizations.csv":
+            file.unlink()
+    assert looked(meta, is_partial=True)["users"] == Lacking(("Users.csv",)), "named as in the form that is there"
 
 
 def test_missing_required_column_is_named_beside_those_present(tmp_path: Path) -> None:

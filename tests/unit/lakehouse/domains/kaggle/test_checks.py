@@ -185,6 +185,15 @@ def test_the_report_counts_the_rows_that_each_strategy_affected(lake: duckdb.Duc
     assert lake.execute(rejected.groups).fetchall() == [("users", 6, 5, 1, 0.166667, "no_user_name 1")]
 
 
+def test_rows_are_expected_of_dumps_alone_and_of_what_a_dump_says_that_it_has(lake: duckdb.DuckDBPyConnection) -> None:
+    expected = {check.table for check in specification_checks(KAGGLE) if check.name == "there are rows"}
+    assert {table for table in expected if not table.startswith("lh.gold.dim_")} == {"lh.bronze.kaggle_dumps", "lh.silver.kaggle_dumps"}
+    fill(lake, list(messages([Dump.of(date(2025, 3, 1), competitions=[competition(1)], kernels=[])])))
+    conditional = [check for (_, name), check in CHECKS.items() if name == "there are rows, if a dump had some"]
+    assert len(conditional) == len(KAGGLE.sources) - 1
+    assert [check.table for check in conditional if bad(lake, check)] == []
+
+
 def test_a_competition_of_no_organization_has_no_unknown_one_even_if_none_has_come(lake: duckdb.DuckDBPyConnection) -> None:
     fill(lake, list(messages([Dump.of(date(2025, 3, 1), competitions=[competition(1), competition(2, organization_id=7)])])))
     assert figures(lake, "lh.silver.kaggle_competitions")["unknown_organizations"] == 1
