@@ -153,6 +153,7 @@ class Publisher:
         reasons = {**staged.rules, **({_UNPARSABLE: staged.rules.get(_UNPARSABLE, 0) + broken} if broken else {})}
         said.input = staged.read + broken
         said.reasons, said.rejects = reasons, sum(reasons.values())
+        said.warnings = staged.warnings
         said.repeated = staged.read - staged.rows
         said.without_key, said.broken_lines = staged.without_key, broken
         if staged.repeated:

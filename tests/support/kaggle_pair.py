@@ -50,6 +50,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "gone": 1,
         "delivered": 4,
         "top_reasons": [{"reason": "out_of_range", "rows": 1}],
+        "warnings": {"deadline_before_enabled": 1, "reward_at_odds": 1},
         "unknown_columns": {"Competitions.csv": ["Theme"]},
     },
     "competition_tags": {"state": "published", "input": 3, "output": 3, "added": 2, "changed": 0, "gone": 1, "delivered": 3},
@@ -190,6 +191,7 @@ def _write_second_others(folder: Path) -> None:
     listed[1]["TotalSubmissions"] = "-1"
     del listed[2]
     listed.append(listed[2] | {"Id": "9999", "HostSegmentTitle": "Getting Started", "OrganizationId": "8.0"})
+    listed[-1] |= {"RewardType": "Knowledge", "DeadlineDate": "01/01/2009 00:00:00"}
 
     known, versions = kernels()
     known[0]["CurrentKernelVersionId"] = "900000"

@@ -1,6 +1,6 @@
 """Which competitions, organizations and tags of competitions may enter silver, and which are unusual? See also `kaggle/rules.py`.
 
-A warning lets a row in. It is counted by the metric weir_warnings_total, and silver has a flag for it (`tables.py`).
+A warning lets a row in. The report of a dump and the metric weir_warnings_total count it, and silver has a flag for it (`tables.py`).
 """
 
 from lakehouse.domains.kaggle.competitions import transforms as t
