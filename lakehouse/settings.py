@@ -186,9 +186,13 @@ class Settings(BaseSettings):
     )
 
     kaggle_dataset: str = Field("kaggle/meta-kaggle", pattern=r"^[\w-]+/[\w-]+$", description="what --download of a Kaggle dump downloads")
-    dump_member_gib: float = Field(64, gt=0, description="largest size in GiB of a member of a zip that holds a dump")
+    dump_member_gib: float = Field(
+        64, gt=0, description="largest size in GiB of a member of a zip that holds a dump, and of a file unpacked by gzip"
+    )
     dump_total_gib: float = Field(64, gt=0, description="largest size in GiB, extracted, of all members of such a zip that are needed")
-    dump_ratio: float = Field(200, gt=0, description="how many times a member of such a zip may grow when it is extracted")
+    dump_ratio: float = Field(
+        200, gt=0, description="how many times a member of such a zip, or a file packed by gzip, may grow when it is extracted"
+    )
     dump_gone_limit_percent: float = Field(
         50, gt=0, le=100, description="share of a table's rows above which a dump without them is taken for cut and not published"
     )

@@ -22,8 +22,8 @@ backticks around a name that is a word of SQL    | double quotes: a text for Spa
 
 A window function's argument of an ordered window stands for the rows up to the current one and its peers in both engines.
 
-`unix_seconds`, `unix_millis`, `unix_date`, `timestamp_seconds`, `get`, `array_join` and `conv` (of base 16 to 10) are functions of Spark;
-DuckDB gets them as macros (`on_duckdb.py`).
+`unix_seconds`, `unix_millis`, `unix_date`, `timestamp_seconds`, `get`, `array_join`, `array_sort`, `collect_list` and `conv`
+(of base 16 to 10) are functions of Spark; DuckDB gets them as macros (`on_duckdb.py`).
 """
 
 from string import ascii_lowercase, ascii_uppercase

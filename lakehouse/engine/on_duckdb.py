@@ -19,6 +19,8 @@ _MACROS = (
     "unix_millis(t) AS (epoch_us(t) - ((epoch_us(t) % 1000) + 1000) % 1000) // 1000",
     "timestamp_seconds(s) AS make_timestamptz(CAST(s AS BIGINT) * 1000000)",
     "get(list, n) AS list[CAST(n AS BIGINT) + 1]",
+    "array_sort(list) AS list_sort(list)",
+    "collect_list(x) AS list(x) FILTER (x IS NOT NULL)",
     "array_join(list, separator) AS array_to_string(list, separator)",
     "unix_date(day) AS date_diff('day', DATE '1970-01-01', day)",
     # Of Spark's bases the one that transforms use: from 16 to 10.

@@ -1,11 +1,15 @@
-"""Where are the files of a dump? In a folder, or in a zip, whose members are checked and extracted to a folder that is removed later."""
+"""Where are the files of a dump? In a folder, or in a zip, whose members are checked and extracted to a folder that is removed later.
 
+Each file may be packed by gzip, as `Users.csv.gz`.
+"""
+
+import gzip
 import stat
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from tempfile import TemporaryDirectory
@@ -14,11 +18,15 @@ from producers.dumps.errors import UnsafeArchiveError, UnusableDumpError
 
 _GIB = 2**30
 _CHUNK = 2**20
+_GZIP = ".gz"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a zip may hold: GiB of one member and of all members that are needed, and how many times a member may grow when extracted."""
+    """What a zip may hold: GiB of one member and of all members that are needed, and how many times a member may grow when extracted.
+
+    The same holds for files that are packed by gzip.
+    """
 
     member_gib: float
     total_gib: float
@@ -48,14 +56,16 @@ def open_files(path: Path, wanted: Collection[str], scratch: Path, limits: Limit
         UnusableDumpError: it is neither, or cannot be read.
         UnsafeArchiveError: a zip has a member that must not be extracted. All members are checked before the first is read.
     """
-    lower = {name.lower() for name in wanted}
+    lower = {name.lower() + packed for name in wanted for packed in ("", _GZIP)}
     try:
-        if path.is_dir():
-            yield [_of_folder(file) for file in sorted(path.iterdir()) if file.name.lower() in lower and file.is_file()]
-        elif zipfile.is_zipfile(path):
+        if path.is_dir() or zipfile.is_zipfile(path):
             scratch.mkdir(parents=True, exist_ok=True)
-            with TemporaryDirectory(dir=scratch, prefix="zip.") as folder:
-                yield list(_extracted(path, lower, Path(folder), limits))
+            with TemporaryDirectory(dir=scratch, prefix="dump.") as folder:
+                if path.is_dir():
+                    found = [_of_folder(file) for file in sorted(path.iterdir()) if file.name.lower() in lower and file.is_file()]
+                else:
+                    found = list(_extracted(path, lower, Path(folder), limits))
+                yield list(_unpacked(found, Path(folder), limits))
         elif path.exists():
             raise UnusableDumpError(f"{path} is neither a folder nor a zip. Give the folder with the CSV files, or the zip as downloaded.")
         else:
@@ -66,6 +76,42 @@ def open_files(path: Path, wanted: Collection[str], scratch: Path, limits: Limit
 
 def _of_folder(file: Path) -> Found:
     return Found(file, file.name, datetime.fromtimestamp(file.stat().st_mtime, UTC))
+
+
+def _unpacked(found: Sequence[Found], folder: Path, limits: Limits) -> Iterator[Found]:
+    """Unpack what is packed by gzip, which does not say how large it will be."""
+    left = limits.total_gib * _GIB
+    for nth, file in enumerate(found):
+        if not file.name.lower().endswith(_GZIP):
+            yield file
+            continue
+        to = folder / f"gz.{nth}" / file.name[: -len(_GZIP)]
+        to.parent.mkdir()
+        left -= _unpack(file, to, min(limits.member_gib * _GIB, limits.ratio * max(file.path.stat().st_size, 1)), left)
+        if file.path.is_relative_to(folder):
+            file.path.unlink()
+        yield replace(file, path=to, name=to.name)
+
+
+def _unpack(file: Found, to: Path, most: float, left: float) -> int:
+    written = 0
+    try:
+        with gzip.open(file.path) as packed, to.open("xb") as unpacked:
+            while chunk := packed.read(_CHUNK):
+                written += len(chunk)
+                if written > most:
+                    raise UnsafeArchiveError(
+                        file.path, file.name, f"is more than {most / _GIB:.3g} GiB when unpacked (WEIR_DUMP_MEMBER_GIB, WEIR_DUMP_RATIO)"
+                    )
+                if written > left:
+                    raise UnusableDumpError(
+                        f"{file.path}: the files that are packed by gzip are larger than allowed when unpacked. If that is right, raise "
+                        "WEIR_DUMP_TOTAL_GIB."
+                    )
+                unpacked.write(chunk)
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
+        raise UnusableDumpError(f"{file.path}: the file is damaged ({error}). Download it again.") from error
+    return written
 
 
 def _extracted(path: Path, wanted: Collection[str], folder: Path, limits: Limits) -> Iterator[Found]:

@@ -98,6 +98,11 @@ def typed(kind: str, column: str) -> str:
         # DuckDB itself rounds 1.5 and reads 1e3: only what is written as a whole number is one.
         whole = f"TRY_CAST(regexp_extract({column}, '[+-]?[0-9]+') AS BIGINT)"
         return f"CASE WHEN CAST({plain} AS VARCHAR) = {column} THEN {plain} WHEN regexp_full_match({column}, '{_WHOLE}') THEN {whole} END"
+    if digits := re.fullmatch(r"decimal\((\d+), ?(\d+)\)", kind):
+        precision, scale = int(digits[1]), int(digits[2])
+        # DuckDB itself rounds digits that the type has not, and reads 1e3.
+        fits = f"\\s*[+-]?0*[0-9]{{0,{precision - scale}}}([.][0-9]{{0,{scale}}}0*)?\\s*"
+        return f"CASE WHEN regexp_full_match({column}, '{fits}') THEN TRY_CAST(trim({column}) AS DECIMAL({precision}, {scale})) END"
     if kind == "timestamp":
         formats = ", ".join(f"'{one}'" for one in _DATES)
         # By the microseconds: a cast to TIMESTAMPTZ looks the zone up, which takes twice as long as reading the date.
@@ -113,7 +118,7 @@ def typed(kind: str, column: str) -> str:
         other = f"{known} > {len(_FALSE)}"
         # The usual spellings first, since the others take ten times as long.
         return f"CASE {column} WHEN 'False' THEN false WHEN 'True' THEN true ELSE {other} END"
-    raise ValueError(f"a dump's text is not read as {kind}; expected string, long, timestamp or boolean")
+    raise ValueError(f"a dump's text is not read as {kind}; expected string, long, decimal, timestamp or boolean")
 
 
 def to_typed(rows: str, columns: Mapping[str, tuple[str, str]]) -> str:

@@ -41,7 +41,7 @@ def wanted_files(source: DumpSource) -> list[str]:
 
 
 def look(source: DumpSource, found: Sequence[Found], is_partial: bool) -> dict[str, Look]:
-    """Find out which tables a dump has.
+    """Find out which tables a dump has. A table that no form of the other tables has is absent, since nothing of it can be missing.
 
     Args:
         source: of the dump.
@@ -54,7 +54,17 @@ def look(source: DumpSource, found: Sequence[Found], is_partial: bool) -> dict[s
     headers: dict[str, list[_Header | TableError]] = {}
     for file in found:
         headers.setdefault(file.name.lower(), []).append(_read(file))
-    looks = {table.name: _look(table, headers, is_partial) for table in source.tables}
+    found_forms = {table.name: _form(table, headers) for table in source.tables}
+    looks = {table.name: _look(table, found_forms[table.name], headers, is_partial) for table in source.tables}
+    there = {found_forms[name].name for name, one in looks.items() if not isinstance(one, Lacking)}
+    for table in source.tables:
+        if there and isinstance(looks[table.name], Lacking):
+            possible = [form for form in table.forms if form.name in there]
+            if not possible:
+                del looks[table.name]
+            elif found_forms[table.name] not in possible:
+                # What is missing is said in the form of what is there.
+                looks[table.name] = _look(table, possible[0], headers, is_partial)
     lacking = {name: one.files for name, one in looks.items() if isinstance(one, Lacking)}
     if len(lacking) == len(looks) or (lacking and not is_partial):
         names = "; ".join(f"{name} ({', '.join(files)})" for name, files in lacking.items())
@@ -73,16 +83,21 @@ def _read(file: Found) -> _Header | TableError:
         return error
 
 
-def _look(table: DumpTable, headers: Mapping[str, Sequence[_Header | TableError]], is_partial: bool) -> Look:
+def _form(table: DumpTable, headers: Mapping[str, Sequence[_Header | TableError]]) -> Form:
     # Two forms may have a file of the same name: the form is one that has all its files, and most of the columns that are there.
-    form = max(table.forms, key=lambda form: (_is_there(form, headers), _present(form, headers), -_missing(form, headers)))
+    return max(table.forms, key=lambda form: (_is_there(form, headers), _present(form, headers), -_missing(form, headers)))
+
+
+def _look(table: DumpTable, form: Form, headers: Mapping[str, Sequence[_Header | TableError]], is_partial: bool) -> Look:
     files: dict[str, Csv] = {}
     lacking = []
+    wrong: list[TableError] = []
     for wanted in form.files:
         header = _choose(wanted, headers.get(wanted.name.lower(), ()))
         if isinstance(header, TableError):
-            return header
-        if header is None:
+            wrong.append(header)
+            continue
+        if header is None or (wanted.may_lack and not _matches(wanted, header)):
             if not (is_partial and wanted.may_lack):
                 lacking.append(wanted.name)
             continue
@@ -91,9 +106,13 @@ def _look(table: DumpTable, headers: Mapping[str, Sequence[_Header | TableError]
         except TableError as error:
             # A file of that name that is another one: the vocabulary of tags is none of the tags.
             if len(form.files) > 1 or _matches(wanted, header):
-                return error
-            lacking.append(wanted.name)
-    return Lacking(tuple(lacking)) if lacking else Readable(form, files)
+                wrong.append(error)
+            else:
+                lacking.append(wanted.name)
+    if lacking:
+        # Files of one name may belong to several tables: what is wrong with one matters where the others are there.
+        return Lacking(tuple(lacking))
+    return wrong[0] if wrong else Readable(form, files)
 
 
 def _choose(wanted: CsvFile, there: Sequence[_Header | TableError]) -> _Header | TableError | None:

@@ -75,7 +75,9 @@ class Publisher:
         with open_duckdb(self.memory, self.kept.scratch) as database:
             for table in self.source.tables:
                 self.check_stop()
-                one = looks[table.name]
+                one = looks.get(table.name)
+                if one is None:
+                    continue  # the dump is of a form that has no such table
                 if isinstance(one, Readable):
                     try:
                         self._publish(database, table, one, made, report)
@@ -101,7 +103,7 @@ class Publisher:
             log.error("table not published", source=self.source.name, table=name, reason=str(error))
         if errors:
             reasons = "".join(f"\n  {name}: {error}" for name, error in errors.items())
-            raise DumpFailedError(f"{len(errors)} of {len(self.source.tables)} table(s) of {self.source.name} were not published:{reasons}")
+            raise DumpFailedError(f"{len(errors)} of {len(looks)} table(s) of {self.source.name} were not published:{reasons}")
 
     def _publish(
         self, database: duckdb.DuckDBPyConnection, table: DumpTable, readable: Readable, made: datetime, report: DumpReport
@@ -157,6 +159,7 @@ class Publisher:
         reasons = {**staged.rules, **({_UNPARSABLE: staged.rules.get(_UNPARSABLE, 0) + broken} if broken else {})}
         said.input = staged.read + broken
         said.reasons, said.rejects = reasons, sum(reasons.values())
+        said.warnings = staged.warnings
         said.repeated = staged.read - staged.rows
         said.without_key, said.broken_lines = staged.without_key, broken
         if staged.repeated:

@@ -27,6 +27,7 @@ class TableReport:
         rejects: of these, those that the rules will reject, broken lines among them.
         repeated: rows that were dropped for a later one with the same identity.
         reasons: the rules that are broken first, and how often.
+        warnings: rows that the rules accept although they are unusual, by rule.
         added, changed, gone: rows that differ from the last delivered dump; None where that is not known.
         delivered: messages that Kafka reported as delivered, without the notice that follows them.
         unknown_columns: columns that were kept although weir does not know them, by file.
@@ -43,6 +44,7 @@ class TableReport:
     rejects: int = 0
     repeated: int = 0
     reasons: Mapping[str, int] = field(default_factory=dict)
+    warnings: Mapping[str, int] = field(default_factory=dict)
     added: int | None = None
     changed: int | None = None
     gone: int | None = None
@@ -68,6 +70,7 @@ class TableReport:
         return {
             "state": self.state,
             **_figures(self.input, self.output, self.rejects, self.reasons),
+            "warnings": dict(self.warnings),
             "repeated": self.repeated,
             "added": self.added,
             "changed": self.changed,
@@ -144,6 +147,8 @@ def _line(one: TableReport) -> str:
         return f"FAILED: {one.why}"
     reasons = ", ".join(f"{reason} {count}" for reason, count in sorted(one.reasons.items(), key=lambda each: (-each[1], each[0]))[:3])
     parts = [f"{one.input} rows read, {one.output} good, {one.rejects} rejects ({one.rate:.2%}{f': {reasons}' if reasons else ''})"]
+    if one.warnings:
+        parts.append(f"unusual: {', '.join(f'{rule} {count}' for rule, count in one.warnings.items())}")
     if one.repeated:
         parts.append(f"{one.repeated} repeated, of which the last in the file counts")
     if one.state == "stopped":

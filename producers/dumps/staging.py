@@ -41,6 +41,7 @@ class Staged:
         rows: those that are left.
         repeated: rows with the identity of another one: dropped where the table has no `repeats`.
         rules: by rule, how many of the rows that are left break it first.
+        warnings: by rule that lets rows in, how many of the rows that break no other rule are unusual in this way.
         without_key: rows that do not name what they are about.
         broken: lines that are no rows.
     """
@@ -50,6 +51,7 @@ class Staged:
     rows: int = 0
     repeated: int = 0
     rules: dict[str, int] = field(default_factory=dict)
+    warnings: dict[str, int] = field(default_factory=dict)
     without_key: int = 0
     broken: list[Broken] = field(default_factory=list)
 
@@ -113,6 +115,7 @@ class Stage:
         (staged.rows, staged.without_key) = self._one(f"SELECT count(*), count(*) FILTER (NOT {self.is_keyed}) FROM {parquet(path)}")
         counted = self._database.execute(f"SELECT {RULE}, count(*) FROM {parquet(path)} WHERE {RULE} IS NOT NULL GROUP BY ALL").fetchall()
         staged.rules = {str(rule): int(count) for rule, count in sorted(counted, key=lambda one: (-int(one[1]), one[0]))}
+        staged.warnings = self._warnings(path, same)
         return staged
 
     def hashes(self, kept: Kept) -> str:
@@ -130,15 +133,26 @@ class Stage:
 
     def _judged(self, rows: str, same: Mapping[str, Value]) -> str:
         """Return the SQL of rows with their hash and the rule that they break."""
+        values = ", ".join(quote_name(name) for name in self.values)
+        rule = verdict(self._rules, f"{MISFITS} IS NOT NULL")
+        return f"SELECT {values}, {MISFITS}, {rule} AS {RULE}, {self._hash()} FROM ({self._whole(rows, same)})"
+
+    def _whole(self, rows: str, same: Mapping[str, Value]) -> str:
+        """Return the SQL of rows with all columns that rules read, over one level, where a name is a column and nothing else."""
         contract = self._table.contract
         stamped = ", ".join(f"{literal(f, same.get(f.name))} AS {quote_name(f.name)}" for f in contract.fields if f.name not in self.values)
         values = ", ".join(quote_name(name) for name in self.values)
-        rule = verdict(self._rules, f"{MISFITS} IS NOT NULL")
-        # The rules' texts are read over one level, where a name is a column and nothing else.
-        return (
-            f"SELECT {values}, {MISFITS}, {rule} AS {RULE}, {self._hash()} "
-            f"FROM (SELECT {values}, {MISFITS}, {stamped}, {ARRIVAL} FROM ({rows}))"
-        )
+        return f"SELECT {values}, {MISFITS}, {stamped}, {ARRIVAL} FROM ({rows})"
+
+    def _warnings(self, path: Path, same: Mapping[str, Value]) -> dict[str, int]:
+        """Count the rows that are let in although they are unusual, by rule; those rules alone of which there are some."""
+        hints = [rule for rule in self._rules if rule.level == "warn" and not rule.reads_bytes]
+        if not hints:
+            return {}
+        counts = ", ".join(f"count(*) FILTER (WHERE {rule.broken})" for rule in hints).replace("`", '"')
+        good = self._whole(f"SELECT * FROM {parquet(path)} WHERE {RULE} IS NULL", same)
+        found = zip(hints, self._one(f"SELECT {counts} FROM ({good})"), strict=True)
+        return {rule.name: count for rule, count in found if count}
 
     def _copy(self, rows: str, path: Path) -> None:
         noted = metadata(self._made, self._stamped, self.hashed)

@@ -49,7 +49,7 @@ def _value(field: ContractField, column: str) -> str:
         return column
     if field.type in ("string", "double", "boolean"):
         return f"to_json({column})"
-    if field.type == "date":
+    if field.type == "date" or field.kind.precision:
         return f"'\"' || CAST({column} AS VARCHAR) || '\"'"
     if field.type == "timestamp":
         return f"unix_millis({column})"

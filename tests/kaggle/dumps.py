@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from lakehouse.contract import Value
@@ -11,9 +12,15 @@ from lakehouse.domains.kaggle.contract import SOURCE_SYSTEM
 Record = Mapping[str, Value]
 Key = tuple[Any, ...]
 Rows = Mapping[Key, Record]
-# In the order of the domain's sources; the dumps themselves follow.
-TABLES = ("users", "datasets", "dataset_tags")
-KEYS = {"users": ("user_id",), "datasets": ("dataset_id",), "dataset_tags": ("dataset_id", "tag", "occurrence")}
+KEYS = {
+    "users": ("user_id",),
+    "datasets": ("dataset_id",),
+    "dataset_tags": ("dataset_id", "tag", "occurrence"),
+    "competitions": ("competition_id",),
+    "organizations": ("organization_id",),
+    "competition_tags": ("competition_id", "tag_id"),
+    "kernels": ("kernel_id",),
+}
 CREATED = datetime(2024, 1, 10, 8, 30, tzinfo=UTC)
 
 
@@ -41,6 +48,46 @@ def dataset(number: int, owner: int | None, **more: Value) -> dict[str, Value]:
 def tagged(number: int, *tags: str) -> list[dict[str, Value]]:
     """Build the rows of a dataset's tags."""
     return [{"dataset_id": number, "tag": tag, "tag_name": tag, "occurrence": 1} for tag in tags]
+
+
+def competition(number: int, year: int | None = 2024, **more: Value) -> dict[str, Value]:
+    """Build a competition's row."""
+    base: dict[str, Value] = {
+        "slug": f"contest-{number}",
+        "title": f"Contest {number}",
+        "host_segment": "Featured",
+        "enabled_ts": None if year is None else datetime(year, 1, 1, tzinfo=UTC),
+        "deadline_ts": None if year is None else datetime(year, 3, 1, 23, 59, tzinfo=UTC),
+        "reward_type": "USD",
+        "reward_quantity": Decimal(1000),
+        "total_teams": 10,
+        "total_competitors": 12,
+        "total_submissions": 100,
+    }
+    return {"competition_id": number, **base, **more}
+
+
+def organization(number: int, **more: Value) -> dict[str, Value]:
+    """Build an organization's row."""
+    return {"organization_id": number, "organization_name": f"Org {number}", "description": "One\n\ntwo", **more}
+
+
+def competition_tag(number: int, tag_id: int, **more: Value) -> dict[str, Value]:
+    """Build a row of a competition's tags."""
+    return {"competition_id": number, "tag_id": tag_id, "tag": f"tag-{tag_id}", "tag_name": f"tag {tag_id}", **more}
+
+
+def kernel(number: int, author: int | None = 1, **more: Value) -> dict[str, Value]:
+    """Build a kernel's row, of which the dump has the day alone on which it was made public."""
+    base: dict[str, Value] = {
+        "author_user_id": author,
+        "title": f"Kernel {number}",
+        "language": "Python",
+        "created_ts": CREATED,
+        "made_public_ts": datetime(2024, 1, 10, tzinfo=UTC),
+        "total_votes": 3,
+    }
+    return {"kernel_id": number, **base, **more}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from tests.kaggle.dumps import Dump, Record, messages
 from tests.kaggle.made_up import shuffled, some_dumps
 from tests.support.law import DomainHome, Message
 
-SOURCES = ("users", "datasets", "dataset_tags", "dumps")
+# In the order of the domain's sources.
+SOURCES = ("users", "datasets", "dataset_tags", "dumps", "competitions", "organizations", "competition_tags", "kernels")
 
 
 class KaggleHome(DomainHome):

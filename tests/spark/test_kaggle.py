@@ -3,7 +3,9 @@
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
+from decimal import Decimal
 from functools import reduce
 from pathlib import Path
 
@@ -11,11 +13,12 @@ import pytest
 from pyspark.sql import SparkSession
 
 from lakehouse.counts import Applied
-from lakehouse.domain import Source
+from lakehouse.domain import Derived, Source
+from lakehouse.domains.kaggle.domain import kaggle
 from lakehouse.spark import iceberg_table
 from streaming.errors import RejectRateExceeded
 from streaming.refine import SOURCE, refine_body
-from tests.kaggle.dumps import Dump, dataset, messages, tagged, user
+from tests.kaggle.dumps import Dump, competition, competition_tag, dataset, kernel, messages, organization, tagged, user
 from tests.kaggle.home import SOURCES, KaggleHome, some_batches
 from tests.support.law import Crash, assert_law, crash_at
 
@@ -110,6 +113,65 @@ def test_a_fact_keeps_the_run_that_wrote_it_until_its_figures_change(make: Make,
     home.assert_right()
 
 
+def test_a_competition_that_changes_its_year_leaves_the_old_one_and_a_late_organization_is_named(make: Make) -> None:
+    home = make()
+    home.query = "first"
+    home.dump(
+        Dump.of(
+            ONE,
+            competitions=[competition(1, 2022, organization_id=7), competition(2, 2023), competition(3, 2023)],
+            competition_tags=[competition_tag(1, 6), competition_tag(1, 5), competition_tag(9, 5)],
+            kernels=[kernel(1), kernel(2, None)],
+        )
+    )
+    home.query = "second"
+    home.publish(
+        [
+            ("organizations", organization(7) | Dump(TWO).run),
+            ("competitions", competition(3, 2024, reward_type="InKind") | Dump(TWO).run),
+            ("competitions", competition(9, 2020, total_teams=None) | Dump(TWO).run),
+        ]
+    )
+    years = ("year", "total_competitions", "growth_percent", "rewards_usd", "pipeline_run_id")
+    assert home.rows("gold.fact_competitions_yearly", *years) == [
+        (2020, 1, None, Decimal(1000), "second"),
+        (2022, 1, None, Decimal(1000), "first"),
+        (2023, 1, 0.0, Decimal(1000), "second"),
+        (2024, 1, 0.0, Decimal(0), "second"),
+    ]
+    assert home.rows("gold.dim_competition", "competition_id", "organization_name", "tags", "is_reward_at_odds")[0] == (
+        1,
+        "Org 7",
+        "tag-5, tag-6",
+        False,
+    )
+    assert home.rows("silver.kaggle_competition_tags", "competition_id", "is_competition_known") == [(1, True), (1, True), (9, True)]
+    assert home.rows("silver.kaggle_kernels", "kernel_id", "kernel_age_days") == [(1, 416)]
+    home.assert_right()
+
+
+def test_a_home_of_the_version_before_gets_the_new_tables_and_goes_on(make: Make) -> None:
+    now = kaggle("names")
+    known = now.sources[:4]
+    names = {source.silver.name for source in known}
+    derived: list[Derived] = []
+    for one in now.derived:
+        if all(reads.table.name in names for reads in one.reads):
+            derived.append(one)
+            names.add(one.table.name)
+    home = make(domain=replace(now, sources=known, derived=tuple(derived)))
+    assert len(names) < len(list(now.merged))
+    home.dump(FIRST)
+    heads = {name: iceberg_table(home.session, name).currentSnapshot().snapshotId() for name in names}
+    home.restart(now)
+    home.dump(Dump.of(TWO, competitions=[competition(1)], kernels=[kernel(1)]))
+    assert home.rows("gold.fact_competitions_yearly", "year", "total_competitions") == [(2024, 1)]
+    noted = {name for name in names if iceberg_table(home.session, name).currentSnapshot().snapshotId() != heads[name]}
+    # Dumps of the other tables are days of no owner and no tag.
+    assert noted <= {"lh.silver.kaggle_dumps"}
+    home.assert_right()
+
+
 def test_a_late_dump_comes_between_those_that_are_there(make: Make) -> None:
     home = make()
     between = Dump.of(TWO, users=[user(1, "between"), user(2)])
@@ -124,11 +186,18 @@ def test_a_late_dump_comes_between_those_that_are_there(make: Make) -> None:
 
 def test_a_message_again_under_another_offset_changes_no_table(make: Make) -> None:
     home = make()
-    home.dump(FIRST)
+    others = Dump.of(
+        ONE,
+        competitions=[competition(1)],
+        organizations=[organization(1)],
+        competition_tags=[competition_tag(1, 5)],
+        kernels=[kernel(1)],
+    )
+    home.dump(FIRST, others)
     tables = [table.name for table in home.domain.merged]
     before = {name: iceberg_table(home.session, name).currentSnapshot().snapshotId() for name in tables}
     home.restart()
-    home.dump(FIRST)
+    home.dump(FIRST, others)
     assert {name: iceberg_table(home.session, name).currentSnapshot().snapshotId() for name in tables} == before
     assert json.loads(iceberg_table(home.session, "lh.gold.dim_user").currentSnapshot().summary()["weir.made-of"])
 

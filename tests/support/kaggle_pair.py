@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,31 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "top_reasons": [{"reason": "out_of_range", "rows": 1}],
     },
     "dataset_tags": {"state": "published", "input": 6, "added": 3, "changed": 0, "gone": 2, "delivered": 5, "without_key": 1},
+    "organizations": {"state": "published", "input": 5, "rejects": 0, "added": 1, "changed": 1, "gone": 1, "delivered": 3},
+    "competitions": {
+        "state": "published",
+        "input": 5,
+        "output": 4,
+        "added": 1,
+        "changed": 2,
+        "gone": 1,
+        "delivered": 4,
+        "top_reasons": [{"reason": "out_of_range", "rows": 1}],
+        "warnings": {"deadline_before_enabled": 1, "reward_at_odds": 1},
+        "unknown_columns": {"Competitions.csv": ["Theme"]},
+    },
+    "competition_tags": {"state": "published", "input": 3, "output": 3, "added": 2, "changed": 0, "gone": 1, "delivered": 3},
+    "kernels": {
+        "state": "published",
+        "files": ["Kernels.csv", "KernelVersions.csv", "KernelLanguages.csv"],
+        "input": 5,
+        "rejects": 2,
+        "added": 1,
+        "changed": 3,
+        "gone": 1,
+        "delivered": 5,
+        "top_reasons": [{"reason": "no_author", "rows": 1}, {"reason": "public_before_created", "rows": 1}],
+    },
 }
 
 
@@ -72,7 +98,41 @@ def _first(folder: Path) -> Path:
     write_csv(folder / "Tags.csv", *read_head("Tags.csv"))
     tags = [(1, 402034, 1115), (2, 402034, 1219), (3, 13, 1220), (4, 14, 1222), (5, 14, 2100)]
     write_csv(folder / "DatasetTags.csv", ["Id", "DatasetId", "TagId"], tags)
+    _write_others(folder, read_head("Organizations.csv")[1], competitions(), [(1, 2408, 1219), (2, 2435, 99999)], *kernels())
     return folder
+
+
+def competitions() -> list[dict[str, str]]:
+    """Give the first competitions; of the columns in the middle, which were not printed, those that are read."""
+    header, rows = read_head("Competitions.csv")
+    counts = {"RewardType": "USD", "RewardQuantity": "1000.0", "TotalTeams": "22", "TotalCompetitors": "25", "TotalSubmissions": "40"}
+    return [dict(zip(header, row, strict=True)) | counts for row in rows]
+
+
+def kernels() -> tuple[list[dict[str, str]], list[dict[str, str]]]:
+    """Give the first kernels, and versions of which each has a current one: those of the first rows are of other kernels."""
+    (header, rows), (names, versions) = read_head("Kernels.csv"), read_head("KernelVersions.csv")
+    listed = [dict(zip(header, row, strict=True)) for row in rows]
+    known = [dict(zip(names, row, strict=True)) for row in versions]
+    for row, language in zip(listed, ("1", "2.0", "5", "8", ""), strict=True):
+        number = row["CurrentKernelVersionId"].removesuffix(".0")
+        known.append(known[0] | {"Id": number, "ScriptId": row["Id"], "ScriptLanguageId": language, "Title": f"Title {number}"})
+    return listed, known
+
+
+def _write_others(
+    folder: Path,
+    organizations: list[list[str]],
+    competitions: list[dict[str, str]],
+    tags: Sequence[tuple[int, int, int]],
+    kernels: list[dict[str, str]],
+    versions: list[dict[str, str]],
+) -> None:
+    write_csv(folder / "Organizations.csv", read_head("Organizations.csv")[0], organizations)
+    write_csv(folder / "CompetitionTags.csv", ["Id", "CompetitionId", "TagId"], tags)
+    write_csv(folder / "KernelLanguages.csv", *read_head("KernelLanguages.csv"))
+    for name, rows in (("Competitions", competitions), ("Kernels", kernels), ("KernelVersions", versions)):
+        write_csv(folder / f"{name}.csv", list(rows[0]), [list(row.values()) for row in rows])
 
 
 def _second(folder: Path) -> Path:
@@ -115,4 +175,30 @@ def _second(folder: Path) -> Path:
     # The first is listed twice, one is new, one is no tag that the vocabulary has, and two have gone.
     tags = [(1, 402034, 1115), (9, 402034, 1115), (3, 13, 1220), (4, 14, 1222), (10, 77, 1219), (11, 77, 99999)]
     write_csv(folder / "DatasetTags.csv", ["Id", "DatasetId", "TagId"], tags)
+    _write_second_others(folder)
     return folder
+
+
+def _write_second_others(folder: Path) -> None:
+    organizations = read_head("Organizations.csv")[1]
+    del organizations[0]
+    organizations[1][1] = "Kaggle, Inc."
+    organizations.append(["8", "New", "new", "01/01/2025", 'First line\n\n"quoted", last line'])
+
+    # Columns in another order, and one that nobody knows.
+    listed = [{"Theme": "", **dict(reversed(row.items()))} for row in competitions()]
+    listed[0] |= {"TotalTeams": "23.0", "Theme": "music"}
+    listed[1]["TotalSubmissions"] = "-1"
+    del listed[2]
+    listed.append(listed[2] | {"Id": "9999", "HostSegmentTitle": "Getting Started", "OrganizationId": "8.0"})
+    listed[-1] |= {"RewardType": "Knowledge", "DeadlineDate": "01/01/2009 00:00:00"}
+
+    known, versions = kernels()
+    known[0]["CurrentKernelVersionId"] = "900000"
+    versions.append(versions[0] | {"Id": "900000", "ScriptLanguageId": "9", "Title": "A new\ntitle"})
+    known[1]["AuthorUserId"] = ""
+    known[2]["MadePublicDate"] = "03/24/2015"
+    del known[3]
+    known.append(known[0] | {"Id": "7", "TotalVotes": "1"})
+    # One has gone, and two are new, of which one is of no competition.
+    _write_others(folder, organizations, listed, [(1, 2408, 1219), (3, 2408, 1220), (4, 77, 1115)], known, versions)

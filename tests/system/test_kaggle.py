@@ -1,4 +1,4 @@
-"""Kaggle through real Kafka: four topics, a kill between silver and gold, and every verb that works for air quality."""
+"""Kaggle through real Kafka: eight topics, a kill between silver and gold, and every verb that works for air quality."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from lakehouse.contract import WIRE_VERSION_HEADER
 from lakehouse.domains.kaggle.domain import kaggle
 from lakehouse.settings import Settings
 from monitoring.lag import bronze_lag, silver_lag
-from tests.kaggle.dumps import Dump, Record, dataset, messages, tagged, user
+from tests.kaggle.dumps import Dump, Record, competition, competition_tag, dataset, kernel, messages, organization, tagged, user
 from tests.kaggle.home import SOURCES
 from tests.support.pipeline import session_of
 from tests.support.services import Kafka
@@ -33,12 +33,18 @@ FIRST = Dump.of(
     users=[user(n) for n in range(1, 30)] + [user(30, None)],
     datasets=[dataset(n, n % 10 + 1, is_private=n % 3 == 0) for n in range(1, 60)],
     dataset_tags=[row for n in range(1, 60) for row in tagged(n, "Python", f"topic {n % 7}")],
+    competitions=[competition(n, 2020 + n % 3, organization_id=n % 2) for n in range(1, 10)],
+    competition_tags=[competition_tag(n, n % 4) for n in range(1, 12)],
+    kernels=[kernel(n) for n in range(1, 6)],
 )
 SECOND = Dump.of(
     TWO,
     users=[user(n, f"renamed-{n}" if n % 5 == 0 else "") for n in range(1, 28)],
     datasets=[dataset(n, n % 9 + 1, is_private=n % 3 == 0) for n in range(3, 60)],
     dataset_tags=[row for n in range(3, 60) for row in tagged(n, "Python", f"topic {n % 5}")],
+    competitions=[competition(n, 2021 + n % 3, organization_id=n % 2) for n in range(1, 8)],
+    organizations=[organization(1)],
+    kernels=[kernel(n, total_votes=9) for n in range(2, 6)],
 )
 
 
@@ -119,6 +125,12 @@ def test_two_dumps_with_a_kill_between_silver_and_gold_and_every_verb(spark: Spa
 
     rows = json.loads(home.weir("query", "--json", "SELECT place, tag, datasets FROM lh.gold.report_top_tags ORDER BY place LIMIT 1"))
     assert rows == [{"place": 1, "tag": "python", "datasets": 57}]
+    years = "SELECT year, total_competitions AS n, growth_percent AS growth FROM lh.gold.fact_competitions_yearly ORDER BY year"
+    assert json.loads(home.weir("query", "--json", years)) == [
+        {"year": 2021, "n": 2, "growth": None},
+        {"year": 2022, "n": 3, "growth": 50.0},
+        {"year": 2023, "n": 2, "growth": pytest.approx(-100 / 3)},
+    ]
     why = home.weir("why", "gold.fact_dataset_owner_daily", "owner_user_id=3", "date_key=20250308")
     assert "bronze.kaggle_datasets" in why and "bronze.kaggle_users" in why
     assert "kaggle" in home.weir("status")

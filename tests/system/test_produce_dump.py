@@ -16,13 +16,24 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, TopicPartition
 
+from lakehouse.domains.kaggle.competitions.contract import COMPETITION_TAGS, COMPETITIONS, ORGANIZATIONS
 from lakehouse.domains.kaggle.contract import DATASET_TAGS, DATASETS, DUMPS, USERS
+from lakehouse.domains.kaggle.kernels.contract import KERNELS
 from tests.support.dumps import write_csv
 from tests.support.kaggle_pair import EXPECTED, write_pair
 from tests.support.services import Kafka
 
 ROOT = Path(__file__).parents[2]
-TOPICS = (USERS.topic, DATASETS.topic, DATASET_TAGS.topic, DUMPS.topic)
+KEYS = {
+    USERS.topic: ("user_id",),
+    DATASETS.topic: ("dataset_id",),
+    DATASET_TAGS.topic: ("dataset_id", "tag"),
+    ORGANIZATIONS.topic: ("organization_id",),
+    COMPETITIONS.topic: ("competition_id",),
+    COMPETITION_TAGS.topic: ("competition_id", "tag_id"),
+    KERNELS.topic: ("kernel_id",),
+}
+TOPICS = (*KEYS, DUMPS.topic)
 ROWS = 60_000
 
 
@@ -149,11 +160,11 @@ def test_pair_of_real_dumps_as_folder_and_as_zip(weir: Weir, topics: Topics, tmp
     found = {topic: topics.rows(topic) for topic in TOPICS}
     after = Topics(weir.kafka)
     Weir(tmp_path / "home that knows nothing", weir.kafka).run("--dump", str(packed))
-    for topic, key in ((USERS.topic, ("user_id",)), (DATASETS.topic, ("dataset_id",)), (DATASET_TAGS.topic, ("dataset_id", "tag"))):
+    for topic, key in KEYS.items():
         whole = newest([row for row in after.rows(topic) if row.get("occurrence", 1) == 1], *key)
         assert without_stamps(newest([row for row in found[topic] if row.get("occurrence", 1) == 1], *key)) == without_stamps(whole)
     assert {(row["table_name"], row["run_date"]) for row in found[DUMPS.topic]} == {
-        (name, at) for at in ("2025-07-01", "2025-08-01") for name in ("users", "datasets", "dataset_tags")
+        (name, at) for at in ("2025-07-01", "2025-08-01") for name in EXPECTED
     }
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from lakehouse.domain import Check
+from lakehouse.domains.kaggle.competitions.checks import competition_checks
+from lakehouse.domains.kaggle.kernels.checks import kernel_checks
 from lakehouse.domains.kaggle.reports import strategy_checks
 
 OWNER_DAYS_HOLD = {
@@ -24,6 +26,8 @@ def quality_checks() -> Sequence[Check]:
     held = {_OWNER_DAYS: OWNER_DAYS_HOLD, _TAG_DAYS: TAG_DAYS_HOLD, _USERS: USERS_HOLD}
     return [
         *strategy_checks(),
+        *competition_checks(),
+        *kernel_checks(),
         *[
             Check(statement, table, f"SELECT * FROM {table} WHERE {broken}")
             for table, statements in held.items()

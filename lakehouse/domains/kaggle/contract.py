@@ -13,12 +13,13 @@ SOURCE_SYSTEM = "kaggle_meta"
 # How a user's country is read. names: a country's name or code, or nothing; strict: two letters, and nothing is a reject.
 CountryProfile = Literal["names", "strict"]
 
-_DUMP = (
+# The fields of every message: of the dump, and of a row of it.
+DUMP_FIELDS = (
     Field("run_date", "date", required=True, about="UTC day of the dump"),
     Field("run_ts", "timestamp", required=True, about="when the dump was made; of two dumps of a day the later wins"),
 )
-_ROW = (
-    *_DUMP,
+ROW_FIELDS = (
+    *DUMP_FIELDS,
     Field("source_file", "string", about="the file of the dump that the row was read from"),
     Field("source_system", "string", about="always kaggle_meta"),
     Field("other_columns", "string", about="JSON object of columns that weir does not know, as text; null where there are none"),
@@ -39,7 +40,7 @@ USERS = Contract(
         Field("country", "string", about="as the dump has it: a country's name or its code; null for most users"),
         Field("performance_tier", "long", about="0 novice to 5 staff; null in the simple form of a dump"),
         Field("location_sharing_opt_out", "boolean", about="null in the simple form of a dump"),
-        *_ROW,
+        *ROW_FIELDS,
     ),
 )
 
@@ -67,7 +68,7 @@ DATASETS = Contract(
         Field("total_downloads", "long", about="downloads so far", low=0),
         Field("total_votes", "long", about="votes so far; null in the simple form of a dump"),
         Field("total_kernels", "long", about="notebooks that use it; null in the simple form of a dump"),
-        *_ROW,
+        *ROW_FIELDS,
     ),
 )
 
@@ -84,7 +85,7 @@ DATASET_TAGS = Contract(
         Field("tag_name", "string", about="the tag for people; null in the simple form of a dump"),
         Field("tag_path", "string", about="the tag with those above it; null in the simple form of a dump"),
         Field("occurrence", "long", about="1, or more where the dump lists the tag again for the same dataset"),
-        *_ROW,
+        *ROW_FIELDS,
     ),
 )
 
@@ -94,8 +95,8 @@ DUMPS = Contract(
     key=("table_name", "run_date"),
     version="run_ts",
     fields=(
-        Field("table_name", "string", required=True, about="users, datasets or dataset_tags"),
-        *_DUMP,
+        Field("table_name", "string", required=True, about="name of the table, such as users or dataset_tags"),
+        *DUMP_FIELDS,
         Field("rows", "long", about="rows of the table in the dump", low=0),
         Field("added", "long", about="of these, rows that the dump before did not have", low=0),
         Field("changed", "long", about="of these, rows with other values than in the dump before", low=0),

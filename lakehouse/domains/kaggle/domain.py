@@ -1,4 +1,4 @@
-"""How is Kaggle put together? Four sources, the histories that follow from their versions, what is there now, and gold.
+"""How is Kaggle put together? Its sources, the histories that follow from their versions, what is there now, and gold.
 
 A table that is read by another column than its key (datasets of an owner, datasets of a tag) is a history: each of its rows says by itself
 from when until when it held. Rows of versions do not, and the versions of one owner alone would not tell that a dataset has left the owner.
@@ -15,12 +15,14 @@ from lakehouse.domains.kaggle import tables as tb
 from lakehouse.domains.kaggle import transforms as silver
 from lakehouse.domains.kaggle import transforms_gold as gold
 from lakehouse.domains.kaggle.checks import OWNER_DAYS_HOLD, TAG_DAYS_HOLD, USERS_HOLD, quality_checks
+from lakehouse.domains.kaggle.competitions import domain as competitions
 from lakehouse.domains.kaggle.contract import DATASET_TAGS, DATASETS, DUMPS, USERS, CountryProfile
 from lakehouse.domains.kaggle.countries import codes
+from lakehouse.domains.kaggle.kernels import domain as kernels
 from lakehouse.domains.kaggle.rules import dataset_rules, dump_rules, tag_rules, user_rules
 from lakehouse.settings import Settings
 
-ORACLE = (Path(__file__).parent / "oracle.sql").read_text(encoding="utf-8")
+ORACLE = "\n".join([(Path(__file__).parent / "oracle.sql").read_text(encoding="utf-8"), competitions.ORACLE, kernels.ORACLE])
 _USER, _DATASET, _TAG = {"user_id": "user_id"}, {"dataset_id": "dataset_id"}, {"tag": "tag"}
 _OWNER = {"owner_user_id": "owner_user_id"}
 
@@ -35,12 +37,15 @@ def kaggle(profile: CountryProfile) -> Domain:
     return Domain(
         name="kaggle",
         sources=(
-            Source(USERS, tb.BRONZE_USERS, tb.USER_VERSIONS, user_rules(profile), silver.to_user_versions),
-            Source(DATASETS, tb.BRONZE_DATASETS, tb.DATASET_VERSIONS, dataset_rules(), silver.to_dataset_versions),
-            Source(DATASET_TAGS, tb.BRONZE_TAGS, tb.TAG_VERSIONS, tag_rules(), silver.to_tag_versions),
+            # A dump may lack each of the tables, so that no message of it has to come.
+            Source(USERS, tb.BRONZE_USERS, tb.USER_VERSIONS, user_rules(profile), silver.to_user_versions, may_be_empty=True),
+            Source(DATASETS, tb.BRONZE_DATASETS, tb.DATASET_VERSIONS, dataset_rules(), silver.to_dataset_versions, may_be_empty=True),
+            Source(DATASET_TAGS, tb.BRONZE_TAGS, tb.TAG_VERSIONS, tag_rules(), silver.to_tag_versions, may_be_empty=True),
             Source(DUMPS, tb.BRONZE_DUMPS, tb.KAGGLE_DUMPS, dump_rules(), silver.to_dumps),
+            *competitions.sources(),
+            *kernels.sources(),
         ),
-        derived=(*_in_silver(profile), *_in_gold(profile)),
+        derived=(*_in_silver(profile), *_in_gold(profile), *competitions.derived(), *kernels.derived()),
         dimensions=((tb.DIM_COUNTRY, list(codes().items())), (DIM_DATE, date_rows())),
         exact=(tb.DIM_COUNTRY.name,),
         edition={"kaggle_country": profile, "kaggle_country_names": names_edition()},

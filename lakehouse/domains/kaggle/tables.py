@@ -14,8 +14,8 @@ _POPULARITY = Column(
     "popularity", "STRING", "popular: more than 10 % of all datasets; common: more than 1 %; regular: more than 10; else rare"
 )
 _DATE_KEY = Column("date_key", "INT", "UTC day of the dump as YYYYMMDD; dim_date")
-_RUN_ID = Column("pipeline_run_id", "STRING", "the run that wrote the row: query and batch in lh.ops.batches; no part of any comparison")
-_RUN = contract_columns(USERS, ("run_date", "run_ts"))
+RUN_ID = Column("pipeline_run_id", "STRING", "the run that wrote the row: query and batch in lh.ops.batches; no part of any comparison")
+RUN = contract_columns(USERS, ("run_date", "run_ts"))
 _PRIVATE = (
     Column("is_private", "BOOLEAN", "whether the owner alone sees it; false where the dump does not say"),
     Column("is_private_imputed", "BOOLEAN", "whether the dump does not say"),
@@ -30,7 +30,8 @@ _VIEWS_PER_DOWNLOAD = Column("views_per_download", "DOUBLE", "views divided by d
 _USER_NAME = Column("owner_user_name", "STRING", "name of the owner; Unknown while no record of the owner has come")
 
 
-def _bronze(name: str, contract: Contract) -> Table:
+def bronze_table(name: str, contract: Contract) -> Table:
+    """Specify the table of all messages of a source."""
     return Table(
         f"lh.bronze.kaggle_{name}",
         "one row per message that arrived",
@@ -41,8 +42,8 @@ def _bronze(name: str, contract: Contract) -> Table:
     )
 
 
-BRONZE_USERS, BRONZE_DATASETS = _bronze("users", USERS), _bronze("datasets", DATASETS)
-BRONZE_TAGS, BRONZE_DUMPS = _bronze("dataset_tags", DATASET_TAGS), _bronze("dumps", DUMPS)
+BRONZE_USERS, BRONZE_DATASETS = bronze_table("users", USERS), bronze_table("datasets", DATASETS)
+BRONZE_TAGS, BRONZE_DUMPS = bronze_table("dataset_tags", DATASET_TAGS), bronze_table("dumps", DUMPS)
 
 USER_VERSIONS = Table(
     "lh.silver.kaggle_users_versions", "one row per user and dump that changed the user", USERS.key, contract_columns(USERS, t.USER_COLUMNS)
@@ -77,7 +78,7 @@ KAGGLE_USERS = Table(
         Column("signup_ts", "TIMESTAMP", "registration; the time of the first dump with the user where the dump lacks it"),
         Column("is_signup_imputed", "BOOLEAN", "whether the dump lacks the registration"),
         *contract_columns(USERS, ("performance_tier", "location_sharing_opt_out")),
-        *_RUN,
+        *RUN,
     ),
 )
 DATASET_HISTORY = Table(
@@ -122,7 +123,7 @@ KAGGLE_DATASETS = Table(
         *contract_columns(DATASETS, ("total_votes", "total_kernels")),
         Column("dataset_age_days", "INT", "days from the day on which it was made to run_date"),
         Column("last_update_days", "INT", "days from the day on which it was updated to run_date"),
-        *_RUN,
+        *RUN,
     ),
 )
 TAG_HISTORY = Table(
@@ -211,9 +212,9 @@ FACT_OWNER_DAILY = Table(
         Column("views", "BIGINT", "views of these so far"),
         Column("downloads", "BIGINT", "downloads of these so far"),
         _VIEWS_PER_DOWNLOAD,
-        _RUN_ID,
+        RUN_ID,
     ),
-    run_column=_RUN_ID.name,
+    run_column=RUN_ID.name,
 )
 FACT_TAG_DAILY = Table(
     "lh.gold.fact_tag_usage_daily",
@@ -225,9 +226,9 @@ FACT_TAG_DAILY = Table(
         Column("datasets", "BIGINT", "datasets that had it"),
         Column("datasets_total", "BIGINT", "datasets that were there"),
         _POPULARITY,
-        _RUN_ID,
+        RUN_ID,
     ),
-    run_column=_RUN_ID.name,
+    run_column=RUN_ID.name,
 )
 TOP_TAGS = Table(
     "lh.gold.report_top_tags",

@@ -20,17 +20,17 @@ POPULARITY = (
     "CASE WHEN datasets * 10 > datasets_total THEN 'popular' WHEN datasets * 100 > datasets_total THEN 'common' "
     "WHEN datasets > 10 THEN 'regular' ELSE 'rare' END"
 )
-_DUMP = ("run_date", "run_ts", "source_file", "source_system", "other_columns", "is_gone")
+DUMP = ("run_date", "run_ts", "source_file", "source_system", "other_columns", "is_gone")
 USER_COLUMNS = (
-    "user_id", "user_name", "display_name", "signup_ts", "country", "performance_tier", "location_sharing_opt_out", *_DUMP,
+    "user_id", "user_name", "display_name", "signup_ts", "country", "performance_tier", "location_sharing_opt_out", *DUMP,
 )  # fmt: skip
 # updated_ts right behind the key: of two versions of one dump the later update wins.
 DATASET_COLUMNS = (
     "dataset_id", "updated_ts", "title", "subtitle", "slug", "owner_user_id", "creator_user_id", "owner_organization_id",
     "dataset_type", "is_private", "license_name", "created_ts", "last_activity_ts", "total_views", "total_downloads",
-    "total_votes", "total_kernels", *_DUMP,
+    "total_votes", "total_kernels", *DUMP,
 )  # fmt: skip
-TAG_COLUMNS = ("dataset_id", "tag", "tag_id", "tag_name", "tag_path", "occurrence", *_DUMP)
+TAG_COLUMNS = ("dataset_id", "tag", "tag_id", "tag_name", "tag_path", "occurrence", *DUMP)
 DUMP_COLUMNS = ("table_name", "run_date", "run_ts", "rows", "added", "changed", "gone", "form", "source_file", "source_system")
 
 
@@ -241,6 +241,12 @@ def to_dataset_tags(history: Relation, tags: Relation) -> Relation:
     return known.join(tags.select("tag", "tag_id", "tag_name", "tag_path", "popularity"), on=("tag",)).select(
         "dataset_id", "tag", "tag_id", "tag_name", "tag_path", "popularity", "from_date AS since_date"
     )
+
+
+def only_newest(versions: Relation, *key: str) -> Relation:
+    """Keep the newest version of each row that is there. Bounded input: all versions of the rows, those that have gone too."""
+    rank = f"row_number() OVER (PARTITION BY {', '.join(key)} ORDER BY run_date DESC) AS _rank"
+    return versions.select("*", rank).where("_rank = 1 AND is_gone IS NOT TRUE")
 
 
 def ratio(one: str, other: str) -> str:

@@ -4,7 +4,7 @@ Each function returns SQL for DuckDB: the columns of the contract that tell of t
 `producers/dumps/csv_files.py`. A column that a form lacks is null.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from lakehouse.contract import Contract
 from lakehouse.domains.kaggle.contract import DATASET_TAGS, DATASETS, USERS
@@ -14,7 +14,8 @@ from producers.dumps.description import Csv
 from producers.sources.kaggle import forms
 
 # The position in the file that gives the rows their order.
-_N = '"csv:row"'
+ROW_NUMBER = '"csv:row"'
+NOTHING = "CAST(NULL AS VARCHAR)"
 # Fields of a dataset that stand with its current version.
 _OF_VERSION = ("title", "subtitle", "slug", "license_name", "updated_ts")
 
@@ -32,8 +33,8 @@ def users(files: Mapping[str, Csv], kept: str | None) -> str:
         "location_sharing_opt_out": raw("LocationSharingOptOut"),
     }
     has = {raw(name) for name in (*csv.header, *forms.META_USERS.known)} if forms.META_USERS.name in files else set(map(raw, csv.header))
-    there = {field: column if column in has else "CAST(NULL AS VARCHAR)" for field, column in columns.items()}
-    return _typed(USERS, csv.relation, there, _others(csv))
+    there = {field: column if column in has else "" for field, column in columns.items()}
+    return typed_rows(USERS, csv.relation, there, others_of(csv))
 
 
 def meta_datasets(files: Mapping[str, Csv], kept: str | None) -> str:
@@ -51,7 +52,7 @@ def meta_datasets(files: Mapping[str, Csv], kept: str | None) -> str:
         "creator_user_id": raw("CreatorUserId"),
         "owner_organization_id": raw("OwnerOrganizationId"),
         "dataset_type": raw("Type"),
-        "is_private": "CAST(NULL AS VARCHAR)",
+        "is_private": "",
         "license_name": raw("version LicenseName"),
         "created_ts": raw("CreationDate"),
         "updated_ts": raw("version CreationDate"),
@@ -61,21 +62,21 @@ def meta_datasets(files: Mapping[str, Csv], kept: str | None) -> str:
         "total_votes": raw("TotalVotes"),
         "total_kernels": raw("TotalKernels"),
     }
-    others = _others(datasets)
+    others = others_of(datasets)
     if versions is None:
-        there = {field: "CAST(NULL AS VARCHAR)" if field in _OF_VERSION else column for field, column in columns.items()}
-        return _as_before(_typed(DATASETS, datasets.relation, there, others), kept)
+        there = {field: "" if field in _OF_VERSION else column for field, column in columns.items()}
+        return as_before(typed_rows(DATASETS, datasets.relation, there, others), kept, ("dataset_id",), _OF_VERSION)
     needed = ("LicenseName", "CreationDate", "Title", "Slug", "Subtitle", *versions.unknown)
     others |= {f"DatasetVersions.{name}": raw(f"version {name}") for name in versions.unknown}
-    current = _number(raw("CurrentDatasetVersionId"))
-    numbered = f"SELECT *, row_number() OVER () AS {_N}, {current} AS current FROM ({datasets.relation})"
+    current = number(raw("CurrentDatasetVersionId"))
+    numbered = f"SELECT *, row_number() OVER () AS {ROW_NUMBER}, {current} AS current FROM ({datasets.relation})"
     named = ", ".join(f"{raw(name)} AS {raw(f'version {name}')}" for name in needed)
-    of_current = f"SELECT {_number(raw('Id'))} AS version, row_number() OVER () AS nth, {named} FROM ({versions.relation})"
+    of_current = f"SELECT {number(raw('Id'))} AS version, row_number() OVER () AS nth, {named} FROM ({versions.relation})"
     # Of many versions few are current: the others are left out before anything is kept of them.
     only = f"SELECT * FROM ({of_current}) WHERE version IN (SELECT {current} FROM ({datasets.relation}))"
     one_each = f"SELECT * FROM ({only}) QUALIFY row_number() OVER (PARTITION BY version ORDER BY nth DESC) = 1"
-    joined = f"SELECT * FROM ({numbered}) AS d LEFT JOIN ({one_each}) AS v ON d.current = v.version ORDER BY {_N}"
-    return _typed(DATASETS, joined, columns, others)
+    joined = f"SELECT * FROM ({numbered}) AS d LEFT JOIN ({one_each}) AS v ON d.current = v.version ORDER BY {ROW_NUMBER}"
+    return typed_rows(DATASETS, joined, columns, others)
 
 
 def simple_datasets(files: Mapping[str, Csv], kept: str | None) -> str:
@@ -100,7 +101,7 @@ def simple_datasets(files: Mapping[str, Csv], kept: str | None) -> str:
         "total_votes": "",
         "total_kernels": "",
     }
-    return _typed(DATASETS, csv.relation, {field: column or "CAST(NULL AS VARCHAR)" for field, column in columns.items()}, _others(csv))
+    return typed_rows(DATASETS, csv.relation, columns, others_of(csv))
 
 
 def meta_tags(files: Mapping[str, Csv], kept: str | None) -> str:
@@ -114,14 +115,14 @@ def meta_tags(files: Mapping[str, Csv], kept: str | None) -> str:
         "tag_path": raw("tag FullPath"),
     }
     needed = ("Name", "Slug", "FullPath", *names.unknown)
-    numbered = f"SELECT *, row_number() OVER () AS {_N}, {_number(raw('TagId'))} AS listed FROM ({tags.relation})"
+    numbered = f"SELECT *, row_number() OVER () AS {ROW_NUMBER}, {number(raw('TagId'))} AS listed FROM ({tags.relation})"
     named = ", ".join(f"{raw(name)} AS {raw(f'tag {name}')}" for name in needed)
     vocabulary = (
-        f"SELECT {_number(raw('Id'))} AS id, {named} FROM (SELECT *, row_number() OVER () AS nth FROM ({names.relation})) "
+        f"SELECT {number(raw('Id'))} AS id, {named} FROM (SELECT *, row_number() OVER () AS nth FROM ({names.relation})) "
         "QUALIFY row_number() OVER (PARTITION BY id ORDER BY nth DESC) = 1"
     )
-    joined = f"SELECT * FROM ({numbered}) AS t LEFT JOIN ({vocabulary}) AS v ON t.listed = v.id ORDER BY {_N}"
-    return _typed(DATASET_TAGS, joined, columns, _others(tags) | {f"Tags.{name}": raw(f"tag {name}") for name in names.unknown})
+    joined = f"SELECT * FROM ({numbered}) AS t LEFT JOIN ({vocabulary}) AS v ON t.listed = v.id ORDER BY {ROW_NUMBER}"
+    return typed_rows(DATASET_TAGS, joined, columns, others_of(tags) | {f"Tags.{name}": raw(f"tag {name}") for name in names.unknown})
 
 
 def simple_tags(files: Mapping[str, Csv], kept: str | None) -> str:
@@ -134,34 +135,53 @@ def simple_tags(files: Mapping[str, Csv], kept: str | None) -> str:
     given = raw("Tags")
     is_array = f"coalesce(json_valid({given}) AND json_type(TRY_CAST({given} AS JSON)) = 'ARRAY', false)"
     elements = f"CASE WHEN {is_array} THEN CAST(TRY_CAST({given} AS JSON) ->> '$[*]' AS VARCHAR[]) ELSE [CAST(NULL AS VARCHAR)] END"
-    each = f"SELECT *, unnest({elements}) AS tag_of FROM (SELECT *, row_number() OVER () AS {_N} FROM ({csv.relation})) ORDER BY {_N}"
+    numbered = f"SELECT *, row_number() OVER () AS {ROW_NUMBER} FROM ({csv.relation})"
+    each = f"SELECT *, unnest({elements}) AS tag_of FROM ({numbered}) ORDER BY {ROW_NUMBER}"
     columns = {"dataset_id": raw("DatasetId"), "tag": "tag_of", "tag_id": "", "tag_name": "", "tag_path": ""}
-    others = _others(csv) | {"Tags": f"CASE WHEN NOT {is_array} THEN {given} END"}
-    return _typed(DATASET_TAGS, each, {field: column or "CAST(NULL AS VARCHAR)" for field, column in columns.items()}, others)
+    others = others_of(csv) | {"Tags": f"CASE WHEN NOT {is_array} THEN {given} END"}
+    return typed_rows(DATASET_TAGS, each, columns, others)
 
 
-def _others(csv: Csv) -> dict[str, str]:
+def others_of(csv: Csv) -> dict[str, str]:
+    """Return the columns of a file that weir does not know, as `other_columns` takes them."""
     return {name: raw(name) for name in csv.unknown}
 
 
-def _typed(contract: Contract, rows: str, columns: Mapping[str, str], others: Mapping[str, str]) -> str:
-    types = {field: (contract.field(field).type, column) for field, column in columns.items()}
+def typed_rows(contract: Contract, rows: str, columns: Mapping[str, str], others: Mapping[str, str]) -> str:
+    """Return the SQL of typed rows.
+
+    Args:
+        contract: of the rows.
+        rows: SQL of rows with text columns.
+        columns: {field: SQL of the text that it is read from}; empty for a field that the form lacks.
+        others: columns that weir does not know.
+    """
+    types = {field: (contract.field(field).type, column or NOTHING) for field, column in columns.items()}
     return to_typed(rows, types | {"other_columns": ("string", other_columns(others))})
 
 
-def _number(column: str) -> str:
+def number(column: str) -> str:
     """Return the SQL of an id that is written as 771250 or as 771250.0."""
     return f"TRY_CAST(regexp_extract({column}, '^[ ]*([0-9]+)([.]0*)?[ ]*$', 1) AS BIGINT)"
 
 
-def _as_before(rows: str, kept: str | None) -> str:
+def as_before(rows: str, kept: str | None, identity: Sequence[str], fields: Sequence[str]) -> str:
+    """Return the SQL of typed rows with the values that some fields had in the last delivered rows; null where a row is new.
+
+    Args:
+        rows: SQL of typed rows.
+        kept: SQL of the last delivered rows; None where there are none.
+        identity: the fields by which a row is found again.
+        fields: those fields, of a file that the dump lacks.
+    """
     if kept is None:
         return rows
-    before = ", ".join(f"{field} AS before_{field}" for field in _OF_VERSION)
-    replaced = ", ".join(f"before_{field} AS {quote_name(field)}" for field in _OF_VERSION)
-    known = f"SELECT dataset_id AS before_id, {before} FROM ({kept}) WHERE dataset_id IS NOT NULL"
+    before = {name: f"before_{name}" for name in (*identity, *fields)}
+    known = ", ".join(f"{quote_name(name)} AS {was}" for name, was in before.items())
+    known = f"SELECT {known} FROM ({kept}) WHERE {' AND '.join(f'{quote_name(name)} IS NOT NULL' for name in identity)}"
+    replaced = ", ".join(f"{before[name]} AS {quote_name(name)}" for name in fields)
     numbered = f"SELECT *, row_number() OVER () AS n FROM ({rows})"
     return (
-        f"SELECT * EXCLUDE (n, before_id, {', '.join(f'before_{field}' for field in _OF_VERSION)}) REPLACE ({replaced}) "
-        f"FROM ({numbered}) LEFT JOIN ({known}) ON dataset_id = before_id ORDER BY n"
+        f"SELECT * EXCLUDE (n, {', '.join(before.values())}) REPLACE ({replaced}) FROM ({numbered}) LEFT JOIN ({known}) "
+        f"ON {' AND '.join(f'{quote_name(name)} = {before[name]}' for name in identity)} ORDER BY n"
     )

@@ -1,14 +1,16 @@
-"""What does the source kaggle provide? Users, datasets and the datasets' tags, from dumps: Meta Kaggle or the simple form."""
+"""What does the source kaggle provide? Seven tables, from dumps: those of Meta Kaggle, or the first three in a simple form."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lakehouse.contract import Value
+from lakehouse.domains.kaggle.competitions.contract import COMPETITION_TAGS, COMPETITIONS, ORGANIZATIONS
 from lakehouse.domains.kaggle.contract import DATASET_TAGS, DATASETS, DUMPS, SOURCE_SYSTEM, USERS
+from lakehouse.domains.kaggle.kernels.contract import KERNELS
 from lakehouse.settings import Settings
 from producers.dumps.description import Dump, DumpSource, DumpTable, Fetched, Figures, Form
-from producers.sources.kaggle import forms, rows
+from producers.sources.kaggle import competitions, forms, kernels, rows
 
 STAMPED = ("run_date", "run_ts", "source_file", "source_system")
 
@@ -71,6 +73,30 @@ KAGGLE = DumpSource(
                 Form(forms.SIMPLE, (forms.SIMPLE_TAGS,), rows.simple_tags),
             ),
             repeats="occurrence",
+        ),
+        DumpTable(
+            "organizations",
+            ORGANIZATIONS,
+            identity=("organization_id",),
+            forms=(Form(forms.META, (competitions.META_ORGANIZATIONS,), competitions.meta_organizations),),
+        ),
+        DumpTable(
+            "competitions",
+            COMPETITIONS,
+            identity=("competition_id",),
+            forms=(Form(forms.META, (competitions.META_COMPETITIONS,), competitions.meta_competitions),),
+        ),
+        DumpTable(
+            "competition_tags",
+            COMPETITION_TAGS,
+            identity=("competition_id", "tag_id"),
+            forms=(Form(forms.META, (competitions.META_COMPETITION_TAGS, competitions.META_TAGS), competitions.meta_competition_tags),),
+        ),
+        DumpTable(
+            "kernels",
+            KERNELS,
+            identity=("kernel_id",),
+            forms=(Form(forms.META, (kernels.META_KERNELS, kernels.META_VERSIONS, kernels.META_LANGUAGES), kernels.meta_kernels),),
         ),
     ),
     stamp=_stamp,

@@ -1,5 +1,6 @@
 """Which zips are refused, and is nothing left of one that was extracted?"""
 
+import gzip
 import stat
 import zipfile
 from datetime import UTC, datetime
@@ -118,3 +119,38 @@ def test_what_is_neither_folder_nor_zip_says_so(tmp_path: Path) -> None:
         names(tmp_path / "a.csv", tmp_path / "scratch")
     with pytest.raises(UnusableDumpError, match="does not exist"):
         names(tmp_path / "nowhere", tmp_path / "scratch")
+
+
+def test_files_that_are_packed_by_gzip_are_unpacked_in_a_folder_and_in_a_zip_and_removed_afterwards(tmp_path: Path) -> None:
+    folder = tmp_path / "dump"
+    folder.mkdir()
+    (folder / "USERS.csv.GZ").write_bytes(gzip.compress(b"one"))
+    (folder / "Tags.csv").write_bytes(b"two")
+    assert {name: content for name, content, _ in names(folder, tmp_path / "scratch")} == {"USERS.csv": b"one", "Tags.csv": b"two"}
+    path = zipped(tmp_path / "a.zip", ("x/Users.csv.gz", gzip.compress(b"three")), ("Tags.csv", b"four"))
+    at = datetime(*AT, tzinfo=UTC)
+    assert names(path, tmp_path / "scratch") == [("Users.csv", b"three", at), ("Tags.csv", b"four", at)]
+    assert list((tmp_path / "scratch").iterdir()) == []
+    assert {file.name for file in folder.iterdir()} == {"USERS.csv.GZ", "Tags.csv"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "error", "why"),
+    [
+        (Limits(0.001, 1, 10_000), UnsafeArchiveError, "is more than 0.001 GiB when unpacked"),
+        (Limits(1, 1, 200), UnsafeArchiveError, "when unpacked .WEIR_DUMP_MEMBER_GIB, WEIR_DUMP_RATIO"),
+        (Limits(1, 0.001, 10_000), UnusableDumpError, "raise WEIR_DUMP_TOTAL_GIB"),
+    ],
+)
+def test_file_that_grows_too_much_when_unpacked_is_refused(tmp_path: Path, limits: Limits, error: type[Exception], why: str) -> None:
+    (tmp_path / "Users.csv.gz").write_bytes(gzip.compress(bytes(2 * 2**20)))
+    with pytest.raises(error, match=why):
+        names(tmp_path, tmp_path / "scratch", limits)
+    assert list((tmp_path / "scratch").iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"cut off" * 99)[:-9], gzip.compress(b"x" * 99)[:20] + b"damaged" * 9])
+def test_damaged_gzip_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "Users.csv.gz").write_bytes(content)
+    with pytest.raises(UnusableDumpError, match=r"Users.csv.gz: the file is damaged .*Download it again"):
+        names(tmp_path, tmp_path / "scratch")

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from typing import Any
 
 import duckdb
@@ -31,6 +32,7 @@ FORM = Contract(
         Field("is_new", "boolean"),
         Field("day", "date"),
         Field("at", "timestamp"),
+        Field("amount", "decimal(18, 4)"),
         Field("same", "string"),
     ),
 )
@@ -91,6 +93,18 @@ def value_of(database: duckdb.DuckDBPyConnection, kind: str, text: str | None) -
         ("timestamp", "02/30/2011", None),
         ("timestamp", "2011", None),
         ("timestamp", "now", None),
+        ("decimal(18, 4)", "1000.0000", Decimal(1000)),
+        ("decimal(18, 4)", " 1000 ", Decimal(1000)),
+        ("decimal(18, 4)", "+.5", Decimal("0.5")),
+        ("decimal(18, 4)", "-0007.25000000", Decimal("-7.25")),
+        ("decimal(18, 4)", "99999999999999.9999", Decimal("99999999999999.9999")),
+        ("decimal(18, 4)", "100000000000000", None),
+        ("decimal(18, 4)", "0.00001", None),
+        ("decimal(18, 4)", "1e3", None),
+        ("decimal(18, 4)", "1,000", None),
+        ("decimal(18, 4)", "NaN", None),
+        ("decimal(18, 4)", ".", None),
+        ("decimal(18, 4)", "", None),
         ("string", " as it is ", " as it is "),
     ],
 )
@@ -125,6 +139,7 @@ ROWS = st.lists(
             "is_new": st.none() | st.booleans(),
             "day": st.none() | st.dates(date(1, 1, 1)),
             "at": st.none() | st.datetimes(datetime(1900, 1, 1), timezones=st.just(UTC)),
+            "amount": st.none() | st.decimals(-(10**14) + 1, 10**14 - 1, places=4),
         }
     ),
     max_size=6,
@@ -136,6 +151,7 @@ TYPES = {
     "is_new": pa.bool_(),
     "day": pa.date32(),
     "at": pa.timestamp("us", "UTC"),
+    "amount": pa.decimal128(18, 4),
 }
 
 

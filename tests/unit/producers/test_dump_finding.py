@@ -30,7 +30,7 @@ def forms(looks: Mapping[str, Look]) -> Iterator[str]:
 
 def test_both_forms_are_told_by_names_and_headers(tmp_path: Path) -> None:
     meta, _ = write_pair(tmp_path)
-    assert list(forms(looked(meta))) == ["meta", "meta", "meta"]
+    assert list(forms(looked(meta))) == ["meta"] * 7
     dump = simple(tmp_path / "simple", [user(1)], [dataset(5)], [(5, "[]")])
     assert list(forms(looked(dump))) == ["simple", "simple", "simple"]
     for name in ("users", "datasets", "tags"):
@@ -73,6 +73,20 @@ def test_dump_without_a_table_is_refused_and_names_it_and_partial_takes_it(tmp_p
         home.publish(tmp_path, day(3), is_partial=True)
 
 
+def test_form_that_has_no_such_table_does_not_need_it_and_one_that_has_it_does(tmp_path: Path) -> None:
+    dump = simple(tmp_path / "simple", [user(1)], [dataset(5)], [(5, "[]")])
+    assert set(looked(dump)) == {"users", "datasets", "dataset_tags"}
+    meta, _ = write_pair(tmp_path)
+    (meta / "Competitions.csv").unlink()
+    with pytest.raises(UnusableDumpError, match=r"the dump lacks competitions \(Competitions.csv\); it has .*, or .* with --partial"):
+        looked(meta)
+    assert looked(meta, is_partial=True)["competitions"] == Lacking(("Competitions.csv",))
+    for file in meta.iterdir():
+        if file.name != "Organizations.csv":
+            file.unlink()
+    assert looked(meta, is_partial=True)["users"] == Lacking(("Users.csv",)), "named as in the form that is there"
+
+
 def test_missing_required_column_is_named_beside_those_present(tmp_path: Path) -> None:
     dump = simple(tmp_path / "a", [user(1)], [dataset(5)], [(5, "[]")])
     write_csv(dump / "users.csv", ("Id", "RegisterDate", "Country"), [])
@@ -99,9 +113,9 @@ def test_header_that_names_a_column_twice_or_is_missing_is_an_error(tmp_path: Pa
 
 def test_dump_of_2022_in_another_order_reads_the_same(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
-    dump = simple(tmp_path / "a", [], [dataset(5)], [(5, "[]")])
+    dump = tmp_path / "a"
     write_csv(dump / "users.csv", reversed(USERS_2022), [(5, "03/24/2011", "Ann", "ann", "1.0")])  # type: ignore[arg-type]  # read once
-    report = home.publish(dump, day(1))
+    report = home.publish(dump, day(1), is_partial=True)
     (row,) = home.topics.rows(USERS.topic)
     assert (row["user_id"], row["user_name"], row["performance_tier"], row.get("country")) == (1, "ann", 5, None)
     assert report.tables["users"].form == "meta"

@@ -30,7 +30,7 @@ def engine() -> Iterator[DuckEngine]:
 
 
 @given(seed=st.integers(0, 2**32), profile=st.sampled_from(["names", "strict"]))
-@settings(max_examples=25)
+@settings(max_examples=20)
 def test_any_order_and_repetition_of_the_messages_gives_the_same_rows_and_those_of_the_independent_sql(
     engine: DuckEngine, seed: int, profile: CountryProfile
 ) -> None:
@@ -48,7 +48,8 @@ def test_any_order_and_repetition_of_the_messages_gives_the_same_rows_and_those_
 @settings(max_examples=25)
 def test_spans_of_a_user_do_not_overlap_have_no_gap_while_the_user_is_there_and_one_is_current(engine: DuckEngine, seed: int) -> None:
     chance = random.Random(seed)
-    made = derive(KAGGLE, bronze_of(KAGGLE, shuffled(list(messages(some_dumps(chance))), chance)), engine)
+    said = [(name, record) for name, record in messages(some_dumps(chance)) if name == "users"]
+    made = derive(KAGGLE, bronze_of(KAGGLE, shuffled(said, chance)), engine)
     versions: dict[int, list[dict[str, Any]]] = {}
     for row in made["lh.silver.kaggle_users_versions"].to_pylist():
         versions.setdefault(row["user_id"], []).append(row)
