@@ -175,6 +175,7 @@ class Source:
         to_silver: row-wise transform from accepted bronze rows to silver rows.
         kind: `ByTime` where silver's key has the entity and the event time, else `ByKey`.
         watermark: how long before its arrival a row's event time may lie. Rows behind it are counted as late; nothing else changes.
+        is_optional: whether a home may do without it, such as one without credentials for it; its tables may then be empty.
     """
 
     contract: Contract
@@ -184,6 +185,7 @@ class Source:
     to_silver: Callable[[Relation], Relation]
     kind: ByTime | ByKey = ByKey()
     watermark: timedelta = timedelta(hours=48)
+    is_optional: bool = False
 
     @property
     def name(self) -> str:

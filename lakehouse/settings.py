@@ -185,6 +185,17 @@ class Settings(BaseSettings):
         None, ge=0, description="weighted calls of the API a UTC day, 0 for no limit (default: 10000, none for an API on the loopback)"
     )
 
+    kaggle_url: str = Field(
+        "https://api.kaggle.com",
+        pattern=r"^https?://[^/]+$",
+        description="scheme, host and port of Kaggle's API, of which the dataset list is polled; one on the loopback gets no credentials",
+    )
+    kaggle_list_order: Literal["hottest", "votes", "updated", "active", "published"] = Field(
+        "hottest", description="order in which Kaggle lists datasets; it matters where the list shows only the first of them"
+    )
+    kaggle_calls_per_minute: int | None = Field(
+        None, ge=0, description="pages of Kaggle's dataset list a minute, 0 for no limit (default: 60, none for an API on the loopback)"
+    )
     kaggle_dataset: str = Field("kaggle/meta-kaggle", pattern=r"^[\w-]+/[\w-]+$", description="what --download of a Kaggle dump downloads")
     dump_member_gib: float = Field(64, gt=0, description="largest size in GiB of a member of a zip that holds a dump")
     dump_total_gib: float = Field(64, gt=0, description="largest size in GiB, extracted, of all members of such a zip that are needed")
