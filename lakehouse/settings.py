@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     kafka_port: int | None = Field(None, ge=1, le=65535, description="port of the embedded broker on the loopback (default: a free one)")
     kafka_partitions: int = Field(2, ge=1, description="partitions of a topic that weir creates")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="port of the one metrics page on the loopback (default: a free one)")
+    alert_fresh_hours: float = Field(
+        48, gt=0, description="hours after which the newest change of a domain's bronze, silver or gold raises an alert, see `weir check`"
+    )
     metrics_cities: int = Field(
         100, ge=0, description="most cities of a table that the metrics page tells of one by one: those whose newest hour is oldest"
     )

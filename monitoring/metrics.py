@@ -158,6 +158,13 @@ PROOF_DIFFERENCES = Watched(
     "Rows in which a gold table differed in the domain's last proof; against: batch or independent",
     ("domain", "table", "against"),
 )
+ALERT_VALUE = Watched(
+    "weir_alert_value",
+    "What the domain's last `weir check` or maintenance found: a z-score (records), a share (duplicates), seconds (freshness)",
+    ("domain", "alert", "name"),
+)
+ALERT_BOUND = Watched("weir_alert_bound", "The value above which the alert is raised", ("domain", "alert", "name"))
+ALERT_AGE = Watched("weir_alert_age_seconds", "Time since the domain's alerts were judged", ("domain",))
 UPSTREAM_AGE = Watched(
     "weir_producer_upstream_age_seconds", "Time since the newest change of a source's values that a poll saw", ("source",)
 )

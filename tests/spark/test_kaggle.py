@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from functools import reduce
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from streaming.errors import RejectRateExceeded
 from streaming.refine import SOURCE, refine_body
 from tests.kaggle.dumps import Dump, dataset, messages, tagged, user
 from tests.kaggle.home import SOURCES, KaggleHome, some_batches
+from tests.kaggle.listings import BEGIN, missed, seen
 from tests.support.law import Crash, assert_law, crash_at
 
 Make = Callable[..., KaggleHome]
@@ -85,6 +86,29 @@ def test_a_process_killed_between_silver_and_gold_forgets_no_old_owner(
         (2, 20250308, 1),
         (9, 20250301, 1),
         (9, 20250308, 1),
+    ]
+    home.assert_right()
+
+
+@WAYS
+def test_a_listed_dataset_is_unlisted_by_two_polls_and_finds_its_late_dump(make: Make, from_memory: bool) -> None:
+    home = make(from_memory=from_memory)
+    polls = [BEGIN + timedelta(hours=n) for n in range(4)]
+    home.publish([seen("User-1/data-1", polls[0]), seen("ghost/data-2", polls[0]), missed("ghost/data-2", polls[1])])
+    assert home.rows("gold.dim_listed_dataset", "ref", "dataset_id", "status") == [
+        ("User-1/data-1", None, "listed"),
+        ("ghost/data-2", None, "absent"),
+    ]
+    home.dump(Dump.of(ONE, users=[user(1)], datasets=[dataset(1, 1, slug="data-1"), dataset(2, 5, slug="data-2")], dataset_tags=[]))
+    home.publish([missed("ghost/data-2", polls[2], 2)])
+    expected = [("User-1/data-1", 1, "listed"), ("ghost/data-2", None, "unlisted")]
+    assert home.rows("gold.dim_listed_dataset", "ref", "dataset_id", "status") == expected
+    # The owner comes under a name that the list has, and the other dataset goes to another owner.
+    home.publish([("users", user(5, "ghost") | Dump(TWO).run), ("datasets", dataset(1, 5, slug="data-1") | Dump(TWO).run)])
+    home.publish([seen("ghost/data-2", polls[3], "Back")])
+    assert home.rows("gold.dim_listed_dataset", "ref", "dataset_id", "status") == [
+        ("User-1/data-1", None, "listed"),
+        ("ghost/data-2", 2, "listed"),
     ]
     home.assert_right()
 

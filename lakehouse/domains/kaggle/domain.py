@@ -14,6 +14,7 @@ from lakehouse.domains.dates.tables import DIM_DATE, date_rows
 from lakehouse.domains.kaggle import tables as tb
 from lakehouse.domains.kaggle import transforms as silver
 from lakehouse.domains.kaggle import transforms_gold as gold
+from lakehouse.domains.kaggle.alerts import runs
 from lakehouse.domains.kaggle.checks import OWNER_DAYS_HOLD, TAG_DAYS_HOLD, USERS_HOLD, quality_checks
 from lakehouse.domains.kaggle.contract import DATASET_TAGS, DATASETS, DUMPS, USERS, CountryProfile
 from lakehouse.domains.kaggle.countries import codes
@@ -50,6 +51,7 @@ def kaggle(profile: CountryProfile) -> Domain:
         by_edition=_by_edition,
         checks=lambda _: [*quality_checks(), *list_checks()],
         oracle=ORACLE,
+        runs=runs(),
         fresh=(Fresh(tb.KAGGLE_DUMPS, "table_name", "run_ts"),),
         entities=("users", "datasets", "dataset_tags"),
     )
