@@ -10,6 +10,7 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,7 @@ def _run(here: Stage, warm_up: float, measured: float) -> list[float]:
     driver = here.python(home, "weir", "stream", "air_quality", "kaggle")
     for domain in ("air_quality", "kaggle"):
         ready = home.folder / "run" / f"stream-{domain}.ready.json"
-        wait_until(lambda ready=ready: driver.running() and ready.exists(), START_SECONDS, f"start of {domain}", every=0.2)
+        wait_until(partial(_is_ready, driver, ready), START_SECONDS, f"start of {domain}", every=0.2)
     context = multiprocessing.get_context("spawn")
     done, queue = context.Event(), context.Queue()
     reader = context.Process(target=_look, args=(str(home.folder / "catalog.db"), done, queue), daemon=True)
@@ -105,6 +106,10 @@ def _run(here: Stage, warm_up: float, measured: float) -> list[float]:
     if len(wanted) - len(seen) > CHANGED_AT_ONCE:
         raise RuntimeError(f"{len(wanted) - len(seen)} of {len(wanted)} changes were never visible")
     return seen
+
+
+def _is_ready(driver: Program, ready: Path) -> bool:
+    return driver.running() and ready.exists()
 
 
 def _still_run(*programs: Program) -> None:

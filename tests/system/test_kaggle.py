@@ -130,7 +130,7 @@ def test_two_dumps_with_a_kill_between_silver_and_gold_and_every_verb(spark: Spa
 
     # The poll that was killed before its absences went on from there, so the first dataset was there at its pages: it is not absent.
     listed = session.table("lh.gold.dim_listed_dataset")
-    assert {row["status"]: row["n"] for row in listed.groupBy("status").agg(n=count("*")).toArrow().to_pylist()} == {
+    assert {row["status"]: row["n"] for row in listed.groupBy("status").agg(count("*").alias("n")).toArrow().to_pylist()} == {
         "listed": 24,
         "unlisted": 1,
     }

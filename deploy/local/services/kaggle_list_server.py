@@ -24,7 +24,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 PATH = "/v1/datasets.DatasetApiService/ListDatasets"
 MOST_ROWS = 200
@@ -90,7 +90,7 @@ class KaggleListServer:
         """Scheme, host and port."""
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def __enter__(self) -> "KaggleListServer":
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 

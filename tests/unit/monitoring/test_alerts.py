@@ -7,9 +7,10 @@ import duckdb
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
+from lakehouse.alerts import Alert
 from lakehouse.domains.kaggle.alerts import runs
 from lakehouse.settings import Settings
-from monitoring.alerts import Alert, Judged, keep, last_judged
+from monitoring.alerts import Judged, keep, last_judged
 from monitoring.watch import Watch
 
 NOW = datetime(2025, 7, 4, 12, tzinfo=UTC)
