@@ -51,11 +51,11 @@ PRODUCER_FAILING_PLACES = Gauge(
 PRODUCER_BUDGET_USED = Gauge(
     "weir_producer_budget_used",
     "Weighted calls of a limit that all programs of the machine had used at the last call",
-    ["window"],
+    ["api", "window"],
     multiprocess_mode="mostrecent",
 )
 PRODUCER_BUDGET_LIMIT = Gauge(
-    "weir_producer_budget_limit", "Weighted calls that a limit allows", ["window"], multiprocess_mode="mostrecent"
+    "weir_producer_budget_limit", "Weighted calls that a limit allows", ["api", "window"], multiprocess_mode="mostrecent"
 )
 PRODUCER_BUDGET_WAITS = Counter("weir_producer_budget_waits_total", "Waits of a request for a limit to reset", ["source", "window"])
 

@@ -105,6 +105,8 @@ def produce(
 
       weir produce open-meteo --replay deploy/local/services/recorded/open_meteo.jsonl.gz --set responses --speed 3600x
 
+      weir produce kaggle
+
       weir produce kaggle --dump meta-kaggle.zip
     """
     import structlog

@@ -41,6 +41,10 @@ class UnfitKagglePackageError(ProducerError, Fatal):
     """Kaggle's package is missing, or of a release in which its address cannot be set."""
 
 
+class BareAnswerError(BrokenAnswerError):
+    """An answer has no list of datasets at all: the end of the list, or something that is no answer of the API."""
+
+
 class StaleTokenError(RefusedError):
     """Kaggle does not take the token of a page: it is too old, or the list has changed."""
 
@@ -104,7 +108,14 @@ class DatasetList:
             NoCredentialsError, UnfitKagglePackageError: nothing can be asked for.
         """
         asked = f"page {number} of the dataset list"
-        return self._calls.make(lambda: self._fetch(token, number, asked), asked)
+        try:
+            return self._calls.make(lambda: self._fetch(token, number, asked), asked)
+        except BareAnswerError:
+            # Behind the last page that Kaggle shows, pages are empty. The client makes the same of many a broken answer, so only one that
+            # stays so is taken for the end.
+            if number == 1:
+                raise
+            return Page([], "", self._clock.now())
 
     def _fetch(self, token: str, number: int, asked: str) -> Page:
         if self._client is None:
@@ -112,7 +123,7 @@ class DatasetList:
         try:
             with _silent():
                 answer = self._client.datasets.dataset_api_client.list_datasets(self._request(token, number))
-            _check_form(json.loads(self._adapter.body), may_be_bare=token == _numbered(number))
+            _check_form(json.loads(self._adapter.body), asked)
             rows = [_row(dataset) for dataset in answer.datasets]
         except requests.HTTPError as error:
             raise self._refusal(error, asked, token) from None
@@ -122,6 +133,8 @@ class DatasetList:
             # Without the cause, and by its kind alone: an address or a header could stand in its message.
             raise self._no_answer(error, asked) from None
         except (TypeError, KeyError, AttributeError) as error:
+            with contextlib.suppress(ValueError):
+                _check_form(json.loads(self._adapter.body), asked)
             raise BrokenAnswerError(f"Kaggle's answer for {asked} has another form than its client reads: {_first(error)}.") from None
         following = answer.next_page_token or ""
         if not following and len(rows) >= PAGE_SIZE:
@@ -257,13 +270,16 @@ def has_credentials(environment: Mapping[str, str], home: Path) -> bool:
     return any((folder / name).is_file() for folder in folders for name in names)
 
 
-def _check_form(answer: object, may_be_bare: bool) -> None:
+def _check_form(answer: object, asked: str) -> None:
     """Check that an answer is a page. Of what is none, the client makes one without rows, which would be taken for the end of the list.
 
     Raises:
-        ValueError: it is not.
+        BareAnswerError: an object that says nothing.
+        ValueError: anything else.
     """
-    rows = answer.get("datasets", [] if may_be_bare else None) if isinstance(answer, dict) else None
+    if isinstance(answer, dict) and answer.keys() <= {"datasets", "nextPageToken"} and answer.get("datasets") is None:
+        raise BareAnswerError(f"Kaggle's answer for {asked} has no list of datasets.")
+    rows = answer.get("datasets") if isinstance(answer, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError("it has no list of datasets")
 

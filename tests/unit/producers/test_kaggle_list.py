@@ -165,8 +165,7 @@ def test_recorded_lists_come_out_as_they_were_recorded(tmp_path: Path) -> None:
         (Fault(drop=True), UnavailableError),
         (Fault(body=b'{"datasets": ['), BrokenAnswerError),
         (Fault(body=b'"no object"'), BrokenAnswerError),
-        (Fault(body=b"{}"), BrokenAnswerError),
-        (Fault(body=b'{"datasets": null, "nextPageToken": ""}'), BrokenAnswerError),
+        (Fault(body=b'{"error": {"code": 500}}'), BrokenAnswerError),
         (Fault(body=b'{"datasets": [7]}'), BrokenAnswerError),
         (Fault(body=b'{"datasets": {"ref": 1}}'), BrokenAnswerError),
     ],
@@ -185,6 +184,22 @@ def test_one_fault_is_retried_and_one_that_stays_ends_the_poll_at_its_page(
     calls = len(server.asked)
     assert absent(poller.poll(timedelta(minutes=1))) == [gone["ref"]]
     assert len(server.asked) == calls + 1, "it went on at the second page, which is the last"
+
+
+@pytest.mark.parametrize("body", [b"{}", b'{"datasets": null, "nextPageToken": ""}', b'{"datasets": []}'])
+def test_page_without_a_list_is_the_end_only_where_it_stays_so(server: KaggleListServer, poller: Poller, body: bytes) -> None:
+    bare = Fault(body=body)
+    if body != b'{"datasets": []}':
+        server.faults.extend([bare, None, bare])
+        assert len(poller.poll()) == 7
+        server.faults.extend([bare] * 5)
+        with pytest.raises(BrokenAnswerError):
+            poller.poll()
+    server.faults.extend([None, None, None, *[bare] * 5])
+    server.rows += [row(n) for n in range(7, 12)]
+    # Kaggle shows ten thousand datasets at most; pages behind them are empty.
+    assert len(present(poller.poll())) + (7 if body != b'{"datasets": []}' else 0) == 9
+    assert [one["is_complete"] for one in poller.noticed] == [True]
 
 
 def test_error_at_the_first_of_all_pages_leaves_nothing_behind(server: KaggleListServer, poller: Poller) -> None:
