@@ -28,7 +28,7 @@ def to_polls(rows: Relation) -> Relation:
 
 def to_dataset_refs(datasets: Relation) -> Relation:
     """Give each dataset of the dumps its address, in small letters. Row-wise. One row per dataset whose slug and owner are known."""
-    known = datasets.where("is_owner_known AND slug IS NOT NULL")
+    known = datasets.where("is_owner_known AND owner_user_name IS NOT NULL AND slug IS NOT NULL")
     address = f"concat({lower_ascii('owner_user_name')}, '/', {lower_ascii('slug')})"
     return known.select("dataset_id", f"{address} AS match_ref")
 
