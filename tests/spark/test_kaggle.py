@@ -17,7 +17,7 @@ from streaming.errors import RejectRateExceeded
 from streaming.refine import SOURCE, refine_body
 from tests.kaggle.dumps import Dump, dataset, messages, tagged, user
 from tests.kaggle.home import SOURCES, KaggleHome, some_batches
-from tests.kaggle.listings import BEGIN, missed, seen
+from tests.kaggle.listings import BEGIN, Said, missed, seen
 from tests.support.law import Crash, assert_law, crash_at
 
 Make = Callable[..., KaggleHome]
@@ -147,7 +147,7 @@ def test_a_late_dump_comes_between_those_that_are_there(make: Make) -> None:
 def test_a_message_again_under_another_offset_changes_no_table(make: Make) -> None:
     home = make()
     listed = [seen("user-1/data", BEGIN), missed("user-1/data", BEGIN + timedelta(hours=1))]
-    poll = ("dataset_list_polls", {"list_name": "datasets-hottest", "poll_ts": BEGIN, "ended_ts": BEGIN, "is_complete": True})
+    poll: Said = ("dataset_list_polls", {"list_name": "datasets-hottest", "poll_ts": BEGIN, "ended_ts": BEGIN, "is_complete": True})
     home.dump(FIRST)
     home.publish([*listed, poll])
     # No dataset of the dump has a slug, so none has an address.

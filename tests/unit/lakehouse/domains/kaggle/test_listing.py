@@ -102,7 +102,7 @@ def test_row_is_rejected_with_its_rule(said: Said, rule: str | None) -> None:
     assert table[RULE].to_pylist() == [rule]
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 2**32))
 def test_any_order_and_repeats_give_what_the_independent_sql_gives(seed: int) -> None:
     chance = random.Random(seed)
@@ -117,7 +117,7 @@ def test_any_order_and_repeats_give_what_the_independent_sql_gives(seed: int) ->
         assert rows(again, name, *columns) == rows(made, name, *columns)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=5, deadline=None)
 @given(st.integers(0, 2**32))
 def test_after_errors_and_kills_two_whole_polls_tell_the_truth(seed: int) -> None:
     chance = random.Random(seed)
