@@ -42,7 +42,7 @@ class Checked:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as --json prints it."""
-        return asdict(self)
+        return {**asdict(self), "severity": "error"}
 
 
 def check(settings: Settings, domain: Domain, days: Days = None) -> list[Checked]:

@@ -96,17 +96,23 @@ def check(
 ) -> None:
     """Check the tables: totals, keys, ranges, the grid of places and hours, date keys, and the domain's own rules.
 
-    Exits with 1 if a check fails. With a range, every place must have all of its hours; without one, all hours from its first to its last.
+    Alerts follow: is the newest run unusually large or small, are there unusually many duplicates, is a layer fresh? A raised alert is a
+    warning. Exits with 1 if a check fails. With a range, every place must have all of its hours; without one, all hours from its first to
+    its last.
 
     Example: weir check air_quality --since 2025-01-01 --until 2025-01-31
     """
+    from datetime import UTC, datetime
+
     from batch.check import check as check_domain
     from batch.report import print_checks
+    from monitoring.alerts import judge
 
     settings: Settings = ctx.obj
     days = days_of(since, until)
-    checked = [result for one in _domains(settings, domain) for result in check_domain(settings, one, days)]
-    print_checks(checked, as_json)
+    domains = _domains(settings, domain)
+    checked = [result for one in domains for result in check_domain(settings, one, days)]
+    print_checks(checked, [judge(settings, one, datetime.now(UTC)) for one in domains], as_json)
     if not all(one.is_good for one in checked):
         raise typer.Exit(1)
 

@@ -11,8 +11,10 @@ from batch.check import Checked
 from batch.compare import Comparison, Difference
 from batch.lineage import Level, offsets
 from batch.prove.proofs_table import Proof, Way
+from lakehouse.alerts import Alert
 from lakehouse.query.show import plain, table
 from lakehouse.tables.catalog import NAME
+from monitoring.alerts import Judged
 
 # {place, such as topic/partition: contiguous ranges of offsets}.
 Places = Mapping[str, Sequence[tuple[int, int]]]
@@ -111,10 +113,11 @@ def print_trace(levels: Sequence[Level], as_json: bool) -> None:
         table(tuple(shown.column_names), [tuple(row.values()) for row in shown.to_pylist()])
 
 
-def print_checks(checked: Sequence[Checked], as_json: bool) -> None:
-    """Print the results of checks, then the failures with their first rows."""
+def print_checks(checked: Sequence[Checked], judged: Sequence[Judged], as_json: bool) -> None:
+    """Print the results of checks, then the failures with their first rows, then alerts, which are warnings."""
+    alerts = [alert for one in judged for alert in one.alerts]
     if as_json:
-        print(json.dumps([plain(one.as_dict()) for one in checked], ensure_ascii=False, indent=1))
+        print(json.dumps([*(plain(one.as_dict()) for one in checked), *map(_alert_json, alerts)], ensure_ascii=False, indent=1))
         return
     table(
         ("table", "check", "rows", "bad", ""),
@@ -129,6 +132,29 @@ def print_checks(checked: Sequence[Checked], as_json: bool) -> None:
             print(f"{_short(one.table)}: {one.name}: {one.bad:,} bad: {one.says}")
     failed = sum(not one.is_good for one in checked)
     print(f"{len(checked)} checks, {failed} failed")
+    if alerts:
+        print()
+        states = [("not judged" if alert.value is None else "WARNING" if alert.is_raised else "ok") for alert in alerts]
+        table(
+            ("alert", "of", "", "found"),
+            [(alert.kind, alert.name, state, alert.says) for alert, state in zip(alerts, states, strict=True)],
+        )
+        print(f"{len(alerts)} alerts, {sum(alert.is_raised for alert in alerts)} raised")
+
+
+def _alert_json(alert: Alert) -> dict[str, Any]:
+    """Write an alert with the keys of a check and its own; `severity` tells them apart."""
+    return {
+        "table": alert.table,
+        "name": f"{alert.kind} of {alert.name}",
+        "is_good": not alert.is_raised,
+        "severity": "warning",
+        "alert": alert.kind,
+        "value": alert.value,
+        "bound": alert.bound,
+        "says": alert.says,
+        "groups": [],
+    }
 
 
 def _print_differences(way: Way, one: Comparison, sources: Mapping[int, Places]) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cached_property
 
+from lakehouse.alerts import Runs
 from lakehouse.changes import Changes
 from lakehouse.contract import Contract
 from lakehouse.days import Days
@@ -311,6 +312,7 @@ class Domain:
         rejects: the table of rejected rows, common to all domains.
         configuration: checks the files that the domain is configured by and describes them for `weir doctor`; raises a LakehouseError
             that says what to correct. Empty where there are no such files.
+        runs: in which its records come, such as dumps: alerts compare the newest of each with those before.
     """
 
     name: str
@@ -329,6 +331,7 @@ class Domain:
     entities: Sequence[str] = ()
     rejects: Table = REJECTS
     configuration: Callable[[], str] = _no_files
+    runs: Sequence[Runs] = ()
 
     def __post_init__(self) -> None:
         known = {source.silver.name for source in self.sources}

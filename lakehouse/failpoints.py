@@ -15,6 +15,7 @@ Point = Literal[
     "gold.merged",
     "producer.sent",
     "producer.reported",
+    "producer.noticed",
     "dump.noticed",
     "dump.kept",
     "chunk.appended",

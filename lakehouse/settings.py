@@ -86,6 +86,9 @@ class Settings(BaseSettings):
     kafka_port: int | None = Field(None, ge=1, le=65535, description="port of the embedded broker on the loopback (default: a free one)")
     kafka_partitions: int = Field(2, ge=1, description="partitions of a topic that weir creates")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="port of the one metrics page on the loopback (default: a free one)")
+    alert_fresh_hours: float = Field(
+        48, gt=0, description="hours after which the newest change of a domain's bronze, silver or gold raises an alert, see `weir check`"
+    )
     metrics_cities: int = Field(
         100, ge=0, description="most cities of a table that the metrics page tells of one by one: those whose newest hour is oldest"
     )
@@ -185,6 +188,17 @@ class Settings(BaseSettings):
         None, ge=0, description="weighted calls of the API a UTC day, 0 for no limit (default: 10000, none for an API on the loopback)"
     )
 
+    kaggle_url: str = Field(
+        "https://api.kaggle.com",
+        pattern=r"^https?://[^/]+$",
+        description="scheme, host and port of Kaggle's API, of which the dataset list is polled; one on the loopback gets no credentials",
+    )
+    kaggle_list_order: Literal["hottest", "votes", "updated", "active", "published"] = Field(
+        "hottest", description="order in which Kaggle lists datasets; it matters where the list shows only the first of them"
+    )
+    kaggle_calls_per_minute: int | None = Field(
+        None, ge=0, description="pages of Kaggle's dataset list a minute, 0 for no limit (default: 60, none for an API on the loopback)"
+    )
     kaggle_dataset: str = Field("kaggle/meta-kaggle", pattern=r"^[\w-]+/[\w-]+$", description="what --download of a Kaggle dump downloads")
     dump_member_gib: float = Field(
         64, gt=0, description="largest size in GiB of a member of a zip that holds a dump, and of a file unpacked by gzip"

@@ -51,11 +51,11 @@ PRODUCER_FAILING_PLACES = Gauge(
 PRODUCER_BUDGET_USED = Gauge(
     "weir_producer_budget_used",
     "Weighted calls of a limit that all programs of the machine had used at the last call",
-    ["window"],
+    ["api", "window"],
     multiprocess_mode="mostrecent",
 )
 PRODUCER_BUDGET_LIMIT = Gauge(
-    "weir_producer_budget_limit", "Weighted calls that a limit allows", ["window"], multiprocess_mode="mostrecent"
+    "weir_producer_budget_limit", "Weighted calls that a limit allows", ["api", "window"], multiprocess_mode="mostrecent"
 )
 PRODUCER_BUDGET_WAITS = Counter("weir_producer_budget_waits_total", "Waits of a request for a limit to reset", ["source", "window"])
 
@@ -161,6 +161,13 @@ PROOF_DIFFERENCES = Watched(
     "Rows in which a gold table differed in the domain's last proof; against: batch or independent",
     ("domain", "table", "against"),
 )
+ALERT_VALUE = Watched(
+    "weir_alert_value",
+    "What the domain's last `weir check` or maintenance found: a z-score (records), a share (duplicates), seconds (freshness)",
+    ("domain", "alert", "name"),
+)
+ALERT_BOUND = Watched("weir_alert_bound", "The value above which the alert is raised", ("domain", "alert", "name"))
+ALERT_AGE = Watched("weir_alert_age_seconds", "Time since the domain's alerts were judged", ("domain",))
 UPSTREAM_AGE = Watched(
     "weir_producer_upstream_age_seconds", "Time since the newest change of a source's values that a poll saw", ("source",)
 )

@@ -27,6 +27,7 @@ from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import NoTables
 from monitoring import metrics
+from monitoring.alerts import last_judged
 from monitoring.freshness import CityHour, TableFacts, most_behind, read_cities, read_facts
 from monitoring.lag import Lag, LagUnknown, TopicLag, bronze_lag, silver_lag, whole_of
 from monitoring.last_proofs import LastProof, last_proofs
@@ -157,6 +158,12 @@ class Watch(Collector):
                 for table_name, ways in proof.differences.items():
                     for against, number in ways.items():
                         families[metrics.PROOF_DIFFERENCES].add_metric([proof.domain, table_name, against], number)
+            for judged in last_judged(self._settings, DOMAINS):
+                families[metrics.ALERT_AGE].add_metric([judged.domain], _age(judged.judged_ts, now))
+                for alert in judged.alerts:
+                    labels = [judged.domain, alert.kind, alert.name]
+                    _add_known(families[metrics.ALERT_VALUE], labels, alert.value)
+                    _add_known(families[metrics.ALERT_BOUND], labels, alert.bound)
             for source, changed in self._upstream().items():
                 _add_known(families[metrics.UPSTREAM_AGE], [source], None if changed is None else _age(changed, now))
             for look in (self._kafka, self._checkpoint, self._tables, self._cities, self._proofs, self._health):

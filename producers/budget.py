@@ -207,8 +207,8 @@ class Budget:
 
     def _set(self, state: sqlite3.Connection, span: LimitSpan, weight: float, now: datetime) -> None:
         state.execute("INSERT OR REPLACE INTO used VALUES (?, ?, ?, ?)", (self._api, span, _seconds(_begin(span, now)), weight))
-        metrics.PRODUCER_BUDGET_USED.labels(window=span).set(weight)
-        metrics.PRODUCER_BUDGET_LIMIT.labels(window=span).set(self._limits[span])
+        metrics.PRODUCER_BUDGET_USED.labels(api=self._api, window=span).set(weight)
+        metrics.PRODUCER_BUDGET_LIMIT.labels(api=self._api, window=span).set(self._limits[span])
 
     @property
     def _is_unlimited(self) -> bool:

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -105,6 +105,8 @@ def produce(
 
       weir produce open-meteo --replay deploy/local/services/recorded/open_meteo.jsonl.gz --set responses --speed 3600x
 
+      weir produce kaggle
+
       weir produce kaggle --dump meta-kaggle.zip
     """
     import structlog
@@ -113,7 +115,7 @@ def produce(
     from lakehouse.machine.logs import configure_logs
     from producers.clock import Clock, utc_now
     from producers.kafka_writer import Counts
-    from producers.publish import Outcome
+    from producers.publish import NotReadyError, Outcome
     from producers.run_id import new_run_id
     from producers.stopping import Stop
 
@@ -135,6 +137,8 @@ def produce(
         run = _Run(chosen, settings, names, as_json, new_run_id(utc_now()), Outcome(chosen), Counts(), stop, clock)
         days = days_of(since, until)
         watched = _watched(run)
+        if replay is None and (reason := chosen.not_ready(settings)):
+            raise NotReadyError(reason)
         if replay is not None:
             _replay(run, watched, replay, set_name or None, factor_of(speed), days)
         elif days:
@@ -358,8 +362,25 @@ def _publisher(run: _Run, writer: "KafkaWriter", steps: int, lane: "Lane") -> "I
     opened = source.open(settings, run.clock, run.stop.is_set, run.budget)
     with opened as client, progress(source.words.entities, steps) as on_step:
         cursors = Cursors(run.state, source.name)
-        memory = Published(run.state, source.name, source.contract, run.topic_id)
-        yield Publisher(source, client, writer, cursors, memory, run.clock, settings.poll_past_days, on_step, run.stop.is_set)
+        memory = Published(run.state, source.name, source.contract, run.topic_id, source.identity)
+        publisher = Publisher(source, client, writer, cursors, memory, run.clock, settings.poll_past_days, on_step, run.stop.is_set)
+        with _notices(run) as notices:
+            yield replace(publisher, notices=notices)
+
+
+@contextmanager
+def _notices(run: _Run) -> "Iterator[KafkaWriter | None]":
+    """Open a writer for the topic of the source's notices; None where it has none."""
+    from lakehouse.broker.topics import ensure_topic
+    from producers.kafka_writer import KafkaWriter, connect
+
+    bootstrap, contract = run.settings.kafka_bootstrap, run.source.notice
+    if contract is None:
+        yield None
+        return
+    ensure_topic(bootstrap, contract, run.settings.kafka_partitions)
+    with KafkaWriter(connect(bootstrap, run.run_id), contract, run.source.name, run.run_id) as writer:
+        yield writer
 
 
 def _print_summary(run: _Run) -> None:

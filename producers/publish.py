@@ -43,6 +43,10 @@ class NothingRecordedError(ProducerError, Fatal):
     """A replay found answers, but none for the requested entities and days."""
 
 
+class NotReadyError(ProducerError, Fatal):
+    """The source cannot be polled with these settings, as for a lack of credentials."""
+
+
 class NoRangeError(ProducerError, Fatal):
     """The source provides current records only."""
 
@@ -161,6 +165,7 @@ class Publisher(Generic[Entity]):
         past_days: the number of days before today, or before the cursor, that a poll requests again.
         on_step: called after each entity's part of a request, for a progress bar.
         is_stopping: checked between two requests.
+        notices: of the topic of the source's notices, see `Request.notice`; None where it has none.
     """
 
     source: Source[Entity]
@@ -172,6 +177,7 @@ class Publisher(Generic[Entity]):
     past_days: int
     on_step: Callable[[], None] = lambda: None
     is_stopping: Callable[[], bool] = lambda: False
+    notices: KafkaWriter | None = None
 
     def publish_latest(self, entities: Sequence[Entity], outcome: Outcome) -> bool:
         """Publish the new and changed records of every entity since its cursor.
@@ -221,6 +227,12 @@ class Publisher(Generic[Entity]):
             self.writer.flush()
             failpoints.reach("producer.reported")
             self.memory.remember(record for one in sent for record in self._remembered(one.records))
+            if request.notice is not None and self.notices is not None:
+                self.notices.send(request.notice())
+                self.notices.flush()
+                failpoints.reach("producer.noticed")
+            if request.done is not None:
+                request.done()
             for one in sent:
                 if not one.is_whole:
                     continue

@@ -15,6 +15,7 @@ Losing all or part of it causes repeated messages but never loses a record:
 
 import hashlib
 import json
+import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -105,14 +106,15 @@ class Published:
         source: the source's name, used for the file.
         contract: of the records.
         topic_id: the broker's id of the topic.
+        identity: the fields by which a record is found again; the contract's key when empty. The key's other fields are no values.
 
     Raises:
         StateFileError: the file can be neither read nor replaced by a new one.
     """
 
-    def __init__(self, folder: Path, source: str, contract: Contract, topic_id: str) -> None:
+    def __init__(self, folder: Path, source: str, contract: Contract, topic_id: str, identity: tuple[str, ...] = ()) -> None:
         self._entity = contract.entity
-        self._rest = tuple(name for name in contract.key if name not in contract.entity)
+        self._rest = tuple(name for name in identity or contract.key if name not in contract.entity)
         # Then one entity's records can be selected by a range of event times, and old ones forgotten by event time.
         self._is_by_time = bool(contract.event_time) and self._rest == (contract.event_time,)
         self._layout = (
@@ -139,13 +141,18 @@ class Published:
         return self._file.path
 
     def judge(self, records: Sequence[Record]) -> list[Kind]:
-        """Return for each record of one entity, in order, whether Kafka has it already; all but the unchanged must be sent.
+        """Return for each record, in order, whether Kafka has it already; all but the unchanged must be sent.
+
+        Records that are kept by event time must be of one entity.
 
         Raises:
             StateFileError: the memory cannot be read.
         """
         if not records:
             return []
+        if not self._is_by_time:
+            with self._file.changing() as state:
+                return [self._judge_one(state, record) for record in records]
         keys = [self._rest_of(record) for record in records]
         span = (self._topic_id, self._entity_of(records[0]), min(keys), max(keys))
         with self._file.changing() as state:
@@ -185,6 +192,11 @@ class Published:
         if self._is_by_time:
             with self._file.changing() as state:
                 state.execute(self._layout.forget, (to_millis(before),))
+
+    def _judge_one(self, state: sqlite3.Connection, record: Record) -> Kind:
+        rest = self._rest_of(record)
+        found = state.execute(self._layout.known, (self._topic_id, self._entity_of(record), rest, rest)).fetchone()
+        return self._kind(_Known(*found[1:]) if found else None, rest, record)
 
     def _kind(self, known: _Known | None, rest: int | str, record: Record) -> Kind:
         if known is None:

@@ -63,11 +63,15 @@ class Request:
             error that concerns all entities: a refusal, a limit, an outage.
         covers: the first and the last event time that it requests, UTC; None where its records have none.
         step: the distance of two event times of an entity; a request that begins one step after the previous one's end continues it.
+        notice: makes a message of the source's `notice` contract; it is sent when Kafka has reported all of the request's records.
+        done: called when Kafka has reported everything of the request, so that the client notes how far it has come.
     """
 
     fetch: Callable[[], Iterable[Records | Lacking]]
     covers: tuple[datetime, datetime] | None = None
     step: timedelta = timedelta(0)
+    notice: Callable[[], Mapping[str, Value]] | None = None
+    done: Callable[[], None] | None = None
 
 
 class Client(Protocol[_Entity]):
@@ -168,6 +172,12 @@ class Source(Generic[Entity]):
         history: for `weir backfill`: opens the domain's past records. At most one source of a domain has it.
         budget: the limits on its calls.
         timetable: when it should have new data.
+        identity: the fields by which a record is found again in the next poll; those of the contract's key when left out. A contract whose
+            key has the time of the poll keeps every version, but the same values of another poll are nothing new.
+        listed_as: where a source polls one list as a whole, the key of that list, its only entity; empty where records name their entity.
+        notice: the contract of the messages that follow requests, see `Request.notice`.
+        not_ready: returns why it cannot be polled with these settings, such as a lack of credentials, and what to do; empty when it can.
+            `weir up` then says so once instead of starting a process.
     """
 
     name: str
@@ -181,10 +191,14 @@ class Source(Generic[Entity]):
     history: "Callable[[Settings, Stop], History] | None" = None
     budget: BudgetUse | None = None
     timetable: Timetable | None = None
+    identity: tuple[str, ...] = ()
+    listed_as: str = ""
+    notice: Contract | None = None
+    not_ready: "Callable[[Settings], str]" = lambda _: ""
 
     def entity_of(self, record: Mapping[str, Value]) -> str:
         """Return the key of a record's entity."""
-        return ":".join(str(record[name]) for name in self.contract.entity)
+        return self.listed_as or ":".join(str(record[name]) for name in self.contract.entity)
 
     def event_time_of(self, record: Mapping[str, Value]) -> datetime | None:
         """Return a record's event time, UTC; None where records have none."""

@@ -5,10 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import structlog
+
+from batch.filled_domains import filled_domains
 from batch.low_priority import lower_priority
 from batch.maintain.maintain import Round, chosen_tables
 from batch.maintain.maintenance_table import Result, keep, known_of, renewed
+from lakehouse.domain import Domain
 from lakehouse.domain_names import DOMAINS
+from lakehouse.errors import WeirError
 from lakehouse.locks.lease import held_lease
 from lakehouse.machine.logs import configure_logs
 from lakehouse.machine.progress_bar import progress
@@ -16,9 +21,12 @@ from lakehouse.query.show import table
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.spark import open_spark
+from monitoring.alerts import judge
 from producers.stopping import Stop
 
 MIB = 1 << 20
+
+log = structlog.get_logger("weir.maintain")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +60,21 @@ def run_maintain(settings: Settings, wanted: Wanted) -> bool:
                 keep(spark, results, renewed(known, results, one_round.searched, now), now)
         finally:
             spark.stop()
+    if not wanted.dry_run and not wanted.tables:
+        _judge_alerts(settings, domains)
     print_results(results, wanted.dry_run, wanted.as_json)
     return not any(one.failed for one in results)
+
+
+def _judge_alerts(settings: Settings, domains: Sequence[Domain]) -> None:
+    """Judge the alerts of every domain with tables, for the metrics page: a round comes every hour, and is of low priority."""
+    try:
+        for domain in filled_domains(settings, domains):
+            for alert in judge(settings, domain, datetime.now(UTC)).alerts:
+                if alert.is_raised:
+                    log.warning("alert", domain=domain.name, alert=alert.kind, of=alert.name, says=alert.says)
+    except WeirError as error:  # what cannot be read now is no failure of maintenance
+        log.warning("the alerts were not judged", reason=str(error))
 
 
 def print_results(results: Sequence[Result], dry_run: bool, as_json: bool) -> None:

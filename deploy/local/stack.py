@@ -22,6 +22,7 @@ from deploy.local.agent.run_files import (
     PartState,
     log_file,
     metrics_folder,
+    not_ready,
     read_state,
     remove_state,
     run_folder,
@@ -56,6 +57,9 @@ def bring_up(settings: Settings, *, services_only: bool, foreground: bool) -> No
     console = Console(stderr=True)
     run = run_folder(settings)
     wanted = wanted_parts(settings, services_only)
+    if not services_only:
+        for reason in not_ready(settings).values():
+            console.print(f"note: {reason}", markup=False, soft_wrap=True, highlight=False)
     agent = read_state(run, "agent")
     if agent is not None and agent.alive:
         running = set(agent.address.split(","))
@@ -82,8 +86,9 @@ def bring_up(settings: Settings, *, services_only: bool, foreground: bool) -> No
 
 
 def wanted_parts(settings: Settings, services_only: bool) -> tuple[PartName, ...]:
-    """Return the parts to run, without the embedded Kafka if WEIR_KAFKA_BOOTSTRAP names another one."""
-    parts = SERVICES if services_only else PARTS
+    """Return the parts to run: no embedded Kafka if WEIR_KAFKA_BOOTSTRAP names another one, no source that is not ready."""
+    lacking = not_ready(settings)
+    parts = SERVICES if services_only else tuple(part for part in PARTS if part not in lacking)
     own = settings.kafka_bootstrap and settings.kafka_bootstrap != running_kafka(settings)
     return tuple(part for part in parts if not (part == "kafka" and own))
 

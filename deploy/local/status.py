@@ -23,7 +23,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from deploy.local.agent.run_files import PARTS, PartName, PartState, run_folder, running_kafka, seen
+from deploy.local.agent.run_files import PARTS, PartName, PartState, not_ready, run_folder, running_kafka, seen
 from deploy.local.errors import StaleProcessId
 from deploy.local.services.kafka_broker import answers
 from lakehouse.domain_names import DOMAINS
@@ -82,6 +82,8 @@ def _part(settings: Settings, part: PartName) -> dict[str, Any]:
         reached = answers(settings.kafka_bootstrap)
         state = PartState("kafka", "up" if reached else "down", address=settings.kafka_bootstrap)
     says = state.failure
+    if state.condition == "down" and not says:
+        says = not_ready(settings).get(part, "")
     if state.condition == "stale" and state.pid is not None:
         says = str(StaleProcessId(part, state.pid, run / f"{part}.json"))
     return {

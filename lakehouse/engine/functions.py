@@ -9,6 +9,7 @@ Write                                            | not, since the engines differ
 `CAST(floor(x) AS INT)`                          | `CAST(x AS INT)` of a double: Spark cuts it, DuckDB rounds it
 `CAST(floor(a / b) AS BIGINT)`                   | `a DIV b`
 `unix_seconds(x)`, `unix_millis(x)`              | `unix_timestamp(x)`
+`concat(a, b)` of texts that are not null          | one of which may be: DuckDB leaves it out, Spark gives null
 `get(list, n)` with n from 0                     | `list[n]`: DuckDB counts from 1
 `text(value)`                                    | a literal with `'` or a backslash: only Spark takes a backslash for an escape
 backticks around a name that is a word of SQL    | double quotes: a text for Spark; the engine makes them of backticks for DuckDB

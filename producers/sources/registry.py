@@ -1,4 +1,7 @@
-"""Which sources exist? A new one needs a folder in `producers/sources/` and a line in `SOURCES`, or in `DUMPS` if it is not polled."""
+"""Which sources exist? A new one needs a folder in `producers/sources/` and a line in `SOURCES`, or in `DUMPS` if it is not polled.
+
+One that is polled and gives dumps as well has a line in each, with a description for either.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -13,9 +16,10 @@ from producers.stopping import Stop
 # {name on the command line: module:name of its `Source`}, imported on use. The process of the first source is the part `producer`.
 SOURCES: dict[str, str] = {
     "open-meteo": "producers.sources.open_meteo.source:OPEN_METEO",
+    "kaggle": "producers.sources.kaggle.source:KAGGLE_LIST",
 }
 
-# The same for each `DumpSource`: it is published from a dump when an operator says so, and `weir up` starts no process for it.
+# The same for each `DumpSource`: it is published from a dump when an operator says so; `weir up` starts no process for that.
 DUMPS: dict[str, str] = {
     "kaggle": "producers.sources.kaggle.source:KAGGLE",
 }

@@ -3,17 +3,18 @@
 import random
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from pyspark.sql import SparkSession
 
 from lakehouse.domain import Domain
 from lakehouse.domains.kaggle.domain import kaggle
 from tests.kaggle.dumps import Dump, Record, messages
+from tests.kaggle.listings import some_polls
 from tests.kaggle.made_up import shuffled, some_dumps
 from tests.support.law import DomainHome, Message
 
-# In the order of the domain's sources.
-SOURCES = ("users", "datasets", "dataset_tags", "dumps", "competitions", "organizations", "competition_tags", "kernels")
+SOURCES = tuple(source.name.removeprefix("kaggle_") for source in kaggle("names").sources)
 
 
 class KaggleHome(DomainHome):
@@ -39,7 +40,9 @@ class KaggleHome(DomainHome):
 def some_batches(chance: random.Random, count: int) -> Callable[[int], tuple[int, list[Message]]]:
     """Make up dumps, and cut their messages, in any order and some of them repeated, into micro-batches of one source each."""
     waiting: dict[str, list[Record]] = {name: [] for name in SOURCES}
-    for name, record in shuffled(list(messages(some_dumps(chance))), chance):
+    with TemporaryDirectory() as folder:
+        polled = some_polls(chance, Path(folder), count=4).said
+    for name, record in shuffled([*messages(some_dumps(chance)), *polled], chance):
         waiting[name].append(record)
 
     def some_batch(number: int) -> tuple[int, list[Message]]:

@@ -4,7 +4,7 @@ import json
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import reduce
 from pathlib import Path
@@ -20,6 +20,7 @@ from streaming.errors import RejectRateExceeded
 from streaming.refine import SOURCE, refine_body
 from tests.kaggle.dumps import Dump, competition, competition_tag, dataset, kernel, messages, organization, tagged, user
 from tests.kaggle.home import SOURCES, KaggleHome, some_batches
+from tests.kaggle.listings import BEGIN, Said, missed, seen
 from tests.support.law import Crash, assert_law, crash_at
 
 Make = Callable[..., KaggleHome]
@@ -90,6 +91,27 @@ def test_a_process_killed_between_silver_and_gold_forgets_no_old_owner(
         (9, 20250308, 1),
     ]
     home.assert_right()
+
+
+def test_a_listed_dataset_is_unlisted_by_two_polls_and_finds_its_late_dump(make: Make) -> None:
+    home = make()
+    polls = [BEGIN + timedelta(hours=n) for n in range(4)]
+    home.publish([seen("User-1/data-1", polls[0]), seen("ghost/data-2", polls[0]), missed("ghost/data-2", polls[1])])
+    assert home.rows("gold.dim_listed_dataset", "ref", "dataset_id", "status") == [
+        ("User-1/data-1", None, "listed"),
+        ("ghost/data-2", None, "absent"),
+    ]
+    home.dump(Dump.of(ONE, users=[user(1)], datasets=[dataset(1, 1, slug="data-1"), dataset(2, 5, slug="data-2")], dataset_tags=[]))
+    home.publish([missed("ghost/data-2", polls[2], 2)])
+    expected = [("User-1/data-1", 1, "listed"), ("ghost/data-2", None, "unlisted")]
+    assert home.rows("gold.dim_listed_dataset", "ref", "dataset_id", "status") == expected
+    # The owner comes under a name that the list has, and the other dataset goes to another owner.
+    home.publish([("users", user(5, "ghost") | Dump(TWO).run), ("datasets", dataset(1, 5, slug="data-1") | Dump(TWO).run)])
+    home.publish([seen("ghost/data-2", polls[3], "Back")])
+    assert home.rows("gold.dim_listed_dataset", "ref", "dataset_id", "status") == [
+        ("User-1/data-1", None, "listed"),
+        ("ghost/data-2", 2, "listed"),
+    ]
 
 
 @WAYS
@@ -193,11 +215,16 @@ def test_a_message_again_under_another_offset_changes_no_table(make: Make) -> No
         competition_tags=[competition_tag(1, 5)],
         kernels=[kernel(1)],
     )
+    listed = [seen("user-1/data", BEGIN), missed("user-1/data", BEGIN + timedelta(hours=1))]
+    poll: Said = ("dataset_list_polls", {"list_name": "datasets-hottest", "poll_ts": BEGIN, "ended_ts": BEGIN, "is_complete": True})
     home.dump(FIRST, others)
-    tables = [table.name for table in home.domain.merged]
+    home.publish([*listed, poll])
+    # No dataset of the dump has a slug, so none has an address.
+    tables = [table.name for table in home.domain.merged if table.name != "lh.silver.kaggle_dataset_refs"]
     before = {name: iceberg_table(home.session, name).currentSnapshot().snapshotId() for name in tables}
     home.restart()
     home.dump(FIRST, others)
+    home.publish([*listed, poll])
     assert {name: iceberg_table(home.session, name).currentSnapshot().snapshotId() for name in tables} == before
     assert json.loads(iceberg_table(home.session, "lh.gold.dim_user").currentSnapshot().summary()["weir.made-of"])
 

@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 from pyspark.sql import SparkSession
+from pyspark.sql.functions import count
 
 from batch.prove.prove import prove
+from deploy.local.services.kaggle_list_server import KaggleListServer, Row
 from lakehouse.broker.topics import ensure_topic
 from lakehouse.contract import WIRE_VERSION_HEADER
 from lakehouse.domains.kaggle.domain import kaggle
@@ -40,7 +42,7 @@ FIRST = Dump.of(
 SECOND = Dump.of(
     TWO,
     users=[user(n, f"renamed-{n}" if n % 5 == 0 else "") for n in range(1, 28)],
-    datasets=[dataset(n, n % 9 + 1, is_private=n % 3 == 0) for n in range(3, 60)],
+    datasets=[dataset(n, n % 9 + 1, is_private=n % 3 == 0, slug=f"data-{n}") for n in range(3, 60)],
     dataset_tags=[row for n in range(3, 60) for row in tagged(n, "Python", f"topic {n % 5}")],
     competitions=[competition(n, 2021 + n % 3, organization_id=n % 2) for n in range(1, 8)],
     organizations=[organization(1)],
@@ -93,12 +95,29 @@ def publish(broker: Kafka, said: Iterable[tuple[str, Record]]) -> None:
     assert producer.flush(30) == 0
 
 
+def poll_the_list(home: Home) -> None:
+    """Poll a list by `weir produce` and Kaggle's own client, killed at a page, after its delivery, and after the notice."""
+    rows: list[Row] = [{"ref": f"User-{n % 9 + 1}/data-{n}", "title": f"Data {n}", "url": None} for n in range(1, 26)]
+    with KaggleListServer(rows, page_rows=10) as server:
+        for point in ("producer.sent:2", "producer.reported:2", "producer.noticed"):
+            code, _, err = home.run("produce", "kaggle", "--once", WEIR_KAGGLE_URL=server.url, WEIR_FAILPOINT=point)
+            assert code == -signal.SIGKILL, err
+        home.weir("produce", "kaggle", "--once", WEIR_KAGGLE_URL=server.url)
+        server.rows = rows[:-1]
+        home.weir("produce", "kaggle", "--once", WEIR_KAGGLE_URL=server.url)
+        code, _, err = home.run("produce", "kaggle", "--once", WEIR_KAGGLE_URL=server.url, WEIR_FAILPOINT="producer.sent:4")
+        assert code == -signal.SIGKILL, err
+        server.rows = rows[1:-1]
+        home.weir("produce", "kaggle", "--once", WEIR_KAGGLE_URL=server.url)
+
+
 def test_two_dumps_with_a_kill_between_silver_and_gold_and_every_verb(spark: SparkSession, broker: Kafka, tmp_path: Path) -> None:
     home = Home(tmp_path / "home", broker)
     both = list(messages([FIRST, SECOND]))
     first = len(list(messages([FIRST])))
     publish(broker, both[:first])
     home.weir("stream", "kaggle", "--available-now")
+    poll_the_list(home)
     publish(broker, both[first:])
     code, _, _ = home.run("stream", "kaggle", "--available-now", WEIR_FAILPOINT="silver.merged")
     assert code == -signal.SIGKILL
@@ -115,7 +134,24 @@ def test_two_dumps_with_a_kill_between_silver_and_gold_and_every_verb(spark: Spa
     runs = session.table("lh.gold.fact_dataset_owner_daily").select("pipeline_run_id").distinct().toArrow().to_pylist()
     assert all(row["pipeline_run_id"].startswith("silver.kaggle ") for row in runs)
 
+    # The poll that was killed before its absences went on from there, so the first dataset was there at its pages: it is not absent.
+    listed = session.table("lh.gold.dim_listed_dataset")
+    assert {row["status"]: row["n"] for row in listed.groupBy("status").agg(count("*").alias("n")).toArrow().to_pylist()} == {
+        "listed": 24,
+        "unlisted": 1,
+    }
+    # Datasets 1 and 2 have gone before they had a slug; the owner of 4, 13 and 22 has another name now.
+    assert {row["ref"].rpartition("-")[2] for row in listed.where("dataset_id IS NULL").toArrow().to_pylist()} == {
+        "1",
+        "2",
+        "4",
+        "13",
+        "22",
+    }
     checks = json.loads(home.weir("check", "kaggle", "--json"))
+    alerts = {one["name"]: one for one in checks if one["severity"] == "warning"}
+    assert alerts["freshness of gold"]["value"] < alerts["freshness of gold"]["bound"] == 48 * 3600
+    assert alerts["records of list_polls"]["says"] == "not judged: 2 runs before the newest, 3 are needed"
     assert [one for one in checks if not one["is_good"]] == []
     strategies = {row["strategy"]: row["rows"] for one in checks if one["table"] == "lh.silver.kaggle_users" for row in one["groups"]}
     assert strategies["output"] == 27 and strategies["gone_removed"] == 3  # one of them was rejected while it was there

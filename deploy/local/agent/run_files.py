@@ -16,7 +16,7 @@ import psutil
 
 from deploy.local.agent.processes import ProcessKey
 from lakehouse.settings import Settings
-from producers.sources.registry import SOURCES
+from producers.sources.registry import SOURCES, load_source
 
 PartName = str  # kafka, stream, metrics, agent, maintain, and those of PRODUCERS
 PartCondition = Literal["starting", "up", "restarting", "down", "stale"]
@@ -28,6 +28,14 @@ def producer_parts(sources: Iterable[str]) -> dict[PartName, str]:
 
 
 PRODUCERS: dict[PartName, str] = producer_parts(SOURCES)
+
+
+def not_ready(settings: Settings) -> dict[PartName, str]:
+    """Return the parts that cannot poll their source with these settings, each with the reason and what to do."""
+    reasons = {part: load_source(source).not_ready(settings) for part, source in PRODUCERS.items()}
+    return {part: reason for part, reason in reasons.items() if reason}
+
+
 # In the order of the data flow: intake, processing, monitoring.
 PARTS: tuple[PartName, ...] = ("kafka", "stream", *PRODUCERS, "metrics")
 SERVICES: tuple[PartName, ...] = ("kafka", "metrics")

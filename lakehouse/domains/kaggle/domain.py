@@ -1,4 +1,4 @@
-"""How is Kaggle put together? Its sources, the histories that follow from their versions, what is there now, and gold.
+"""How is Kaggle put together? Sources of dumps and their histories, the polled list (`listing.py`), what is there now, and gold.
 
 A table that is read by another column than its key (datasets of an owner, datasets of a tag) is a history: each of its rows says by itself
 from when until when it held. Rows of versions do not, and the versions of one owner alone would not tell that a dataset has left the owner.
@@ -14,11 +14,13 @@ from lakehouse.domains.dates.tables import DIM_DATE, date_rows
 from lakehouse.domains.kaggle import tables as tb
 from lakehouse.domains.kaggle import transforms as silver
 from lakehouse.domains.kaggle import transforms_gold as gold
+from lakehouse.domains.kaggle.alerts import runs
 from lakehouse.domains.kaggle.checks import OWNER_DAYS_HOLD, TAG_DAYS_HOLD, USERS_HOLD, quality_checks
 from lakehouse.domains.kaggle.competitions import domain as competitions
 from lakehouse.domains.kaggle.contract import DATASET_TAGS, DATASETS, DUMPS, USERS, CountryProfile
 from lakehouse.domains.kaggle.countries import codes
 from lakehouse.domains.kaggle.kernels import domain as kernels
+from lakehouse.domains.kaggle.listing import LIST_DERIVED, LIST_SOURCES, list_checks
 from lakehouse.domains.kaggle.rules import dataset_rules, dump_rules, tag_rules, user_rules
 from lakehouse.settings import Settings
 
@@ -44,15 +46,17 @@ def kaggle(profile: CountryProfile) -> Domain:
             Source(DUMPS, tb.BRONZE_DUMPS, tb.KAGGLE_DUMPS, dump_rules(), silver.to_dumps),
             *competitions.sources(),
             *kernels.sources(),
+            *LIST_SOURCES,
         ),
-        derived=(*_in_silver(profile), *_in_gold(profile), *competitions.derived(), *kernels.derived()),
+        derived=(*_in_silver(profile), *_in_gold(profile), *competitions.derived(), *kernels.derived(), *LIST_DERIVED),
         dimensions=((tb.DIM_COUNTRY, list(codes().items())), (DIM_DATE, date_rows())),
         exact=(tb.DIM_COUNTRY.name,),
         edition={"kaggle_country": profile, "kaggle_country_names": names_edition()},
         edition_before={"kaggle_country_names": ""},  # no setting: the version's own
         by_edition=_by_edition,
-        checks=lambda _: quality_checks(),
+        checks=lambda _: [*quality_checks(), *list_checks()],
         oracle=ORACLE,
+        runs=runs(),
         fresh=(Fresh(tb.KAGGLE_DUMPS, "table_name", "run_ts"),),
         entities=("users", "datasets", "dataset_tags"),
     )

@@ -54,7 +54,7 @@ def download(settings: Settings, folder: Path, names: Sequence[str]) -> Iterator
         RefusedError, UnavailableError: Kaggle refuses, or does not answer.
         UnsafeArchiveError: a file came as a zip that must not be extracted.
     """
-    api = _api()
+    api = authenticated()
     with TemporaryDirectory(dir=folder, prefix="download.") as into, _errors(settings.kaggle_dataset):
         there = {file.name: file for file in _files(api, settings.kaggle_dataset)}
         found = [name for name in names if name in there]
@@ -67,7 +67,12 @@ def download(settings: Settings, folder: Path, names: Sequence[str]) -> Iterator
         yield Fetched(Path(into), made)
 
 
-def _api() -> Any:  # noqa: ANN401 - the package is optional, so its types are not known here
+def authenticated() -> Any:  # noqa: ANN401 - the package is optional, so its types are not known here
+    """Return Kaggle's client with the credentials that it finds.
+
+    Raises:
+        NoKagglePackageError, NoCredentialsError: there is none.
+    """
     try:
         with _silent():
             from kaggle.api.kaggle_api_extended import KaggleApi
@@ -81,7 +86,7 @@ def _api() -> Any:  # noqa: ANN401 - the package is optional, so its types are n
         raise NoCredentialsError from error
 
 
-def _files(api: Any, dataset: str) -> list[Any]:  # noqa: ANN401 - see `_api`
+def _files(api: Any, dataset: str) -> list[Any]:  # noqa: ANN401 - see `authenticated`
     found: list[Any] = []
     token = None
     while True:

@@ -80,3 +80,9 @@ def test_check_finds_what_breaks_it(tables: duckdb.DuckDBPyConnection, check: Ch
         tables.execute(statement)
         assert bad(tables, check) > 0, statement
         tables.execute("ROLLBACK")
+
+
+def test_tables_of_an_optional_source_may_be_empty() -> None:
+    filled = {check.table for check in specification_checks(build_domain("kaggle", Settings())) if check.name == "there are rows"}
+    assert "lh.bronze.kaggle_users" in filled
+    assert not {"lh.bronze.kaggle_dataset_list", "lh.silver.kaggle_dataset_list_polls"} & filled

@@ -21,7 +21,9 @@ def test_status_of_a_home_that_was_never_used(tmp_path: Path) -> None:
     home = tmp_path / "home"
     found = json.loads(json.dumps(collect(Settings(home=home), NOW)))
     assert found["now"] == "2026-01-02T03:04:05.000Z"
-    assert [(part["part"], part["state"]) for part in found["parts"]] == [(p, "down") for p in ("kafka", "stream", "producer", "metrics")]
+    assert [(part["part"], part["state"]) for part in found["parts"]] == [
+        (p, "down") for p in ("kafka", "stream", "producer", "producer-kaggle", "metrics")
+    ]
     assert found["tables"] == []
     assert found["tables_say"].startswith("No tables yet: ")
     assert found["queries"][0]["lag_messages"] is None

@@ -7,6 +7,7 @@ from multiprocessing import get_context
 from multiprocessing.queues import Queue
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given, settings
@@ -145,8 +146,8 @@ def test_limit_that_the_api_declares_used_up_holds_for_all(tmp_path: Path) -> No
     budget(tmp_path).fill("hour", NOW)
     wait = budget(tmp_path, program="another").take(1, NOW)
     assert wait is not None and wait.span == "hour"
-    assert REGISTRY.get_sample_value("weir_producer_budget_used", {"window": "hour"}) == 500
-    assert REGISTRY.get_sample_value("weir_producer_budget_limit", {"window": "hour"}) == 500
+    assert REGISTRY.get_sample_value("weir_producer_budget_used", {"api": urlsplit(API).netloc, "window": "hour"}) == 500
+    assert REGISTRY.get_sample_value("weir_producer_budget_limit", {"api": urlsplit(API).netloc, "window": "hour"}) == 500
 
 
 def test_lost_count_is_told_and_begins_at_nothing(tmp_path: Path) -> None:

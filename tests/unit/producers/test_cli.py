@@ -73,7 +73,7 @@ def test_producer_starts_without_spark(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "text"),
     [
-        (("produce", "kaggle"), 2, "kaggle is published from dumps: give either --dump PATH or --download"),
+        (("produce", "kaggle", "--partial"), 2, "kaggle is published from dumps: give either --dump PATH or --download"),
         (("produce", "kaggle", "--dump", "x", "--download"), 2, "give either --dump PATH or --download"),
         (("produce", "kaggle", "--dump", "x", "--once"), 2, "--speed and --once are for sources that are polled"),
         (("produce", "open-meteo", "--dump", "x"), 2, "open-meteo is polled, not published from dumps: leave out --dump"),

@@ -50,6 +50,27 @@ def test_only_new_and_changed_hours_are_sent_again_and_the_time_of_retrieval_is_
     assert known.judge([reading(0, later, pm10=3, location_key="hcmc")]) == ["new"]
 
 
+def test_record_of_another_poll_is_found_by_its_identity_and_its_poll_is_no_value(tmp_path: Path) -> None:
+    contract = Contract(
+        topic="shelf.list.v1",
+        entity=("toy",),
+        key=("toy", "poll_ts"),
+        version="seen_ts",
+        fields=(Field("toy", "string"), Field("poll_ts", "timestamp"), Field("seen_ts", "timestamp"), Field("price", "long")),
+    )
+
+    def seen(toy: str, hour: int, price: int) -> dict[str, Value]:
+        return {"toy": toy, "poll_ts": NOON + hour * HOUR, "seen_ts": NOON + hour * HOUR, "price": price}
+
+    known = Published(tmp_path, "shelf", contract, "topic", identity=("toy",))
+    known.remember([seen("bear", 0, 5), seen("car", 0, 7)])
+    # Records of several entities are judged at once, in their order.
+    assert known.judge([seen("car", 1, 7), seen("doll", 1, 9), seen("bear", 1, 6)]) == ["unchanged", "new", "changed"]
+    by_key = Published(tmp_path / "by_key", "shelf", contract, "topic")
+    by_key.remember([seen("bear", 0, 5)])
+    assert by_key.judge([seen("bear", 1, 5), seen("bear", 0, 5)]) == ["new", "unchanged"]
+
+
 def test_null_and_missing_and_1_and_1_0_are_the_same_value(tmp_path: Path) -> None:
     known = memory(tmp_path)
     known.remember([reading(pm25=1.0, o3=None)])

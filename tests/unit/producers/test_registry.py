@@ -42,7 +42,8 @@ def own_words() -> set[str]:
         words |= {name for table in one.tables for name in table.contract.entity if "_" in name}
     words |= {*SOURCES, *DOMAINS, *(source.domain for source in sources), *(source.contract.topic for source in sources)}
     for source in sources:
-        words |= {*source.contract.key, source.contract.version, source.contract.event_time}
+        # A column such as `ref` is part of many words.
+        words |= {name for name in (*source.contract.key, source.contract.version, source.contract.event_time) if "_" in name}
     for place in read_locations(SHIPPED / "locations.jsonl"):
         words |= {place.location_key, place.location_name}
     return {plain(word) for word in words if word}
