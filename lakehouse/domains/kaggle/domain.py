@@ -39,11 +39,11 @@ def kaggle(profile: CountryProfile) -> Domain:
     return Domain(
         name="kaggle",
         sources=(
-            # A dump may lack each of the tables, so that no message of it has to come.
+            # A dump may lack each of the tables, and a home may do without dumps and only poll the list.
             Source(USERS, tb.BRONZE_USERS, tb.USER_VERSIONS, user_rules(profile), silver.to_user_versions, may_be_empty=True),
             Source(DATASETS, tb.BRONZE_DATASETS, tb.DATASET_VERSIONS, dataset_rules(), silver.to_dataset_versions, may_be_empty=True),
             Source(DATASET_TAGS, tb.BRONZE_TAGS, tb.TAG_VERSIONS, tag_rules(), silver.to_tag_versions, may_be_empty=True),
-            Source(DUMPS, tb.BRONZE_DUMPS, tb.KAGGLE_DUMPS, dump_rules(), silver.to_dumps),
+            Source(DUMPS, tb.BRONZE_DUMPS, tb.KAGGLE_DUMPS, dump_rules(), silver.to_dumps, may_be_empty=True),
             *competitions.sources(),
             *kernels.sources(),
             *LIST_SOURCES,
