@@ -39,15 +39,13 @@ def make(session: SparkSession, tmp_path: Path) -> Make:
     return lambda **how: KaggleHome(session, tmp_path, **how)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-def test_stream_equals_batch_and_duckdb_in_any_order_with_repeats_and_crashes(make: Make, seed: int) -> None:
-    chance = random.Random(seed)
+def test_stream_equals_batch_and_duckdb_in_any_order_with_repeats_and_crashes(make: Make) -> None:
+    chance = random.Random(1)
     assert_law(make(), some_batches(chance, 14), chance, batches=14)
 
 
-@WAYS
-def test_a_dataset_that_changes_its_owner_leaves_the_old_one_and_a_late_owner_is_named(make: Make, from_memory: bool) -> None:
-    home = make(from_memory=from_memory)
+def test_a_dataset_that_changes_its_owner_leaves_the_old_one_and_a_late_owner_is_named(make: Make) -> None:
+    home = make()
     second = Dump.of(TWO, users=[user(1, "renamed"), user(2), user(9, "late")], datasets=[dataset(1, 2), dataset(3, 9)], dataset_tags=[])
     home.dump(FIRST)
     assert home.rows("silver.kaggle_datasets", "dataset_id", "owner_user_name") == [(1, "user-1"), (2, "user-1"), (3, "Unknown")]
@@ -184,6 +182,7 @@ def test_a_home_of_the_version_before_gets_the_new_tables_and_goes_on(make: Make
     home = make(domain=replace(now, sources=known, derived=tuple(derived)))
     assert len(names) < len(list(now.merged))
     home.dump(FIRST)
+    names -= {"lh.silver.kaggle_dataset_refs"}  # no dataset of the dump has an address
     heads = {name: iceberg_table(home.session, name).currentSnapshot().snapshotId() for name in names}
     home.restart(now)
     home.dump(Dump.of(TWO, competitions=[competition(1)], kernels=[kernel(1)]))
