@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from lakehouse.alerts import Runs
-from lakehouse.domains.kaggle.contract import DATASET_LIST
+from lakehouse.domains.kaggle.listing.contract import DATASET_LIST
 
 _TABLES = {"users": ("user_id",), "datasets": ("dataset_id",), "dataset_tags": ("dataset_id", "tag", "occurrence")}
 

@@ -1,4 +1,4 @@
-"""How is Kaggle put together? Sources of dumps and their histories, the polled list (`listing.py`), what is there now, and gold.
+"""How is Kaggle put together? Sources of dumps and their histories, the polled list (`listing/`), what is there now, and gold.
 
 A table that is read by another column than its key (datasets of an owner, datasets of a tag) is a history: each of its rows says by itself
 from when until when it held. Rows of versions do not, and the versions of one owner alone would not tell that a dataset has left the owner.
@@ -20,7 +20,7 @@ from lakehouse.domains.kaggle.competitions import domain as competitions
 from lakehouse.domains.kaggle.contract import DATASET_TAGS, DATASETS, DUMPS, USERS, CountryProfile
 from lakehouse.domains.kaggle.countries import codes
 from lakehouse.domains.kaggle.kernels import domain as kernels
-from lakehouse.domains.kaggle.listing import LIST_DERIVED, LIST_SOURCES, list_checks
+from lakehouse.domains.kaggle.listing.domain import LIST_DERIVED, LIST_SOURCES, list_checks
 from lakehouse.domains.kaggle.rules import dataset_rules, dump_rules, tag_rules, user_rules
 from lakehouse.settings import Settings
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from lakehouse.contract import Value
 from lakehouse.domains.kaggle.competitions.contract import COMPETITION_TAGS, COMPETITIONS, ORGANIZATIONS
-from lakehouse.domains.kaggle.contract import DATASET_LIST, DATASET_LIST_POLLS, DATASET_TAGS, DATASETS, DUMPS, SOURCE_SYSTEM, USERS
+from lakehouse.domains.kaggle.contract import DATASET_TAGS, DATASETS, DUMPS, SOURCE_SYSTEM, USERS
 from lakehouse.domains.kaggle.kernels.contract import KERNELS
+from lakehouse.domains.kaggle.listing.contract import DATASET_LIST, DATASET_LIST_POLLS
 from lakehouse.settings import Settings
 from producers.budget import Budget, Lane
 from producers.clock import Clock

@@ -14,7 +14,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from deploy.local.services.kaggle_list_server import Fault, KaggleListServer, Row, read_snapshots
-from lakehouse.domains.kaggle.contract import DATASET_LIST, DATASET_LIST_POLLS
+from lakehouse.domains.kaggle.listing.contract import DATASET_LIST, DATASET_LIST_POLLS
 from lakehouse.settings import Settings
 from producers.budget import Budget
 from producers.call_errors import BrokenAnswerError, LimitError, RefusedError, UnavailableError

@@ -11,7 +11,7 @@ import pytest
 from batch.check import specification_checks
 from lakehouse.domain import Check
 from lakehouse.domains.kaggle.domain import kaggle
-from lakehouse.domains.kaggle.listing import LIST_SOURCES
+from lakehouse.domains.kaggle.listing.domain import LIST_SOURCES
 from lakehouse.engine.on_duckdb import DuckEngine
 from lakehouse.rules import RULE
 from lakehouse.write.plain_rows import in_arrow

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from lakehouse.contract import Value
 from lakehouse.domains.kaggle.domain import kaggle
-from lakehouse.domains.kaggle.listing import LIST_DERIVED
+from lakehouse.domains.kaggle.listing.domain import LIST_DERIVED
 from lakehouse.engine.on_duckdb import DuckEngine
 from lakehouse.rules import RULE
 from tests.kaggle.dumps import Dump, dataset, messages, user

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from lakehouse.domain import ByKey, Check, Derived, Source, by_key, looked_up
-from lakehouse.domains.kaggle import listing_tables as tb
-from lakehouse.domains.kaggle import listing_transforms as t
-from lakehouse.domains.kaggle.contract import DATASET_LIST, DATASET_LIST_POLLS
-from lakehouse.domains.kaggle.listing_rules import list_rules, poll_rules
+from lakehouse.domains.kaggle.listing import tables as tb
+from lakehouse.domains.kaggle.listing import transforms as t
+from lakehouse.domains.kaggle.listing.contract import DATASET_LIST, DATASET_LIST_POLLS
+from lakehouse.domains.kaggle.listing.rules import list_rules, poll_rules
 from lakehouse.domains.kaggle.tables import DIM_DATASET, KAGGLE_DATASETS
 
 _REF, _MATCH, _DATASET = {"ref": "ref"}, {"match_ref": "match_ref"}, {"dataset_id": "dataset_id"}

@@ -3,7 +3,7 @@
 A message that a dataset is absent has no other values to judge; the rules of its key alone hold for it.
 """
 
-from lakehouse.domains.kaggle.contract import DATASET_LIST, DATASET_LIST_POLLS
+from lakehouse.domains.kaggle.listing.contract import DATASET_LIST, DATASET_LIST_POLLS
 from lakehouse.engine.functions import lower_ascii
 from lakehouse.rules import Rule, contract_rules
 

@@ -1,8 +1,8 @@
 """Which tables does the polled dataset list have, and what is in them?"""
 
 from lakehouse.contract import Contract
-from lakehouse.domains.kaggle import listing_transforms as t
-from lakehouse.domains.kaggle.contract import DATASET_LIST, DATASET_LIST_POLLS
+from lakehouse.domains.kaggle.listing import transforms as t
+from lakehouse.domains.kaggle.listing.contract import DATASET_LIST, DATASET_LIST_POLLS
 from lakehouse.tables.schema import SOURCE_COLUMNS, Column, Table, contract_columns
 
 _MATCH = Column("match_ref", "STRING", "address of the dataset with small letters A to Z: owner/slug")
