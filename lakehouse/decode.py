@@ -17,7 +17,7 @@ from lakehouse.codecs.parse import decoded, undecoded
 from lakehouse.contract import Contract
 from lakehouse.engine.engine import Engine
 from lakehouse.engine.on_duckdb import DuckEngine
-from lakehouse.tables.schema import SOURCE_COLUMNS, quote_name
+from lakehouse.tables.schema import SOURCE_COLUMNS, quote_name, quote_text
 
 _IS_PLAIN, _READ = "_is_plain", "_read"
 # Spark's reader refuses texts of another length than DuckDB's, far above this [bytes].
@@ -90,17 +90,12 @@ def _query(contract: Contract) -> str:
     if contract.event_time:
         columns.append(f"CAST(make_timestamp(epoch_us({quote_name(contract.event_time)})) AS DATE) AS date_utc")
     source = ", ".join(column.name for column in SOURCE_COLUMNS)
-    is_text = f"coalesce(octet_length(value) <= {_LONGEST} AND regexp_full_match(_text, {_literal(plain_pattern(contract))}), false)"
+    is_text = f"coalesce(octet_length(value) <= {_LONGEST} AND regexp_full_match(_text, {quote_text(plain_pattern(contract))}), false)"
     # Read only where the expression matches: DuckDB ends a query at text that is no JSON.
-    read = f"from_json(CASE WHEN _is_text THEN _text END, {_literal(plain_struct(contract))})"
+    read = f"from_json(CASE WHEN _is_text THEN _text END, {quote_text(plain_struct(contract))})"
     return f"""
         SELECT {", ".join(columns)}, {source}, {_IS_PLAIN}
         FROM (SELECT *, _is_text AND {" AND ".join(fits) or "true"} AS {_IS_PLAIN}
               FROM (SELECT *, {read} AS {_READ}
                     FROM (SELECT *, {is_text} AS _is_text FROM (SELECT *, TRY(decode(value)) AS _text FROM messages))))
     """
-
-
-def _literal(text: str) -> str:
-    """Write a literal as DuckDB alone reads it: a backslash stands for itself."""
-    return "'" + text.replace("'", "''") + "'"

@@ -113,7 +113,10 @@ class Settings(BaseSettings):
         " core, which silver and gold lack meanwhile",
     )
     idle_trigger_seconds: float = Field(
-        2.0, ge=0, description="the same while no message has come for 10 s; WEIR_TRIGGER_SECONDS where that is more, or is 0"
+        2.0,
+        ge=0,
+        description="the same while no message has come for 10 s and weir cannot wait for one at the broker; WEIR_TRIGGER_SECONDS where"
+        " that is more, or is 0",
     )
     silver_trigger_seconds: float = Field(
         1.0,

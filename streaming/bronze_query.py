@@ -23,6 +23,7 @@ from lakehouse.write.fenced_append import FencedAppend, Mark, newest_mark
 from lakehouse.write.hand_over import Appended
 from lakehouse.write.plain_rows import batch_properties
 from streaming import bronze
+from streaming.arrivals import Arrivals
 from streaming.batch_report import BatchReport
 from streaming.checkpoints import Position, check_topics, examine
 from streaming.errors import DataLoss, LostRange
@@ -133,7 +134,10 @@ class BronzeQuery:
             self._report(batch)
 
         body = me.guard(bronze.bronze_body(domain, begins.ids, checkpoint, report, appends, memory_engine(settings)))
-        return in_pool(spark, self.name, lambda: bronze.start_bronze(messages, domain, settings, body, me.is_draining, waker))
+        query = in_pool(spark, self.name, lambda: bronze.start_bronze(messages, domain, settings, body, me.is_draining, waker))
+        if waker is not None and not me.is_draining:
+            Arrivals(settings.kafka_bootstrap, domain.topics, waker).watch(lambda: _is_active(query))
+        return query
 
     def before_batch(self) -> None:
         """Raise where another driver writes the tables, or a topic was deleted and created again."""
@@ -207,3 +211,10 @@ class BronzeQuery:
             held, known = held_by(begins.marks[topic], topic), recorded_losses(self._spark, topic)
             lost += find_lost(topic, bounds, held, begins.position, known, self.name)
         return lost
+
+
+def _is_active(query: StreamingQuery) -> bool:
+    try:
+        return bool(query.isActive)
+    except (Py4JError, OSError):  # the JVM is ending
+        return False

@@ -1,9 +1,10 @@
 """When does a query look for new rows? Often while some come, seldom otherwise; the refine query as soon as bronze has appended some.
 
 Spark looks at fixed times only: ten times a second, that took 6 % of a core from a driver without a message, and every reading waited 50 ms
-more. Here the query's trigger gets a clock that stands still until it is set. The bronze query looks every `trigger_seconds`, and every
-`idle_trigger_seconds` once it has found nothing for a while. The refine query looks after an append, after a micro-batch (there may be
-more to do), and every `silver_trigger_seconds` for what others append, or every 10 s once nothing came for a while.
+more. Here the query's trigger gets a clock that stands still until it is set. The bronze query looks every `trigger_seconds`; once it has
+found nothing for a while, it is told when a message comes (`arrivals.py`), or looks every `idle_trigger_seconds`. The refine query looks
+after an append, after a micro-batch (there may be more to do), and every `silver_trigger_seconds` for what others append, or every 10 s once
+nothing came for a while.
 
 Spark has no public way to do this. The trigger's field `clock` is set by reflection, and only where the classes are as expected; otherwise
 the query looks at fixed times.
@@ -25,6 +26,8 @@ _CLOCK = "org.apache.spark.util.ManualClock"
 _START_SECONDS = 30.0
 # A query that found nothing for so long is idle.
 IDLE_AFTER_SECONDS = 10.0
+# How often an idle query looks that is told of what comes.
+TOLD_SECONDS = 10.0
 
 log = structlog.get_logger("weir.stream")
 
@@ -44,6 +47,9 @@ def can_wake(spark: SparkSession) -> bool:
 class Waker:
     """Lets a query look for new rows when it is told to. Thread-safe.
 
+    Attributes:
+        is_told: whether somebody wakes the idle query when something comes, so that it need not look often.
+
     Args:
         spark: any session of the driver.
         every: seconds after which the query looks in any case.
@@ -54,6 +60,7 @@ class Waker:
     def __init__(self, spark: SparkSession, every: float, idle_every: float | None = None, idle_after: float = IDLE_AFTER_SECONDS) -> None:
         self._spark, self._every, self._idle_after = spark, every, idle_after
         self._idle_every = every if idle_every is None else max(every, idle_every)
+        self.is_told = False
         self._found_at = time.monotonic()
         self._stirred = threading.Event()
         self._clock: Any = None
@@ -70,7 +77,7 @@ class Waker:
 
     def found_rows(self) -> None:
         """Note that a micro-batch had rows, so that the query is not idle."""
-        was_idle, self._found_at = self._is_idle(), time.monotonic()
+        was_idle, self._found_at = self.is_idle, time.monotonic()
         if was_idle:
             self._stirred.set()
 
@@ -84,7 +91,7 @@ class Waker:
             self._found_at = time.monotonic()  # a query that has just started is not idle
             while query.isActive:
                 self.wake()
-                self._stirred.wait(self._idle_every if self._is_idle() else self._every)
+                self._stirred.wait(self._until_next())
                 self._stirred.clear()
         except (Py4JError, OSError) as error:  # the JVM is ending
             log.debug("no longer woken", why=str(error).splitlines()[:1])
@@ -103,8 +110,15 @@ class Waker:
         field.set(executor, clock)
         self._clock = clock
 
-    def _is_idle(self) -> bool:
+    @property
+    def is_idle(self) -> bool:
+        """Whether the query has found nothing for a while."""
         return time.monotonic() - self._found_at > self._idle_after
+
+    def _until_next(self) -> float:
+        if not self.is_idle:
+            return self._every
+        return max(self._idle_every, TOLD_SECONDS) if self.is_told else self._idle_every
 
     def _now(self) -> int:
         return int((time.monotonic() + self._ahead) * 1000)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.query.show import text_of
-from lakehouse.tables.schema import quote_name
+from lakehouse.tables.schema import quote_name, quote_text
 
 Format = Literal["parquet", "csv"]
 # A row group is what a reader of Parquet holds in memory, and skips by its least and greatest values.
@@ -117,9 +117,8 @@ def write_csv(batches: Iterable[pa.RecordBatch], schema: pa.Schema, path: str) -
         # Several threads hold rows back to keep them in order, which took hundreds of megabytes more.
         connection.execute("SET threads = 1")
         connection.register("batches", pa.RecordBatchReader.from_batches(readable, watched()))
-        target = path.replace("'", "''")
         try:
-            connection.execute(f"COPY (SELECT {columns} FROM batches) TO '{target}' (FORMAT csv, HEADER, NULLSTR '')")
+            connection.execute(f"COPY (SELECT {columns} FROM batches) TO {quote_text(path)} (FORMAT csv, HEADER, NULLSTR '')")
         except (duckdb.Error, RuntimeError) as error:
             if problems:
                 raise problems[0] from None

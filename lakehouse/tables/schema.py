@@ -107,6 +107,11 @@ def quote_name(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def quote_text(text: str) -> str:
+    """Write a string literal as DuckDB reads it, to which a backslash stands for itself."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def contract_columns(contract: Contract, names: Iterable[str] | None = None) -> tuple[Column, ...]:
     """Turn the fields of a contract into columns; all of them, or those named, in the order named."""
     fields = contract.fields if names is None else tuple(contract.field(name) for name in names)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lakehouse.engine.functions import text
-from lakehouse.tables.schema import quote_name
+from lakehouse.tables.schema import quote_name, quote_text
 from producers.dumps.description import MISFITS, Csv, CsvFile
 from producers.dumps.errors import BrokenCsvError, MissingColumnError
 
@@ -36,8 +36,7 @@ def file_name(path: Path) -> str:
     such a name is opened here, and named by its descriptor until the process ends.
     """
     name = f"/dev/fd/{os.open(path, os.O_RDONLY)}" if re.search(r"[*?\[]", str(path)) else str(path)
-    plain = name.replace("'", "''")
-    return f"'{plain}'"
+    return quote_text(name)
 
 
 def header_of(path: Path, name: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import duckdb
 
 from lakehouse.contract import Value
 from lakehouse.judge_columns import ARRIVAL, Rule, verdict
-from lakehouse.tables.schema import quote_name
+from lakehouse.tables.schema import quote_name, quote_text
 from producers.dumps.description import MISFITS, DumpSource, DumpTable
 from producers.dumps.errors import BrokenCsvError
 from producers.dumps.kept import Kept, metadata, parquet
@@ -156,7 +156,7 @@ class Stage:
 
     def _copy(self, rows: str, path: Path) -> None:
         noted = metadata(self._made, self._stamped, self.hashed)
-        self._database.execute(f"COPY ({rows}) TO '{_quoted(path)}' (FORMAT parquet, COMPRESSION lz4_raw, {noted})")
+        self._database.execute(f"COPY ({rows}) TO {quote_text(str(path))} (FORMAT parquet, COMPRESSION lz4_raw, {noted})")
 
     def _find_repeated(self, path: Path, staged: Staged) -> bool:
         """Name the identities that several rows have in a temporary table; whether there are any."""
@@ -223,10 +223,6 @@ class Stage:
 
 def _all_known(names: Sequence[str]) -> str:
     return "(" + " AND ".join(f"{quote_name(name)} IS NOT NULL" for name in names) + ")"
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
 
 
 def _sentence(error: duckdb.Error) -> str:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 from lakehouse.contract import Contract, Value
 from lakehouse.contract import Field as ContractField
-from lakehouse.tables.schema import quote_name
+from lakehouse.tables.schema import quote_name, quote_text
 from producers.dumps.description import MISFITS
 
 
@@ -27,8 +27,7 @@ def message(contract: Contract, values: Sequence[str], same: Mapping[str, Value]
             column = quote_name(field.name)
             parts.append(f"CASE WHEN {column} IS NOT NULL THEN concat('\"{field.name}\":', {_value(field, column)}) END")
         elif same.get(field.name) is not None:
-            shown = contract.encode({field.name: same[field.name]}).decode()[1:-1].replace("'", "''")
-            parts.append(f"'{shown}'")
+            parts.append(quote_text(contract.encode({field.name: same[field.name]}).decode()[1:-1]))
     return f"concat('{{', concat_ws(',', {', '.join(parts)}, {MISFITS}), '}}')"
 
 
@@ -40,8 +39,7 @@ def key(contract: Contract, is_keyed: str) -> str:
 def literal(field: ContractField, value: Value) -> str:
     """Return the SQL of a value of a field, in the type that DuckDB has for it."""
     shown = value.isoformat() if isinstance(value, datetime) else str(value)
-    plain = "NULL" if value is None else "'" + shown.replace("'", "''") + "'"
-    return f"CAST({plain} AS {field.kind.duckdb})"
+    return f"CAST({'NULL' if value is None else quote_text(shown)} AS {field.kind.duckdb})"
 
 
 def _value(field: ContractField, column: str) -> str:

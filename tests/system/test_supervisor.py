@@ -1,6 +1,7 @@
 """Does one query's failure stay its own, is nothing lost in silence, and can an operator go on? The real driver on real Kafka."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from streaming.batch_report import BatchReport
 from streaming.driver import Driver
 from streaming.errors import BadCheckpoint, RejectRateExceeded
 from streaming.resume import Request, ask
+from streaming.wake import IDLE_AFTER_SECONDS
 from tests.support.pipeline import Pipeline, reading, write_locations
 from tests.support.running import LIMIT_SECONDS, Running
 from tests.support.services import Kafka
@@ -77,6 +79,22 @@ def test_a_query_that_fails_starts_again_and_the_other_goes_on(pipeline: Pipelin
         assert running.states()[BRONZE].restarts == 0
     assert running.error is None
     assert running.states() == {}
+    pipeline.assert_bronze_holds_the_topic()
+
+
+def test_an_idle_query_is_told_by_the_broker_that_a_message_has_come(spark: SparkSession, kafka: Kafka, tmp_path: Path) -> None:
+    write_locations(tmp_path, ["a"])
+    # By itself it would look again after ten minutes.
+    settings = Settings(home=tmp_path, kafka_bootstrap=kafka.bootstrap, trigger_seconds=0.1, idle_trigger_seconds=600)
+    pipeline = Pipeline.open(spark, settings, topic="told-by-the-broker")
+    with running_driver(pipeline) as running:
+        pipeline.publish(hours(0, 5))
+        running.until(lambda: rows(pipeline, SILVER) == 5)
+        told = [thread for thread in threading.enumerate() if thread.name == "weir-arrivals"]
+        assert told, "somebody waits at the broker"
+        time.sleep(IDLE_AFTER_SECONDS + 5)
+        pipeline.publish(hours(5, 6))
+        running.until(lambda: rows(pipeline, SILVER) == 6)
     pipeline.assert_bronze_holds_the_topic()
 
 

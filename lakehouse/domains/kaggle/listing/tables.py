@@ -1,9 +1,9 @@
 """Which tables does the polled dataset list have, and what is in them?"""
 
-from lakehouse.contract import Contract
 from lakehouse.domains.kaggle.listing import transforms as t
 from lakehouse.domains.kaggle.listing.contract import DATASET_LIST, DATASET_LIST_POLLS
-from lakehouse.tables.schema import SOURCE_COLUMNS, Column, Table, contract_columns
+from lakehouse.domains.kaggle.tables import bronze_table
+from lakehouse.tables.schema import Column, Table, contract_columns
 
 _MATCH = Column("match_ref", "STRING", "address of the dataset with small letters A to Z: owner/slug")
 _DATASET = Column("dataset_id", "BIGINT", "the dataset of the dumps with this address; dim_dataset; null while no dump has it")
@@ -19,18 +19,7 @@ _SEEN = (
 )
 
 
-def _bronze(name: str, contract: Contract) -> Table:
-    return Table(
-        f"lh.bronze.kaggle_{name}",
-        "one row per message that arrived",
-        (),
-        (*contract_columns(contract), *SOURCE_COLUMNS),
-        partitioned_by=("days(kafka_ts)",),
-        properties={"write.distribution-mode": "none", "write.spark.fanout.enabled": "true"},
-    )
-
-
-BRONZE_LIST, BRONZE_POLLS = _bronze("dataset_list", DATASET_LIST), _bronze("dataset_list_polls", DATASET_LIST_POLLS)
+BRONZE_LIST, BRONZE_POLLS = bronze_table("dataset_list", DATASET_LIST), bronze_table("dataset_list_polls", DATASET_LIST_POLLS)
 LIST_VERSIONS = Table(
     "lh.silver.kaggle_dataset_list_versions",
     "one row per ref and poll that told something of it",
