@@ -3,8 +3,8 @@
 Spark looks at fixed times only: ten times a second, that took 6 % of a core from a driver without a message, and every reading waited 50 ms
 more. Here the query's trigger gets a clock that stands still until it is set. The bronze query looks every `trigger_seconds`; once it has
 found nothing for a while, it is told when a message comes (`arrivals.py`), or looks every `idle_trigger_seconds`. The refine query looks
-after an append, after a micro-batch (there may be more to do), and every `silver_trigger_seconds` for what others append, or every 10 s once
-nothing came for a while.
+after an append, after a micro-batch (there may be more to do), and every `silver_trigger_seconds` for what others append, or every 10 s
+once nothing came for a while.
 
 Spark has no public way to do this. The trigger's field `clock` is set by reflection, and only where the classes are as expected; otherwise
 the query looks at fixed times.
