@@ -57,9 +57,6 @@ def bring_up(settings: Settings, *, services_only: bool, foreground: bool) -> No
     console = Console(stderr=True)
     run = run_folder(settings)
     wanted = wanted_parts(settings, services_only)
-    if not services_only:
-        for reason in not_ready(settings).values():
-            console.print(f"note: {reason}", markup=False, soft_wrap=True, highlight=False)
     agent = read_state(run, "agent")
     if agent is not None and agent.alive:
         running = set(agent.address.split(","))
@@ -73,6 +70,9 @@ def bring_up(settings: Settings, *, services_only: bool, foreground: bool) -> No
     else:
         preflight(settings, wanted)
         _clear_leftovers(settings, console)
+    if not services_only:
+        for reason in not_ready(settings).values():
+            console.print(f"note: {reason}", markup=False, soft_wrap=True, highlight=False)
     environment = environment_of_parts(settings, os.environ)
     metrics_folder(settings).mkdir(parents=True, exist_ok=True)
     (run / "agent-failure.txt").unlink(missing_ok=True)

@@ -3,7 +3,8 @@
 `collect` returns the facts as plain values, instants in ISO 8601 UTC, and works without any service: an unknown value is null, with the
 reason beside it. `show` prints them.
 
-    parts      part, state (up, starting, restarting, down, stale), pid, since, address, restarts, says, log
+    parts      part, state (up, starting, restarting, down, stale; off where `weir up` leaves it out, and says tells why), pid, since,
+               address, restarts, says, log
     queries    query, table and tables (that it writes), lag_messages, lag_seconds, last_commit, says; waiting_messages: written to the
                topics within a transaction that is still open, or after one began (null for silver); state (running, restarting,
                stopped, done; null without a driver), state_since, restarts, reason and note, as the driver reports them;
@@ -81,14 +82,15 @@ def _part(settings: Settings, part: PartName) -> dict[str, Any]:
     if own and state.condition == "down":
         reached = answers(settings.kafka_bootstrap)
         state = PartState("kafka", "up" if reached else "down", address=settings.kafka_bootstrap)
+    condition: str = state.condition
     says = state.failure
-    if state.condition == "down" and not says:
-        says = not_ready(settings).get(part, "")
+    if condition == "down" and (lacking := not_ready(settings).get(part)):
+        condition, says = "off", lacking
     if state.condition == "stale" and state.pid is not None:
         says = str(StaleProcessId(part, state.pid, run / f"{part}.json"))
     return {
         "part": part,
-        "state": state.condition,
+        "state": condition,
         "pid": state.pid if state.alive else None,
         "since": _iso(state.since_ts) if state.alive else None,
         "address": state.address or None,
@@ -297,7 +299,7 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-_COLOURS = {"up": "green", "starting": "yellow", "restarting": "yellow", "stale": "red", "down": "dim"}
+_COLOURS = {"up": "green", "starting": "yellow", "restarting": "yellow", "stale": "red", "down": "dim", "off": "dim"}
 
 
 def show(found: dict[str, Any]) -> None:

@@ -81,7 +81,7 @@ def test_services_come_up_are_shown_and_go_down_without_a_trace(new_home: Callab
         "kafka": "up",
         "stream": "down",
         "producer": "down",
-        "producer-kaggle": "down",
+        "producer-kaggle": "off",
         "metrics": "up",
     }
     assert parts["kafka"]["since"].endswith("Z")
@@ -141,7 +141,7 @@ def test_sigterm_to_the_agent_stops_its_parts(new_home: Callable[..., Home]) -> 
     home.up()
     os.kill(home.pid("agent"), signal.SIGTERM)
     eventually(lambda: home.processes() == [])
-    assert {part["state"] for part in home.parts().values()} == {"down"}
+    assert {part["state"] for part in home.parts().values()} == {"down", "off"}
 
 
 def test_process_that_no_file_names_is_found_and_killed(new_home: Callable[..., Home]) -> None:

@@ -40,7 +40,7 @@ def test_server_of_this_machine_needs_none(tmp_path: Path) -> None:
 
 def test_status_repeats_why(tmp_path: Path) -> None:
     parts = {part["part"]: part for part in collect(Settings(home=tmp_path / "home"))["parts"]}
-    assert parts["producer-kaggle"]["state"] == "down"
+    assert parts["producer-kaggle"]["state"] == "off"
     assert "no credentials for Kaggle" in parts["producer-kaggle"]["says"]
     assert parts["producer"]["says"] is None
 
