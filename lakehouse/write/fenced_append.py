@@ -245,10 +245,11 @@ class FencedAppend:
         mark.check_topics(self._topic_ids, self._table.name)
         if ends is None or mark.missing(ends) <= SMALL_ROWS:
             with session_conf(spark, conf_for_few(self._calls)):
-                few = (rows if undecoded is None else undecoded.rows).coalesce(1).limit(SMALL_ROWS + 1).toArrow()
+                # Decoded by Spark on the way: for so few, DuckDB's planning and its expression cost more than they save.
+                few = rows.coalesce(1).limit(SMALL_ROWS + 1).toArrow()
             if few.num_rows <= SMALL_ROWS:
                 self._calls += 1
-                return self._append_in_memory(spark, few, mark, properties, ends, undecoded)
+                return self._append_in_memory(spark, few, mark, properties, ends, None)
         if undecoded is not None and ends is not None and self._fits(undecoded, mark.missing(ends)):
             with session_conf(spark, conf_for_many(mark.missing(ends))):
                 return self._append_in_memory(spark, undecoded.rows.toArrow(), mark, properties, ends, undecoded)
