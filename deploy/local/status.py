@@ -43,7 +43,8 @@ REJECTS = "ops.rejects"
 def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
     """Gather everything that `weir status` shows."""
     moment = now or datetime.now(UTC)
-    parts = [_part(settings, part) for part in PARTS]
+    lacking = not_ready(settings)
+    parts = [_part(settings, part, lacking.get(part, "")) for part in PARTS]
     facts, says = _facts(settings)
     domains, unreadable = _domains(settings)
     tables: list[dict[str, Any]] = [
@@ -75,7 +76,7 @@ def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
     }
 
 
-def _part(settings: Settings, part: PartName) -> dict[str, Any]:
+def _part(settings: Settings, part: PartName, lacking: str) -> dict[str, Any]:
     run = run_folder(settings)
     state = seen(run, part)
     own = part == "kafka" and settings.kafka_bootstrap and settings.kafka_bootstrap != running_kafka(settings)
@@ -84,7 +85,7 @@ def _part(settings: Settings, part: PartName) -> dict[str, Any]:
         state = PartState("kafka", "up" if reached else "down", address=settings.kafka_bootstrap)
     condition: str = state.condition
     says = state.failure
-    if condition == "down" and (lacking := not_ready(settings).get(part)):
+    if condition == "down" and lacking:
         condition, says = "off", lacking
     if state.condition == "stale" and state.pid is not None:
         says = str(StaleProcessId(part, state.pid, run / f"{part}.json"))

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from lakehouse.codecs.field_types import field_type
 from lakehouse.engine.functions import text
 from lakehouse.tables.schema import quote_name, quote_text
 from producers.dumps.description import MISFITS, Csv, CsvFile
@@ -97,11 +98,10 @@ def typed(kind: str, column: str) -> str:
         # DuckDB itself rounds 1.5 and reads 1e3: only what is written as a whole number is one.
         whole = f"TRY_CAST(regexp_extract({column}, '[+-]?[0-9]+') AS BIGINT)"
         return f"CASE WHEN CAST({plain} AS VARCHAR) = {column} THEN {plain} WHEN regexp_full_match({column}, '{_WHOLE}') THEN {whole} END"
-    if digits := re.fullmatch(r"decimal\((\d+), ?(\d+)\)", kind):
-        precision, scale = int(digits[1]), int(digits[2])
+    if (sort := field_type(kind)).precision:
         # DuckDB itself rounds digits that the type has not, and reads 1e3.
-        fits = f"\\s*[+-]?0*[0-9]{{0,{precision - scale}}}([.][0-9]{{0,{scale}}}0*)?\\s*"
-        return f"CASE WHEN regexp_full_match({column}, '{fits}') THEN TRY_CAST(trim({column}) AS DECIMAL({precision}, {scale})) END"
+        fits = f"\\s*[+-]?0*[0-9]{{0,{sort.precision - sort.scale}}}([.][0-9]{{0,{sort.scale}}}0*)?\\s*"
+        return f"CASE WHEN regexp_full_match({column}, '{fits}') THEN TRY_CAST(trim({column}) AS {sort.duckdb}) END"
     if kind == "timestamp":
         formats = ", ".join(f"'{one}'" for one in _DATES)
         # By the microseconds: a cast to TIMESTAMPTZ looks the zone up, which takes twice as long as reading the date.

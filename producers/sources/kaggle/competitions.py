@@ -10,7 +10,7 @@ from lakehouse.domains.kaggle.competitions.contract import COMPETITION_TAGS, COM
 from producers.dumps.csv_files import raw
 from producers.dumps.description import Csv, CsvFile
 from producers.sources.kaggle import forms
-from producers.sources.kaggle.rows import ROW_NUMBER, as_before, number, others_of, typed_rows
+from producers.sources.kaggle.rows import as_before, others_of, typed_rows, with_vocabulary
 
 META_COMPETITIONS = CsvFile(
     "Competitions.csv",
@@ -130,14 +130,5 @@ def meta_competition_tags(files: Mapping[str, Csv], kept: str | None) -> str:
     if names is None:
         there = columns | dict.fromkeys(_OF_TAG, "")
         return as_before(typed_rows(COMPETITION_TAGS, tags.relation, there, others_of(tags)), kept, ("competition_id", "tag_id"), _OF_TAG)
-    others = others_of(tags) | {f"Tags.{name}": raw(f"tag {name}") for name in names.unknown}
-    named = ", ".join(f"{raw(name)} AS {raw(f'tag {name}')}" for name in ("Name", "Slug", "FullPath", *names.unknown))
-    joined = f"""
-        SELECT * FROM (SELECT *, row_number() OVER () AS {ROW_NUMBER}, {number(raw("TagId"))} AS listed FROM ({tags.relation})) AS t
-        LEFT JOIN (
-          SELECT {number(raw("Id"))} AS id, {named}
-          FROM (SELECT *, row_number() OVER () AS nth FROM ({names.relation}))
-          QUALIFY row_number() OVER (PARTITION BY id ORDER BY nth DESC) = 1
-        ) AS v ON t.listed = v.id ORDER BY {ROW_NUMBER}
-    """
+    joined, others = with_vocabulary(tags, names)
     return typed_rows(COMPETITION_TAGS, joined, columns, others)

@@ -114,15 +114,24 @@ def meta_tags(files: Mapping[str, Csv], kept: str | None) -> str:
         "tag_name": raw("tag Name"),
         "tag_path": raw("tag FullPath"),
     }
-    needed = ("Name", "Slug", "FullPath", *names.unknown)
+    joined, others = with_vocabulary(tags, names)
+    return typed_rows(DATASET_TAGS, joined, columns, others)
+
+
+def with_vocabulary(tags: Csv, names: Csv) -> tuple[str, dict[str, str]]:
+    """Join a file of tags with the vocabulary, in the order of the file; of rows of the vocabulary with one id the last counts.
+
+    Returns:
+        SQL of the rows, with each column of the vocabulary as `tag NAME`; and the columns that weir does not know, see `others_of`.
+    """
     numbered = f"SELECT *, row_number() OVER () AS {ROW_NUMBER}, {number(raw('TagId'))} AS listed FROM ({tags.relation})"
-    named = ", ".join(f"{raw(name)} AS {raw(f'tag {name}')}" for name in needed)
+    named = ", ".join(f"{raw(name)} AS {raw(f'tag {name}')}" for name in ("Name", "Slug", "FullPath", *names.unknown))
     vocabulary = (
         f"SELECT {number(raw('Id'))} AS id, {named} FROM (SELECT *, row_number() OVER () AS nth FROM ({names.relation})) "
         "QUALIFY row_number() OVER (PARTITION BY id ORDER BY nth DESC) = 1"
     )
     joined = f"SELECT * FROM ({numbered}) AS t LEFT JOIN ({vocabulary}) AS v ON t.listed = v.id ORDER BY {ROW_NUMBER}"
-    return typed_rows(DATASET_TAGS, joined, columns, others_of(tags) | {f"Tags.{name}": raw(f"tag {name}") for name in names.unknown})
+    return joined, others_of(tags) | {f"Tags.{name}": raw(f"tag {name}") for name in names.unknown}
 
 
 def simple_tags(files: Mapping[str, Csv], kept: str | None) -> str:
