@@ -127,12 +127,7 @@ class BronzeQuery:
         # Without an interval there is nothing to wait for.
         can_wait = settings.trigger_seconds > 0 and can_wake(spark)
         waker = Waker(spark, settings.trigger_seconds, settings.idle_trigger_seconds) if can_wait else None
-
-        def report(batch: BatchReport) -> None:
-            if batch.rows_in and waker is not None:
-                waker.found_rows()
-            self._report(batch)
-
+        report = self._report if waker is None else waker.noting(self._report)
         body = me.guard(bronze.bronze_body(domain, begins.ids, checkpoint, report, appends, memory_engine(settings)))
         query = in_pool(spark, self.name, lambda: bronze.start_bronze(messages, domain, settings, body, me.is_draining, waker))
         if waker is not None and not me.is_draining:

@@ -29,9 +29,6 @@ from streaming.query import begin_new_checkpoint_for_other_inputs, in_pool, move
 from streaming.supervisor import Supervised
 from streaming.wake import Waker, can_wake
 
-# How often the query looks for rows that another program appended, once nothing came for a while. Those of its own driver wake it.
-IDLE_SECONDS = 10.0
-
 
 class RefineQuery:
     """The refine query of one domain, which writes silver and the derived tables; see `DomainQuery`.
@@ -93,18 +90,14 @@ class RefineQuery:
         held_back = self._held_back = HeldBack(checkpoint, [one.name for one in self._domain.sources])
         held_back.release()
         me.refused = held_back.refused
-        waker = Waker(self._spark, self._settings.silver_trigger_seconds, IDLE_SECONDS) if can_wake(self._spark) else None
-        if self._hand_over is not None and waker is not None:
-            self._hand_over.after_put = waker.wake
-
-        def report(batch: BatchReport) -> None:
-            if batch.rows_in and waker is not None:
-                waker.found_rows()
-            self._report(batch)
-
+        waker = Waker(self._spark, self._settings.silver_trigger_seconds) if can_wake(self._spark) else None
+        if waker is not None:
+            waker.is_told = True  # by the bronze query of its own driver; other programs seldom append
+            if self._hand_over is not None:
+                self._hand_over.after_put = waker.wake
         body = refine.refine_body(
             self._build,
-            report,
+            self._report if waker is None else waker.noting(self._report),
             lambda source, batch_id, met: self._breakers[source.name].judge(batch_id, met),
             self._settings.compact_after,
             lambda source, met: self._unknown[source.name].note(met.unknown, met.offsets),

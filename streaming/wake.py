@@ -12,12 +12,15 @@ the query looks at fixed times.
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
 from py4j.protocol import Py4JError
 from pyspark.sql import SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
+
+from streaming.batch_report import BatchReport
 
 # The clock decides, so the trigger's own interval only has to be short.
 TRIGGER_SECONDS = 0.01
@@ -74,6 +77,16 @@ class Waker:
                 self._clock.setTime(self._now())
             except Py4JError as error:  # the JVM is ending
                 log.debug("not woken", why=str(error).splitlines()[0][:300])
+
+    def noting(self, report: Callable[[BatchReport], None]) -> Callable[[BatchReport], None]:
+        """Return a report of micro-batches that also notes those with rows."""
+
+        def both(batch: BatchReport) -> None:
+            if batch.rows_in:
+                self.found_rows()
+            report(batch)
+
+        return both
 
     def found_rows(self) -> None:
         """Note that a micro-batch had rows, so that the query is not idle."""
