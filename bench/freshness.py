@@ -251,7 +251,7 @@ def print_freshness(runs: list[LoadRun], measured: float, per_second: float = LI
         goal("every gold table p50 s", median(cut(None, 50)), 1.5),
         goal("every gold table p99 s", median(cut(None, 99)), 3.5),
         goal("cores of driver and broker", cores, 1.1),
-        goal("cores of both without a load", idle, 0.02),
+        goal("cores of both without a load", idle, 0.02, digits=3),
     ]
     show(
         f"B3 produce -> visible, {per_second:g} readings/s for {measured:g} s, seconds, median of {len(runs)} (least-greatest)",

@@ -34,6 +34,11 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 os.environ["WEIR_SPARK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1"
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a case that is made of bytes by its argument and number: compressed bytes may hold the time, and workers must agree on names."""
+    return argname if isinstance(val, bytes) else None
+
+
 @pytest.fixture(scope="session")
 def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
     """Give a real broker, empty at first, on a free port; one for the whole test run."""
