@@ -61,7 +61,7 @@ bench-quick: setup ## the same on less data
 bench-lock: setup ## rewrite bench/peer/jars.lock from the jars.in beside it
 	$(PYTHON_IN) -m deploy.local.jars lock --wanted bench/peer/jars.in
 
-lock: setup ## rewrite the four lock files from pyproject.toml, requirements-build.in, tests/readers/requirements.in and jars.in (UPGRADE=1: newest versions)
+lock: setup ## rewrite the lock files of Python packages and jars from pyproject.toml and the *.in files (UPGRADE=1: newest versions)
 	@deploy/local/lock.sh $(if $(UPGRADE),--upgrade)
 
 cds: setup ## an archive of the driver's classes (some 210 MB), so that drivers start sooner (FORCE=1: replace it)

@@ -39,6 +39,11 @@ VERBS = {
     "export": "lakehouse.cli:export",
     "connect": "lakehouse.cli:connect",
     "new": "deploy.new.cli:new",
+    "cluster": "deploy.yarn.cli:cluster",
+    "submit": "deploy.yarn.cli:submit",
+    "apps": "deploy.yarn.cli:apps",
+    "stop": "deploy.yarn.cli:stop",
+    "logs": "deploy.yarn.cli:logs",
 }
 # They write in the home: without write access they say so before anything else. The demo may choose another home, and looks itself.
 WRITERS = frozenset({"up", "produce", "stream", "resume", "backfill", "rebuild", "maintain"})

@@ -16,6 +16,7 @@ from bench.first_batch import first_batch
 from bench.freshness import endurance, freshness
 from bench.history_merge import history_merge
 from bench.hourly_job import hourly_job
+from bench.idle_domain import idle_domain
 from bench.list_poll import list_poll
 from bench.listener import listener
 from bench.many_places import many_places
@@ -40,6 +41,7 @@ CASES: dict[str, Callable[[bool, int | None], None]] = {
     "R3": beside_stream,
     "R4": proof_cost,
     "K2": history_merge,
+    "K3": idle_domain,
     "K4": list_poll,
 }
 OTHER_NAMES = {"B7": "B3", "freshness": "B3", "memory": "B3"}

@@ -10,7 +10,6 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Mapping
-from functools import partial
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from bench.catalog_reader import CatalogReader, added_files
 from bench.load import LiveLoad
 from bench.measure import median, percentile, spread, wait_until
 from bench.report import goal, show
-from bench.stage import START_SECONDS, Batch, Program, Stage, logged_batches, stage
+from bench.stage import START_SECONDS, Batch, Program, Stage, logged_batches, stage, wait_ready
 from deploy.local.services.kaggle_list_server import KaggleListServer, Row
 
 TABLE = "gold.dim_listed_dataset"
@@ -88,9 +87,7 @@ def _run(here: Stage, warm_up: float, measured: float) -> tuple[list[float], lis
     load = LiveLoad(here.bootstrap, per_second=PER_SECOND)
     home = here.home(load.places)
     driver = here.python(home, "weir", "stream", "air_quality", "kaggle")
-    for domain in ("air_quality", "kaggle"):
-        ready = home.folder / "run" / f"stream-{domain}.ready.json"
-        wait_until(partial(_is_ready, driver, ready), START_SECONDS, f"start of {domain}", every=0.2)
+    wait_ready(home, driver, "air_quality", "kaggle")
     context = multiprocessing.get_context("spawn")
     done, queue = context.Event(), context.Queue()
     reader = context.Process(target=_look, args=(str(home.folder / "catalog.db"), done, queue), daemon=True)
@@ -118,10 +115,6 @@ def _run(here: Stage, warm_up: float, measured: float) -> tuple[list[float], lis
     if len(wanted) - len(seen) > CHANGED_AT_ONCE:
         raise RuntimeError(f"{len(wanted) - len(seen)} of {len(wanted)} changes were never visible")
     return seen, logged
-
-
-def _is_ready(driver: Program, ready: Path) -> bool:
-    return driver.running() and ready.exists()
 
 
 def _still_run(*programs: Program) -> None:

@@ -22,6 +22,7 @@ from lakehouse.broker.topics import ensure_topic
 from lakehouse.changes import ChangedSpans
 from lakehouse.codecs.parse import to_bronze
 from lakehouse.domain import ByTime, Domain
+from lakehouse.engine.choose import memory_engine
 from lakehouse.engine.newest import latest_per_key
 from lakehouse.engine.on_spark import on_spark
 from lakehouse.registry import build_domain
@@ -43,7 +44,8 @@ def run_bronze(spark: SparkSession, domain: Domain, settings: Settings, ids: Map
     """Run the production query to the end of the topic."""
     create_missing(spark, [domain.sources[0].bronze])
     checkpoint = HadoopFolder(spark, settings.checkpoint(domain.bronze_query))
-    body = bronze.bronze_body(domain, dict(ids), checkpoint, lambda batch: _say(batch.rows_in))
+    # With the engine that the driver's own bronze query has.
+    body = bronze.bronze_body(domain, dict(ids), checkpoint, lambda batch: _say(batch.rows_in), engine=memory_engine(settings))
     bronze.start_bronze(bronze.read_topics(spark, domain, settings), domain, settings, body, available_now=True).awaitTermination()
 
 

@@ -165,10 +165,10 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in own.items() if name not in (*OLDER_NAMES, "PROMETHEUS_MULTIPROC_DIR")}
 
 
-def wait_ready(home: Home, driver: Program) -> None:
-    """Wait until the driver's queries run."""
-    ready = home.folder / "run" / "stream-air_quality.ready.json"
-    wait_until(lambda: driver.running() and ready.exists(), START_SECONDS, "start of the driver", every=0.2)
+def wait_ready(home: Home, driver: Program, *domains: str) -> None:
+    """Wait until the driver's queries of some domains run; of air quality where none is named."""
+    files = [home.folder / "run" / f"stream-{domain}.ready.json" for domain in domains or ("air_quality",)]
+    wait_until(lambda: driver.running() and all(file.exists() for file in files), START_SECONDS, "start of the driver", every=0.2)
 
 
 @dataclass(frozen=True, slots=True)

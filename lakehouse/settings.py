@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         False, validation_alias=_older("enable_yarn_defaults"), description="add dynamic allocation and the other settings that suit YARN"
     )
     spark_dyn_min: int = Field(1, ge=0, validation_alias=_older("spark_dyn_min"), description="least executors under dynamic allocation")
-    spark_dyn_max: int = Field(4, ge=1, validation_alias=_older("spark_dyn_max"), description="most executors under dynamic allocation")
+    spark_dyn_max: int = Field(50, ge=1, validation_alias=_older("spark_dyn_max"), description="most executors under dynamic allocation")
 
     jars_path: str = Field("", description="folder with the locked jars, one folder per class path (default: .jars beside the code)")
 

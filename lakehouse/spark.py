@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.machine.class_archive import archive_options
-from lakehouse.machine.environment import adopt_environment, java_option, java_scratch, spark_scratch
+from lakehouse.machine.environment import adopt_environment, in_yarn_container, java_option, java_scratch, spark_scratch
 from lakehouse.machine.fitness import check_machine
 from lakehouse.machine.java import find_java
 from lakehouse.machine.jvm_start import DriverNotStarted, why_not_started
@@ -28,6 +28,8 @@ LOG4J = Path(__file__).parent.resolve() / "log4j2.properties"
 # is far shorter than this [bytes].
 LONGEST_IN_AVRO = 64 << 20
 AVRO_LIMITS = [f"-Dorg.apache.avro.limits.{kind}.maxLength={LONGEST_IN_AVRO}" for kind in ("string", "bytes")]
+# Of every driver's JVM, wherever it runs.
+DRIVER_OPTIONS = ("-XX:+UseParallelGC", f"-XX:ReservedCodeCacheSize={CODE_CACHE}", *AVRO_LIMITS)
 
 
 class JarsMissing(LakehouseError, Fatal):
@@ -38,10 +40,7 @@ class JarsMissing(LakehouseError, Fatal):
 
 
 def spark_conf(settings: Settings) -> dict[str, str]:
-    """Return the whole configuration of a session."""
-    jars, own_options = driver_jars(settings), settings.spark_java_options.split()
-    # The environment decides which Java starts, whatever the settings say: Spark's scripts read JAVA_HOME and PATH.
-    archive = archive_options(jars, os.environ, own_options) if settings.cds_archive else []
+    """Return the whole configuration of a session, without what only the start of a JVM can set."""
     conf = {
         "spark.sql.extensions": "org.apache.iceberg.spark.extensions.IcebergSparkSessionExtensions",
         "spark.sql.defaultCatalog": "lh",
@@ -74,31 +73,16 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         # Stateless queries have nothing to do in a batch without data.
         "spark.sql.streaming.noDataMicroBatches.enabled": "false",
         "spark.sql.streaming.minBatchesToRetain": "100",
-        "spark.driver.host": "127.0.0.1",
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.ui.enabled": "false",
         "spark.ui.showConsoleProgress": "false",
-        "spark.driver.memory": settings.spark_driver_memory,
-        # A fixed order: the class-data archive of the JVM depends on it.
-        "spark.driver.extraClassPath": ":".join(str(jar) for jar in jars),
         # Hadoop's own local file system starts a `chmod` for every file it makes, and a `readlink` for every name it renames: on two
         # cores that was 75 processes a second, and most of a commit. This one asks Java instead; files and checksums are the same.
         "spark.hadoop.fs.file.impl": "com.globalmentor.apache.hadoop.fs.BareLocalFileSystem",
         # HDFS: a file's close waits this long for its block; the default of 400 ms triples a micro-batch.
         "spark.hadoop.dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "10",
         "spark.executor.extraJavaOptions": " ".join(AVRO_LIMITS),
-        "spark.driver.extraJavaOptions": " ".join(
-            [
-                "-XX:+UseParallelGC",
-                f"-XX:ReservedCodeCacheSize={CODE_CACHE}",
-                f"-Dlog4j2.configurationFile={LOG4J.as_uri()}",
-                java_option(f"-Djava.io.tmpdir={java_scratch(settings.home)}"),
-                *AVRO_LIMITS,
-                *archive,
-                *own_options,
-            ]
-        ),
     }
+    if settings.spark_master.startswith("local"):
+        conf |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.ui.enabled": "false"}
     if settings.enable_yarn_defaults:
         conf |= {
             "spark.dynamicAllocation.enabled": "true",
@@ -113,6 +97,25 @@ def spark_conf(settings: Settings) -> dict[str, str]:
             "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
         )
     return conf | spark_catalog_conf(settings)
+
+
+def jvm_conf(settings: Settings) -> dict[str, str]:
+    """Return the configuration with which this machine starts the driver's JVM. On YARN, `deploy/yarn/submit.py` says it.
+
+    Raises:
+        JarsMissing: the locked jars are not there.
+    """
+    jars, own_options = driver_jars(settings), settings.spark_java_options.split()
+    # The environment decides which Java starts, whatever the settings say: Spark's scripts read JAVA_HOME and PATH.
+    archive = archive_options(jars, os.environ, own_options) if settings.cds_archive else []
+    here = [f"-Dlog4j2.configurationFile={LOG4J.as_uri()}", java_option(f"-Djava.io.tmpdir={java_scratch(settings.home)}")]
+    return {
+        "spark.driver.memory": settings.spark_driver_memory,
+        # A fixed order: the class-data archive of the JVM depends on it.
+        "spark.driver.extraClassPath": ":".join(str(jar) for jar in jars),
+        "spark.driver.extraJavaOptions": " ".join([*DRIVER_OPTIONS, *here, *archive, *own_options]),
+        "spark.local.dir": str(spark_scratch()),
+    }
 
 
 def open_spark(settings: Settings, app_name: str, is_short: bool = False) -> SparkSession:
@@ -138,7 +141,9 @@ def open_spark(settings: Settings, app_name: str, is_short: bool = False) -> Spa
     if settings.spark_master.startswith("local"):
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # or Spark looks its host name up, which some machines cannot
     builder = SparkSession.builder.appName(app_name).master(settings.spark_master)
-    conf = spark_conf(settings) | {"spark.local.dir": str(spark_scratch())}
+    conf = spark_conf(settings)
+    if not in_yarn_container(os.environ):
+        conf |= jvm_conf(settings)
     secrets = {key: conf.pop(key) for key in [key for key in conf if key.endswith(".password")]}
     for key, value in conf.items():
         builder = builder.config(key, value)
@@ -162,9 +167,9 @@ def session_beside(spark: SparkSession) -> SparkSession:
 
 def jvm_pid(spark: SparkSession) -> int:
     """Process id of the JVM that this session drives."""
-    gateway = spark.sparkContext._gateway
-    assert gateway is not None  # a session that runs has one
-    return int(gateway.proc.pid)
+    # Asked of Java itself: on YARN the JVM was there first, and PySpark knows no process of it.
+    jvm: Any = spark._jvm
+    return int(jvm.java.lang.ProcessHandle.current().pid())
 
 
 def iceberg_table(spark: SparkSession, name: str) -> Any:  # noqa: ANN401 - the JVM's objects have no types

@@ -36,6 +36,7 @@ from streaming.losses import LOSSES, record_losses
 from streaming.metrics_report import report_progress, report_restart, report_states
 from streaming.query import DomainQuery
 from streaming.refine_query import RefineQuery
+from streaming.stop_request import is_asked_to_stop
 from streaming.supervisor import QueryState, Supervised, Supervisor, states_file, write_states
 
 # How often the broker is asked, beside every append, whether the topic is still the same.
@@ -104,6 +105,7 @@ class Driver:
         with held_lease(self._settings, f"stream {self._name}", lost) as check:
             spark = self._spark = self._given or open_spark(self._settings, f"weir {self._name}")
             state = open_folder(self._settings.state_uri, spark)
+            application, is_local = str(spark.sparkContext.applicationId), self._settings.spark_master.startswith("local")
             failpoints.arm(self._settings.failpoint, [jvm_pid(spark)])
             with _PREPARING:
                 ensure_tables(spark, domain)
@@ -127,7 +129,14 @@ class Driver:
                             self._supervise(state, [one], lambda: None, ready if number == 0 else lambda: None)
                             bronze.settle(at_once=True)
                 else:
-                    self._supervise(state, supervised, lambda: requests.take(supervised), ready)
+
+                    def poll() -> None:
+                        requests.take(supervised)
+                        # Only an application of a cluster is told so; one of this machine gets a signal.
+                        if not is_local and is_asked_to_stop(state, application):
+                            self.request_stop()
+
+                    self._supervise(state, supervised, poll, ready)
             bronze.settle(at_once=True)
 
     def close(self) -> None:

@@ -14,6 +14,7 @@ from deploy.local.errors import DataFileDiffers, OutdatedGold, PortInUse, StaleP
 from deploy.local.jars import jars_for
 from deploy.local.services.kafka_broker import answers, check_room
 from deploy.local.stack import check_kafka_folder
+from deploy.yarn import checks as checks_of_cluster
 from lakehouse.errors import WeirError
 from lakehouse.machine import fitness
 from lakehouse.machine.java import find_java
@@ -63,6 +64,8 @@ def examine(settings: Settings, *, files: bool = False) -> list[Finding]:
         ("proxy", lambda: _proxy(settings)),
         ("clock", lambda: _clock(settings)),
     ]
+    if checks_of_cluster.is_on_cluster(settings):
+        checks += [("hdfs", lambda: checks_of_cluster.hdfs(settings)), ("yarn", lambda: checks_of_cluster.yarn(settings))]
     if files:
         checks.append(("data files", lambda: _data_files(settings)))
     return [_finding(name, check) for name, check in checks]

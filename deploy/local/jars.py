@@ -262,7 +262,10 @@ def lock(environment: Mapping[str, str], wanted_file: Path = WANTED) -> None:
             if len(files) < len(wanted):
                 raise JarsUnavailable("Maven", len(wanted) - len(files), _reason(output))
             for file in files:
-                *group, artifact, version, _ = file.relative_to(into).parts
+                *group, artifact, version, name = file.relative_to(into).parts
+                # One with a classifier is a native library for one machine's kind, which its program does without.
+                if name != f"{artifact}-{version}.jar":
+                    continue
                 locked.append(Jar(".".join(group), artifact, version, classpath, _sha256(file) or ""))
     header = "# group:artifact:version  sha256  classpath. Written by `make lock` from jars.in: each class path's whole closure.\n"
     wanted_file.with_name(LOCK.name).write_text(header + "".join(f"{jar.coordinates}  {jar.sha256}  {jar.classpath}\n" for jar in locked))

@@ -17,3 +17,4 @@ options=(--quiet --generate-hashes --no-emit-index-url --no-emit-find-links --un
 "$uv" pip compile "${options[@]}" deploy/local/requirements-build.in --output-file deploy/local/requirements-build.lock
 "$uv" pip compile "${options[@]}" tests/readers/requirements.in --output-file tests/readers/requirements.lock
 .venv/bin/python -m deploy.local.jars lock
+.venv/bin/python -m deploy.local.jars lock --wanted deploy/yarn/jars.in

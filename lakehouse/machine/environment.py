@@ -22,6 +22,11 @@ _HADOOP = frozenset(
 UTF8_LOCALE = "C.UTF-8"
 
 
+def in_yarn_container(environment: Mapping[str, str]) -> bool:
+    """Return whether Spark's application master on YARN has started this process: its JVM runs already, its environment was made for it."""
+    return "CONTAINER_ID" in environment and "PYSPARK_GATEWAY_PORT" in environment
+
+
 def own_environment(environment: Mapping[str, str], hadoop_conf_dir: str = "") -> dict[str, str]:
     """Return what a process of ours inherits of an environment.
 
@@ -47,7 +52,9 @@ def own_environment(environment: Mapping[str, str], hadoop_conf_dir: str = "") -
 
 
 def adopt_environment(hadoop_conf_dir: str = "") -> None:
-    """Make the environment of this process, and what Python looks for modules in, our own."""
+    """Make the environment of this process, and what Python looks for modules in, our own; a container's is that already."""
+    if in_yarn_container(os.environ):
+        return
     foreign = {os.path.realpath(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry}
     foreign.discard(os.path.realpath(Path(__file__).parents[1]))
     if foreign:

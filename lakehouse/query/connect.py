@@ -9,7 +9,7 @@ import pyspark
 
 from lakehouse.query.reader import Reader
 from lakehouse.settings import Settings
-from lakehouse.spark import spark_conf
+from lakehouse.spark import jvm_conf, spark_conf
 from lakehouse.tables.catalog import UnsupportedCatalog, pyiceberg_properties, spark_catalog_conf
 
 # Of the stream's own configuration only what decides whether and how the tables are read; the rest tunes micro-batches.
@@ -32,7 +32,8 @@ def snippets(settings: Settings) -> dict[str, str]:
         NoTables: there is nothing to connect to yet.
         JarsMissing: Spark could not read them.
     """
-    conf = {key: value for key, value in spark_conf(settings).items() if key in _READING} | spark_catalog_conf(settings)
+    whole = spark_conf(settings) | jvm_conf(settings)
+    conf = {key: value for key, value in whole.items() if key in _READING} | spark_catalog_conf(settings)
     try:
         properties = pyiceberg_properties(settings)
     except UnsupportedCatalog:  # a hadoop catalog: Spark only, and nothing to look for an example in

@@ -7,10 +7,12 @@ import contextlib
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
+from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
 
 from lakehouse.storage.files import replace_file
+from lakehouse.storage.hdfs import arrow_hdfs, is_hdfs
 from lakehouse.storage.paths import local_path
 
 if TYPE_CHECKING:
@@ -145,11 +147,16 @@ class ArrowFolder:
     def _at(self, sub: str) -> tuple[Any, str]:
         if self._opened is None:
             try:
-                self._opened = pafs.FileSystem.from_uri(self.uri)
+                self._opened = _on_hdfs(self.uri) if is_hdfs(self.uri) else pafs.FileSystem.from_uri(self.uri)
             except (ValueError, NotImplementedError) as error:  # a scheme that Arrow was built without, or knows nothing of
                 raise OSError(f"{self.uri}: {error}") from error
         fs, root = self._opened
         return fs, f"{root.rstrip('/')}/{sub}" if sub else root
+
+
+def _on_hdfs(uri: str) -> tuple[Any, str]:
+    place = urlsplit(uri)
+    return arrow_hdfs(place.netloc), place.path
 
 
 def _aside(name: str, like: str = "") -> str:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import pyarrow.fs as pafs
 from pyiceberg.catalog import Catalog, load_catalog
 from pyiceberg.table import Table
 from pyiceberg.table.snapshots import Snapshot
 
 from lakehouse.errors import Fatal, LakehouseError, Retryable
 from lakehouse.settings import Settings
+from lakehouse.storage.hdfs import arrow_hdfs, is_hdfs
 from lakehouse.storage.paths import is_cut_by_urlparse, is_read_only, jdbc_url, local_path, location_of, sqlalchemy_url, sqlite_file
 from lakehouse.tables.properties import MARK_PROPERTY
 
@@ -147,7 +149,9 @@ def pyiceberg_properties(settings: Settings) -> dict[str, str]:
     """
     scheme = catalog_kind(settings)
     common = {"warehouse": settings.warehouse_uri}
-    if is_cut_by_urlparse(settings.warehouse_uri):
+    if is_hdfs(settings.warehouse_uri):
+        common["py-io-impl"] = "lakehouse.storage.hdfs_io.HdfsFileIO"
+    elif is_cut_by_urlparse(settings.warehouse_uri):
         common["py-io-impl"] = "lakehouse.storage.literal_io.LiteralFileIO"
     if scheme in ("sqlite", "postgresql"):
         return {"type": "sql", "uri": database_url(settings), "init_catalog_tables": "false", **common}
@@ -164,15 +168,36 @@ def open_catalog(settings: Settings) -> Catalog:
     Raises:
         NoTables: the embedded catalog's file is not there yet, or nothing has been entered in it.
         UnreadableCatalog: the database does not answer, or is none.
-        UnsupportedCatalog: PyIceberg has no hadoop catalog; such tables are read through Spark.
+        UnsupportedCatalog: the URI names a kind that is not supported.
     """
     _check_escaped(settings)
+    if is_hdfs(settings.catalog_uri):
+        return _open_hadoop(settings.catalog_uri)
     properties = pyiceberg_properties(settings)
     if (file := catalog_file(settings)) is not None and not file.exists():
         raise NoTables(settings.catalog_uri)  # SQLite would make an empty file
     if properties["type"] == "sql":
         return _open_sql(properties, settings.catalog_uri, file)
     return load_catalog(NAME, **properties)
+
+
+def _open_hadoop(uri: str) -> Catalog:
+    """Open a hadoop catalog on HDFS for reading.
+
+    Raises:
+        NoTables: its folder is not there.
+        UnreadableCatalog: HDFS does not answer.
+    """
+    from lakehouse.tables.hadoop_catalog import HadoopCatalog
+
+    place = urlsplit(uri)
+    try:
+        files = arrow_hdfs(place.netloc)
+        if files.get_file_info(place.path or "/").type == pafs.FileType.NotFound:
+            raise NoTables(uri)
+    except OSError as error:
+        raise UnreadableCatalog(uri, error) from error
+    return HadoopCatalog(NAME, uri, files, place.path, {"warehouse": uri, "py-io-impl": "lakehouse.storage.hdfs_io.HdfsFileIO"})
 
 
 def cannot_be_written(settings: Settings) -> bool:

@@ -57,6 +57,8 @@ def some_datasets(chance: random.Random) -> list[dict[str, Value]]:
             number,
             chance.choice((1, 2, 3, 8, None)) if chance.random() < 0.5 else 1,
             title=chance.choice(("Cats", "Dogs", "", None)) if chance.random() < 0.3 else "Cats",
+            slug=chance.choice((f"data-{number}", "Cats", None)),
+            owner_organization_id=chance.choice((1, 2, 9)) if chance.random() < 0.3 else None,
             is_private=chance.choice((True, False, None)),
             total_views=chance.choice((None, 0, 7, -1, 1_000_000)),
             total_downloads=chance.choice((None, 0, 3)),
@@ -100,7 +102,11 @@ def some_competitions(chance: random.Random) -> list[Record]:
 
 def some_organizations(chance: random.Random) -> list[Record]:
     """Make up organizations, one of which has no name at times."""
-    return [organization(n, organization_name=chance.choice((f"Org {n}", "Other", None))) for n in (1, 2) if chance.random() < 0.7]
+    return [
+        organization(n, organization_name=chance.choice((f"Org {n}", "Other", None)), slug=chance.choice((f"org-{n}", "user-1", None)))
+        for n in (1, 2)
+        if chance.random() < 0.7
+    ]
 
 
 def some_competition_tags(chance: random.Random) -> list[Record]:

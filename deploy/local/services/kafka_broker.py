@@ -68,8 +68,8 @@ EMBEDDED: dict[str, str] = {
     # The cleaner allocates its buffer at start: 128 MiB by default, a quarter of this broker's heap, although its topics are small.
     "log.cleaner.dedupe.buffer.size": str(8 * 2**20),
     # Thread counts for two cores shared with Spark, not for a server.
-    "num.network.threads": "2",
-    "num.io.threads": "4",
+    "num.network.threads": "1",
+    "num.io.threads": "2",
     "background.threads": "2",
     "num.recovery.threads.per.data.dir": "2",
     # After a kill the controller still has the broker's old registration and accepts the broker again only when that times out, by default

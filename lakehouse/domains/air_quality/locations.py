@@ -20,6 +20,7 @@ import structlog
 from lakehouse.domains.dates.zones import VERSION, is_zone, zone_names
 from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.storage import paths
+from lakehouse.storage.hdfs import is_hdfs, read_bytes
 
 SHIPPED = Path(__file__).parent / "config"
 KEY_PATTERN = re.compile(r"[a-z0-9][a-z0-9_-]*")
@@ -89,17 +90,21 @@ class Pollutant:
     aqi_timespan: str | None
 
 
-def locations_file(configured: str, home: Path) -> Path:
-    """Find the list of places: the configured one, else HOME/locations.jsonl where it exists, else the shipped one."""
+def locations_file(configured: str, home: Path) -> Path | str:
+    """Find the list of places: the configured one, else HOME/locations.jsonl where it exists, else the shipped one. On HDFS it is a URI."""
     if configured:
-        return local_path(configured)
+        return _place_of(configured)
     own = home / "locations.jsonl"
     return own if own.exists() else SHIPPED / "locations.jsonl"
 
 
-def pollutants_file(configured: str) -> Path:
-    """Find the list of pollutants: the configured one, else the shipped one."""
-    return local_path(configured) if configured else SHIPPED / "dim_pollutant.jsonl"
+def pollutants_file(configured: str) -> Path | str:
+    """Find the list of pollutants: the configured one, else the shipped one. On HDFS it is a URI."""
+    return _place_of(configured) if configured else SHIPPED / "dim_pollutant.jsonl"
+
+
+def _place_of(path_or_uri: Path | str) -> Path | str:
+    return str(path_or_uri) if is_hdfs(str(path_or_uri)) else local_path(str(path_or_uri))
 
 
 def local_path(path_or_uri: str) -> Path:
@@ -111,7 +116,7 @@ def local_path(path_or_uri: str) -> Path:
     if (found := paths.local_path(path_or_uri)) is not None:
         return found if found.exists() else Path(unquote(str(found)))
     if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path_or_uri):
-        raise BadListError(path_or_uri, None, "expected a path or a file: URI of this machine")
+        raise BadListError(path_or_uri, None, "expected a path, a file: URI of this machine, or for reading an hdfs: URI")
     return Path(path_or_uri).expanduser()
 
 
@@ -136,7 +141,7 @@ def read_places(path: Path | str) -> tuple[list[Location], dict[str, BadListErro
     return places, refused
 
 
-def describe_places(path: Path) -> str:
+def describe_places(path: Path | str) -> str:
     """Say how many places are watched, and from which file.
 
     Raises:
@@ -150,7 +155,7 @@ def describe_places(path: Path) -> str:
 
 
 def _places(path: Path | str) -> tuple[list[Location], dict[str, BadListError]]:
-    return _read(local_path(str(path)), to_location, lambda place: place.location_key, "place")
+    return _read(_place_of(path), to_location, lambda place: place.location_key, "place")
 
 
 @cache  # a list is read for every micro-batch
@@ -164,7 +169,7 @@ def read_pollutants(path: Path | str) -> list[Pollutant]:
     Raises:
         BadListError: as for `read_locations`.
     """
-    return _read(local_path(str(path)), to_pollutant, lambda pollutant: pollutant.pollutant_code, "pollutant")[0]
+    return _read(_place_of(path), to_pollutant, lambda pollutant: pollutant.pollutant_code, "pollutant")[0]
 
 
 def to_location(row: dict[str, object]) -> Location:
@@ -198,7 +203,7 @@ def to_pollutant(row: dict[str, object]) -> Pollutant:
 
 
 def _read(
-    path: Path, convert: Callable[[dict[str, object]], _Row], key_of: Callable[[_Row], str], noun: str
+    path: Path | str, convert: Callable[[dict[str, object]], _Row], key_of: Callable[[_Row], str], noun: str
 ) -> tuple[list[_Row], dict[str, BadListError]]:
     """Read the lines of a list; give the rows, and why others are left out, by key."""
     rows: list[_Row] = []
@@ -222,11 +227,11 @@ def _read(
     return rows, refused
 
 
-def _objects(path: Path) -> Iterator[tuple[int, dict[str, object]]]:
+def _objects(path: Path | str) -> Iterator[tuple[int, dict[str, object]]]:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = (path.read_bytes() if isinstance(path, Path) else read_bytes(path)).decode("utf-8-sig")
     except OSError as error:
-        raise BadListError(path, None, f"cannot be read: {error.strerror}") from error
+        raise BadListError(path, None, f"cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise BadListError(path, None, f"byte {error.start} is not UTF-8") from error
     # Not splitlines(): that would cut a name that holds U+2028 or U+0085.

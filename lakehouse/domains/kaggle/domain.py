@@ -21,10 +21,11 @@ from lakehouse.domains.kaggle.contract import DATASET_TAGS, DATASETS, DUMPS, USE
 from lakehouse.domains.kaggle.countries import codes
 from lakehouse.domains.kaggle.kernels import domain as kernels
 from lakehouse.domains.kaggle.listing.domain import LIST_DERIVED, LIST_SOURCES, list_checks
+from lakehouse.domains.kaggle.listing.domain import ORACLE as LIST_ORACLE
 from lakehouse.domains.kaggle.rules import dataset_rules, dump_rules, tag_rules, user_rules
 from lakehouse.settings import Settings
 
-ORACLE = "\n".join([(Path(__file__).parent / "oracle.sql").read_text(encoding="utf-8"), competitions.ORACLE, kernels.ORACLE])
+ORACLE = "\n".join([(Path(__file__).parent / "oracle.sql").read_text(encoding="utf-8"), competitions.ORACLE, kernels.ORACLE, LIST_ORACLE])
 _USER, _DATASET, _TAG = {"user_id": "user_id"}, {"dataset_id": "dataset_id"}, {"tag": "tag"}
 _OWNER = {"owner_user_id": "owner_user_id"}
 

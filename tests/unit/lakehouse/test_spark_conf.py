@@ -6,12 +6,12 @@ from pathlib import Path
 
 from lakehouse.machine.java import find_java
 from lakehouse.settings import Settings
-from lakehouse.spark import SHORT, spark_conf
+from lakehouse.spark import SHORT, jvm_conf
 
 
 def test_one_compiler_has_as_much_room_for_its_code_as_two(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, spark_java_options=SHORT, cds_archive=False)
-    options = spark_conf(settings)["spark.driver.extraJavaOptions"].split()
+    options = jvm_conf(settings)["spark.driver.extraJavaOptions"].split()
     room = [one for one in options if one.startswith("-XX:ReservedCodeCacheSize")]
     flags = [str(find_java({}).launcher), *room, SHORT, "-XX:+PrintFlagsFinal", "-version"]
     says = subprocess.run(flags, capture_output=True, text=True, check=True).stdout

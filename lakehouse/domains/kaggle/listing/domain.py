@@ -1,15 +1,19 @@
 """How is the polled dataset list put together? Two sources, what follows from their messages, and what must hold."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from lakehouse.domain import ByKey, Check, Derived, Source, by_key, looked_up
+from lakehouse.domains.kaggle.competitions.tables import KAGGLE_ORGANIZATIONS
 from lakehouse.domains.kaggle.listing import tables as tb
 from lakehouse.domains.kaggle.listing import transforms as t
 from lakehouse.domains.kaggle.listing.contract import DATASET_LIST, DATASET_LIST_POLLS
 from lakehouse.domains.kaggle.listing.rules import list_rules, poll_rules
 from lakehouse.domains.kaggle.tables import DIM_DATASET, KAGGLE_DATASETS
 
+ORACLE = (Path(__file__).parent / "oracle.sql").read_text(encoding="utf-8")
 _REF, _MATCH, _DATASET = {"ref": "ref"}, {"match_ref": "match_ref"}, {"dataset_id": "dataset_id"}
+_OF_OWNER, _ORGANIZATION = {"owner_organization_id": "owner_organization_id"}, {"owner_organization_id": "organization_id"}
 LISTED_HOLD = {
     "status is listed, absent or unlisted": "status NOT IN ('listed', 'absent', 'unlisted')",
     "absent_since_ts is there where it is not listed, and later than it was seen first": (
@@ -24,7 +28,15 @@ LIST_SOURCES = (
     Source(DATASET_LIST_POLLS, tb.BRONZE_POLLS, tb.LIST_POLLS, poll_rules(), t.to_polls, may_be_empty=True),
 )
 LIST_DERIVED = (
-    Derived(tb.DATASET_REFS, ByKey(), reads=(by_key(KAGGLE_DATASETS, reach=_DATASET),), to_rows=t.to_dataset_refs),
+    Derived(
+        tb.DATASET_REFS,
+        ByKey(),
+        reads=(
+            by_key(KAGGLE_DATASETS, reach=_DATASET, needs=_DATASET | _OF_OWNER),
+            looked_up(KAGGLE_ORGANIZATIONS, reach=_ORGANIZATION, of=KAGGLE_DATASETS, names=_ORGANIZATION),
+        ),
+        to_rows=t.to_dataset_refs,
+    ),
     Derived(
         tb.KAGGLE_LIST,
         ByKey(),

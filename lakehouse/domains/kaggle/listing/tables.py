@@ -1,5 +1,6 @@
 """Which tables does the polled dataset list have, and what is in them?"""
 
+from lakehouse.domains.kaggle.contract import DATASETS
 from lakehouse.domains.kaggle.listing import transforms as t
 from lakehouse.domains.kaggle.listing.contract import DATASET_LIST, DATASET_LIST_POLLS
 from lakehouse.domains.kaggle.tables import bronze_table
@@ -36,7 +37,7 @@ DATASET_REFS = Table(
     "lh.silver.kaggle_dataset_refs",
     "one row per dataset of the dumps that is there and whose slug and owner are known",
     ("dataset_id",),
-    (Column("dataset_id", "BIGINT", "the dataset"), _MATCH),
+    (Column("dataset_id", "BIGINT", "the dataset"), *contract_columns(DATASETS, ("owner_organization_id",)), _MATCH),
 )
 KAGGLE_LIST = Table(
     "lh.silver.kaggle_dataset_list",

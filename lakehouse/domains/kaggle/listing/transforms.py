@@ -26,11 +26,21 @@ def to_polls(rows: Relation) -> Relation:
     return rows.select(*POLL_COLUMNS)
 
 
-def to_dataset_refs(datasets: Relation) -> Relation:
-    """Give each dataset of the dumps its address, in small letters. Row-wise. One row per dataset whose slug and owner are known."""
-    known = datasets.where("is_owner_known AND owner_user_name IS NOT NULL AND slug IS NOT NULL")
-    address = f"concat({lower_ascii('owner_user_name')}, '/', {lower_ascii('slug')})"
-    return known.select("dataset_id", f"{address} AS match_ref")
+def to_dataset_refs(datasets: Relation, organizations: Relation) -> Relation:
+    """Give each dataset of the dumps its address, in small letters. One row per dataset whose slug and owner are known.
+
+    Bounded input: organizations must hold the owners. An organization's dataset has the organization's slug in its address, not the name of
+    the user who made it.
+    """
+    # Unique on the right: one row per organization.
+    owners = organizations.select("organization_id AS owner_organization_id", "slug AS _organization")
+    user = "CASE WHEN owner_organization_id IS NULL AND is_owner_known THEN owner_user_name END"
+    owned = datasets.join(owners, on=("owner_organization_id",), how="left").select(
+        "dataset_id", "owner_organization_id", "slug", f"coalesce(_organization, {user}) AS _owner"
+    )
+    address = f"concat({lower_ascii('_owner')}, '/', {lower_ascii('slug')})"
+    known = owned.where("_owner IS NOT NULL AND slug IS NOT NULL")
+    return known.select("dataset_id", "owner_organization_id", f"{address} AS match_ref")
 
 
 def to_list(versions: Relation, refs: Relation) -> Relation:

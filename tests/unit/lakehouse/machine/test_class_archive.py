@@ -7,7 +7,7 @@ import pytest
 
 from lakehouse.machine.class_archive import archive_file, archive_options, archive_stem
 from lakehouse.settings import Settings
-from lakehouse.spark import driver_jars, spark_conf
+from lakehouse.spark import driver_jars, jvm_conf
 
 OPTIONS = "spark.driver.extraJavaOptions"
 
@@ -49,24 +49,24 @@ def made(settings: Settings, environment: dict[str, str]) -> Path:
 
 def test_without_an_archive_there_are_no_options(settings: Settings, environment: dict[str, str]) -> None:
     assert archive_options(driver_jars(settings), environment, []) == []
-    assert "Share" not in spark_conf(settings)[OPTIONS]
+    assert "Share" not in jvm_conf(settings)[OPTIONS]
 
 
 def test_an_archive_that_fits_is_used_and_must_not_speak_up(settings: Settings, environment: dict[str, str]) -> None:
     archive = made(settings, environment)
     assert archive.parent == Path(settings.jars_path)
-    assert f'"-XX:SharedArchiveFile={archive}" -Xshare:auto -Xlog:cds*=off' in spark_conf(settings)[OPTIONS]
+    assert f'"-XX:SharedArchiveFile={archive}" -Xshare:auto -Xlog:cds*=off' in jvm_conf(settings)[OPTIONS]
 
 
 def test_the_setting_switches_it_off(settings: Settings, environment: dict[str, str]) -> None:
     made(settings, environment)
-    assert "Share" not in spark_conf(settings.model_copy(update={"cds_archive": False}))[OPTIONS]
+    assert "Share" not in jvm_conf(settings.model_copy(update={"cds_archive": False}))[OPTIONS]
 
 
 @pytest.mark.parametrize("own", ["-XX:ArchiveClassesAtExit=/tmp/x.jsa", '"-XX:SharedArchiveFile=/tmp/x.jsa"', "-Xshare:off"])
 def test_an_operators_own_choice_of_an_archive_stands_alone(settings: Settings, environment: dict[str, str], own: str) -> None:
     made(settings, environment)
-    options = spark_conf(settings.model_copy(update={"spark_java_options": own}))[OPTIONS]
+    options = jvm_conf(settings.model_copy(update={"spark_java_options": own}))[OPTIONS]
     assert options.endswith(own)
     assert "spark-" not in options
 

@@ -66,7 +66,7 @@ def test_unreadable_or_empty_list_is_a_clear_error(tmp_path: Path) -> None:
     for path, problem in [
         (str(tmp_path / "nowhere"), "cannot be read: No such file"),
         (str(tmp_path / "empty"), "no place in it"),
-        ("hdfs://namenode/places.jsonl", "expected a path or a file: URI"),
+        ("s3://bucket/places.jsonl", "expected a path, a file: URI"),
     ]:
         with pytest.raises(BadListError, match=problem):
             read_locations(path)

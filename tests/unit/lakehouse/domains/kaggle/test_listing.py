@@ -17,13 +17,19 @@ from lakehouse.domains.kaggle.domain import kaggle
 from lakehouse.domains.kaggle.listing.domain import LIST_DERIVED
 from lakehouse.engine.on_duckdb import DuckEngine
 from lakehouse.rules import RULE
-from tests.kaggle.dumps import Dump, dataset, messages, user
+from tests.kaggle.dumps import Dump, dataset, messages, organization, user
 from tests.kaggle.in_memory import assert_right, bronze_of, derive, judged, rows
 from tests.kaggle.listings import BEGIN, MadeUpList, Said, listed, missed, seen, some_polls
 from tests.kaggle.made_up import FIRST
 
 # The list's tables and those that they are made of: the others have tests of their own, and take their time.
-NEEDED = ("kaggle_users", "kaggle_datasets_history", "kaggle_datasets", *(one.table.name.rpartition(".")[2] for one in LIST_DERIVED))
+NEEDED = (
+    "kaggle_users",
+    "kaggle_datasets_history",
+    "kaggle_datasets",
+    "kaggle_organizations",
+    *(one.table.name.rpartition(".")[2] for one in LIST_DERIVED),
+)
 WHOLE = kaggle("names")
 KAGGLE = replace(WHOLE, derived=tuple(one for one in WHOLE.derived if one.table.name.rpartition(".")[2] in NEEDED))
 ENGINE = DuckEngine()
@@ -76,6 +82,23 @@ def test_dataset_of_a_later_dump_is_found_by_owner_and_slug_in_any_case() -> Non
     assert rows(made_of(said), "gold.dim_listed_dataset", "ref", "dataset_id") == [("ann/data", None), ("ghost/cats", None)]
     # The owner of the other one has not come, so nothing tells its address.
     assert rows(made_of([*said, *dumped]), "gold.dim_listed_dataset", "ref", "dataset_id") == [("ann/data", 40), ("ghost/cats", None)]
+
+
+def test_dataset_of_an_organization_is_found_by_the_organizations_slug_and_not_by_the_user_who_made_it() -> None:
+    owned = dataset(40, 7, slug="data", owner_organization_id=3)
+    first = Dump.of(FIRST, users=[user(7, "Ann")], datasets=[owned], organizations=[organization(4, slug="others")])
+    second = Dump.of(FIRST + timedelta(days=1), organizations=[organization(3, slug="The-Org")])
+    third = Dump.of(FIRST + timedelta(days=2), organizations=[organization(3, slug="renamed")])
+    said = [seen("ann/data", DAYS[0]), seen("the-org/data", DAYS[0]), seen("Renamed/data", DAYS[0])]
+
+    def found(*dumps: Dump) -> list[int | None]:
+        ids = dict(rows(made_of([*said, *messages(dumps)]), "gold.dim_listed_dataset", "ref", "dataset_id"))
+        return [ids[ref] for ref in ("ann/data", "the-org/data", "Renamed/data")]
+
+    # The organization has not come yet.
+    assert found(first) == [None, None, None]
+    assert found(first, second) == [None, 40, None]
+    assert found(first, second, third) == [None, None, 40]
 
 
 @pytest.mark.parametrize(

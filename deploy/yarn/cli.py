@@ -1,0 +1,181 @@
+"""How is a cluster used, and one of this machine started? By the verbs `cluster`, `submit`, `apps`, `stop` and `logs`."""
+
+import json
+import os
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table as Grid
+
+from lakehouse.settings import Settings
+
+if TYPE_CHECKING:
+    from deploy.yarn.local_cluster import Seen
+
+EXIT_FAILED = 1
+# Verbs that `weir submit` takes beside the names of domains.
+BATCH = ("backfill", "rebuild", "replay", "prove", "maintain")
+# What a running micro-batch may take, and the end of Spark.
+STOP_SECONDS = 120.0
+
+
+def cluster(
+    ctx: typer.Context,
+    action: Annotated[str, typer.Argument(metavar="up|down|status", help="start it, stop it, or show its parts")],
+    as_json: Annotated[bool, typer.Option("--json", help="with status: print one JSON object")] = False,
+) -> None:
+    """Run a Hadoop cluster on this machine, for development and tests: HDFS, YARN and Spark's history server, on the loopback.
+
+    It lies in HOME/cluster. `up` prints the settings that make weir use it.
+
+    Example: weir cluster up
+    """
+    from deploy.yarn.local_cluster import LocalCluster
+
+    settings: Settings = ctx.obj
+    here = LocalCluster(settings.home / "cluster", os.environ)
+    console = Console(stderr=True)
+    if action == "up":
+        ports = here.start()
+        console.print(f"HDFS is {ports.hdfs}; YARN has {here.node_memory()} MiB for containers. To use them:", highlight=False)
+        for name, value in here.settings().items():
+            print(f"export {name}={value}")
+    elif action == "down":
+        here.stop()
+        console.print("the cluster has stopped; its data stays.")
+    elif action == "status":
+        _show_cluster(here.seen(), as_json, console)
+    else:
+        raise typer.BadParameter(f"{action!r}: expected up, down or status")
+
+
+def submit(
+    ctx: typer.Context,
+    arguments: Annotated[
+        list[str],
+        typer.Argument(metavar="DOMAIN... | VERB ...", help=f"domains to stream, or one of {', '.join(BATCH)} with its arguments"),
+    ],
+    queue: Annotated[str, typer.Option("--queue", help="YARN's queue")] = "default",
+    driver_cores: Annotated[int, typer.Option("--driver-cores", min=1, help="virtual cores of the driver's container")] = 2,
+    executor_memory: Annotated[str, typer.Option("--executor-memory", help="heap of an executor")] = "1g",
+    wait: Annotated[bool, typer.Option("--wait", help="return when the application has ended, with 1 where it failed")] = False,
+) -> None:
+    """Run streams or a batch verb as an application on YARN, with the driver in a container (cluster mode).
+
+    Put the arguments of a batch verb behind `--`.
+
+    Example: weir submit air_quality
+    """
+    from deploy.yarn.manager import Manager
+    from deploy.yarn.submit import Resources
+    from deploy.yarn.submit import submit as send
+
+    settings: Settings = ctx.obj
+    whole = arguments if arguments[0] in BATCH else ["stream", *arguments]
+    found = send(settings, whole, f"weir {' '.join(arguments)}", Resources(queue, driver_cores, executor_memory))
+    manager = Manager(settings)
+    print(f"{found.id}  {manager.app(found.id).url}", flush=True)
+    if not wait:
+        return
+    for app in manager.wait(found.id, float("inf")):
+        print(f"{app.state.lower()}", flush=True)
+    app = manager.app(found.id)
+    if app.result != "SUCCEEDED":
+        print(f"{app.result.lower()}: {app.says}")
+        raise typer.Exit(EXIT_FAILED)
+
+
+def apps(
+    ctx: typer.Context,
+    with_ended: Annotated[bool, typer.Option("--all", help="also those that have ended")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON list, with instants in ISO 8601 UTC")] = False,
+) -> None:
+    """List weir's applications on YARN, the newest first.
+
+    Example: weir apps --all
+    """
+    from deploy.yarn.manager import Manager
+
+    found = Manager(ctx.obj).apps(with_ended)
+    if as_json:
+        print(json.dumps([asdict(one) | {"started_ts": one.started_ts.isoformat()} for one in found], indent=2))
+        return
+    if not found:
+        print("No application of weir runs." if not with_ended else "YARN knows no application of weir.")
+        return
+    grid = Grid("application", "name", "state", "queue", "since (UTC)", "MiB", "page", box=None, pad_edge=False)
+    for one in found:
+        state = one.state.lower() if not one.has_ended else f"{one.result.lower()}"
+        grid.add_row(one.id, one.name, state, one.queue, f"{one.started_ts:%Y-%m-%d %H:%M}", str(one.memory), one.url)
+    _wide(Console(highlight=False)).print(grid)
+
+
+def stop(
+    ctx: typer.Context,
+    application: Annotated[str, typer.Argument(metavar="APP", help="id of the application, see `weir apps`")],
+    seconds: Annotated[float, typer.Option("--seconds", min=0, help="how long to wait before it is killed")] = STOP_SECONDS,
+) -> None:
+    """End an application on YARN: each query after its running micro-batch. One that has not ended in time is killed.
+
+    Example: weir stop application_1700000000000_0001
+    """
+    from deploy.yarn.manager import Manager
+    from lakehouse.storage.folders import open_folder
+    from streaming.stop_request import ask_to_stop, forget_stop
+
+    settings: Settings = ctx.obj
+    manager = Manager(settings)
+    if manager.app(application).has_ended:
+        print(f"{application} has ended already: {manager.app(application).result.lower()}.")
+        return
+    state = open_folder(settings.state_uri)
+    ask_to_stop(state, application)
+    for _ in manager.wait(application, seconds):
+        pass
+    ended = manager.app(application)
+    if not ended.has_ended:
+        manager.kill(application)
+        for _ in manager.wait(application, STOP_SECONDS):
+            pass
+        print(f"{application} did not end within {seconds:g} s and was killed; the next start repeats its last micro-batch.")
+    else:
+        print(f"{application} has ended: {ended.result.lower()}.")
+    forget_stop(state, application)
+
+
+def logs(
+    ctx: typer.Context,
+    application: Annotated[str, typer.Argument(metavar="APP", help="id of the application, see `weir apps`")],
+    follow: Annotated[bool, typer.Option("--follow", help="go on printing until the application ends")] = False,
+) -> None:
+    """Print the driver's log of an application on YARN, whether it runs or has ended.
+
+    Example: weir logs application_1700000000000_0001 --follow
+    """
+    from deploy.yarn.container_logs import print_logs
+
+    print_logs(ctx.obj, application, follow)
+
+
+def _wide(console: Console) -> Console:
+    # A pipe has no width, and rich's default of 80 would cut ids and addresses.
+    return console if console.is_terminal else Console(highlight=False, width=240)
+
+
+def _show_cluster(parts: "list[Seen]", as_json: bool, console: Console) -> None:
+    if as_json:
+        facts = [
+            {"part": one.name, "pid": one.process.pid if one.process else None, "runs": one.runs, "answers": one.answers, "page": one.page}
+            for one in parts
+        ]
+        print(json.dumps(facts, indent=2))
+    else:
+        grid = Grid("part", "state", "process", "page", box=None, pad_edge=False)
+        for one in parts:
+            state = "up" if one.answers else "starting" if one.runs else "down"
+            grid.add_row(one.name, state, str(one.process.pid) if one.process and one.runs else "", one.page)
+        console.print(grid)
+    if not all(one.answers for one in parts):
+        raise typer.Exit(EXIT_FAILED)

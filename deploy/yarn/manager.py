@@ -1,0 +1,164 @@
+"""What runs on YARN, and how is it stopped? By the REST interface of the ResourceManager that the configuration folder names.
+
+Source: Hadoop 3.4, "ResourceManager REST API's".
+"""
+
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import requests
+
+from deploy.yarn.errors import NoYarn, UnknownApplication
+from lakehouse.settings import Settings
+
+# Applications of weir have this tag, by which they are found among others.
+TAG = "weir"
+ASK_SECONDS = 10.0
+DEFAULT_PORT = 8088
+ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """An application as the ResourceManager shows it.
+
+    Attributes:
+        id: such as application_1700000000000_0001.
+        name: what it does.
+        state: such as ACCEPTED, RUNNING, FINISHED.
+        result: SUCCEEDED, FAILED or KILLED once it has ended, else UNDEFINED.
+        queue: its queue.
+        started_ts: when it was submitted, UTC.
+        url: its tracking page.
+        says: what YARN says of its failure; empty for none.
+        memory: of all its containers [MiB].
+        containers: that it has now.
+    """
+
+    id: str
+    name: str
+    state: str
+    result: str
+    queue: str
+    started_ts: datetime
+    url: str
+    says: str
+    memory: int
+    containers: int
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it runs no more."""
+        return self.state in ENDED
+
+
+class Manager:
+    """The ResourceManager of a configuration folder.
+
+    Raises:
+        NoYarn: the folder does not name one, or it does not answer; from every call.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._address = manager_address(settings)
+
+    def apps(self, with_ended: bool = False) -> list[App]:
+        """Return weir's applications, the newest first."""
+        found = (self._get("/ws/v1/cluster/apps", {"applicationTags": TAG}).get("apps") or {}).get("app") or []
+        apps = sorted(map(_app, found), key=lambda one: one.started_ts, reverse=True)
+        return [one for one in apps if with_ended or not one.has_ended]
+
+    def app(self, application: str) -> App:
+        """Return one application.
+
+        Raises:
+            UnknownApplication: YARN knows none of this id.
+        """
+        return _app(self._get(f"/ws/v1/cluster/apps/{application}", missing=application)["app"])
+
+    def kill(self, application: str) -> None:
+        """Ask YARN to end all its containers at once."""
+        self._ask("PUT", f"/ws/v1/cluster/apps/{application}/state", json={"state": "KILLED"}, missing=application)
+
+    def queue_use(self) -> float:
+        """Return the share of the cluster's memory that is in use, in percent."""
+        metrics = self._get("/ws/v1/cluster/metrics")["clusterMetrics"]
+        return 100 * float(metrics["allocatedMB"]) / max(1.0, float(metrics["totalMB"]))
+
+    def wait(self, application: str, seconds: float) -> Iterator[App]:
+        """Yield the application whenever its state has changed, until it has ended or the time is over."""
+        deadline, before = time.monotonic() + seconds, ""
+        while time.monotonic() < deadline:
+            app = self.app(application)
+            if app.state != before:
+                before = app.state
+                yield app
+            if app.has_ended:
+                return
+            time.sleep(0.5)
+
+    def _get(self, path: str, params: Mapping[str, str] | None = None, missing: str = "") -> dict[str, Any]:
+        found: dict[str, Any] = self._ask("GET", path, params=params, missing=missing).json()
+        return found
+
+    def _ask(self, method: str, path: str, *, missing: str = "", **more: Any) -> requests.Response:  # noqa: ANN401 - of requests
+        params = {"user.name": os.environ.get("HADOOP_USER_NAME") or _user(), **(more.pop("params", None) or {})}
+        try:
+            answer = requests.request(method, f"http://{self._address}{path}", params=params, timeout=ASK_SECONDS, **more)
+        except requests.RequestException as error:
+            raise NoYarn(self._address, str(error)) from error
+        if missing and answer.status_code in (400, 404):
+            raise UnknownApplication(missing)
+        if not answer.ok:
+            raise NoYarn(self._address, f"it answered {answer.status_code}: {answer.text[:200]}")
+        return answer
+
+
+def manager_address(settings: Settings) -> str:
+    """Return host:port of the ResourceManager's pages.
+
+    Raises:
+        NoYarn: there is no configuration, or it names none.
+    """
+    file = Path(settings.hadoop_conf_dir or "/nonexistent") / "yarn-site.xml"
+    if not file.is_file():
+        raise NoYarn("", f"WEIR_HADOOP_CONF_DIR is {settings.hadoop_conf_dir or 'not set'}, and a folder with yarn-site.xml is needed")
+    values = site_values(file)
+    host = values.get("yarn.resourcemanager.hostname", "")
+    address = values.get("yarn.resourcemanager.webapp.address") or (f"{host}:{DEFAULT_PORT}" if host else "")
+    if not address:
+        raise NoYarn("", f"{file} names no yarn.resourcemanager.webapp.address and no yarn.resourcemanager.hostname")
+    return address.replace("${yarn.resourcemanager.hostname}", host)
+
+
+def site_values(file: Path) -> dict[str, str]:
+    """Read a configuration file of Hadoop."""
+    rows = ElementTree.parse(file).getroot().iter("property")
+    return {(row.findtext("name") or "").strip(): (row.findtext("value") or "").strip() for row in rows}
+
+
+def _app(found: Mapping[str, Any]) -> App:
+    return App(
+        id=str(found["id"]),
+        name=str(found["name"]),
+        state=str(found["state"]),
+        result=str(found["finalStatus"]),
+        queue=str(found["queue"]),
+        started_ts=datetime.fromtimestamp(int(found["startedTime"]) / 1000, UTC),
+        url=str(found.get("trackingUrl", "")),
+        says=str(found.get("diagnostics", "")).strip(),
+        memory=max(0, int(found.get("allocatedMB", 0))),
+        containers=max(0, int(found.get("runningContainers", 0))),
+    )
+
+
+def _user() -> str:
+    import getpass
+
+    return getpass.getuser()

@@ -1,0 +1,112 @@
+"""What is said to a cluster: configuration files, the settings of a container, and who may read them. Without a cluster."""
+
+import os
+import re
+import subprocess
+import tarfile
+import tomllib
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from deploy.yarn.environment_archive import ENTRY, build_archive
+from deploy.yarn.errors import NeedsHdfs
+from deploy.yarn.hadoop_files import Capacity, Ports, write_configuration
+from deploy.yarn.manager import site_values
+from deploy.yarn.submit import Resources, container_conf, settings_for_container, submit
+from lakehouse.settings import Settings
+
+HDFS = "hdfs://namenode:8020/weir"
+
+
+def on_hdfs(home: Path, **more: object) -> Settings:
+    places = {name: f"{HDFS}/{name}" for name in ("warehouse_uri", "checkpoints_uri", "state_uri")}
+    return Settings(home=home, **{"catalog_uri": "postgresql://weir:s3cret@db/lake", **places, **more})  # type: ignore[arg-type]
+
+
+def test_configuration_files_are_what_they_say_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    folder = tmp_path / "a <b> & 'c'"
+    ports = Ports(*range(20_001, 20_001 + len(Ports.__slots__)))
+    write_configuration(folder / "conf", folder / "data", ports, Capacity(4_096, 8))
+    for name in ("core-site.xml", "hdfs-site.xml", "yarn-site.xml", "capacity-scheduler.xml"):
+        assert ElementTree.parse(folder / "conf" / name).getroot().tag == "configuration"
+    assert site_values(folder / "conf" / "core-site.xml")["fs.defaultFS"] == "hdfs://127.0.0.1:20001"
+    yarn = site_values(folder / "conf" / "yarn-site.xml")
+    assert yarn["yarn.nodemanager.local-dirs"] == str(folder / "data" / "node-local")
+    assert (yarn["yarn.nodemanager.resource.memory-mb"], yarn["yarn.nodemanager.pmem-check-enabled"]) == ("4096", "true")
+
+
+def test_settings_of_a_container_are_those_that_were_set_and_name_nothing_of_this_machine(tmp_path: Path) -> None:
+    settings = on_hdfs(tmp_path, open_meteo_api_key="k3y", episode_hours=6, kafka_bootstrap="kafka:9092", hadoop_conf_dir=str(tmp_path))
+    said = tomllib.loads(settings_for_container(settings))
+    assert str(tmp_path) not in settings_for_container(settings)
+    assert said.pop("spark_master") == "yarn"
+    assert said.pop("open_meteo_api_key") == "k3y"
+    assert said.pop("catalog_uri") == "postgresql://weir:s3cret@db/lake"
+    assert said == {
+        "warehouse_uri": f"{HDFS}/warehouse_uri",
+        "checkpoints_uri": f"{HDFS}/checkpoints_uri",
+        "state_uri": f"{HDFS}/state_uri",
+        "episode_hours": 6,
+        "kafka_bootstrap": "kafka:9092",
+    }
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "weir.toml").write_text(settings_for_container(settings))
+    again = Settings(home=tmp_path / "there")
+    assert again.catalog_uri == settings.catalog_uri
+    assert again.open_meteo_api_key is not None
+    assert again.open_meteo_api_key.get_secret_value() == "k3y"
+
+
+def test_no_secret_stands_in_sparks_configuration(tmp_path: Path) -> None:
+    settings = on_hdfs(tmp_path, open_meteo_api_key="k3y")
+    conf = container_conf(settings, Resources(), "hdfs:///python", "hdfs:///jars")
+    assert not [name for name, value in conf.items() if "k3y" in value or "s3cret" in value]
+
+
+def test_a_container_has_room_for_heap_duckdb_and_the_rest(tmp_path: Path) -> None:
+    conf = container_conf(on_hdfs(tmp_path, duckdb_memory="2GB"), Resources(), "hdfs:///python", "hdfs:///jars")
+    assert conf["spark.driver.memory"] == "2g"
+    # 2 GB are 1,908 MiB.
+    assert conf["spark.driver.memoryOverhead"] == str(1_908 + 1_024)
+
+
+def test_dynamic_allocation_comes_with_yarns_defaults_alone(tmp_path: Path) -> None:
+    few = container_conf(on_hdfs(tmp_path), Resources(), "", "")
+    many = container_conf(on_hdfs(tmp_path, enable_yarn_defaults=True), Resources(), "", "")
+    assert few["spark.executor.instances"] == "1"
+    assert "spark.executor.instances" not in many
+    assert many["spark.dynamicAllocation.enabled"] == many["spark.dynamicAllocation.shuffleTracking.enabled"] == "true"
+
+
+@pytest.mark.parametrize(
+    ("places", "named"),
+    [
+        ({}, "warehouse_uri, checkpoints_uri, state_uri, catalog_uri"),
+        ({"warehouse_uri": HDFS, "checkpoints_uri": HDFS, "state_uri": HDFS}, "catalog_uri"),
+        ({"warehouse_uri": HDFS, "checkpoints_uri": "/srv/checkpoints", "state_uri": HDFS, "catalog_uri": HDFS}, "checkpoints_uri"),
+    ],
+    ids=["nothing set", "the embedded catalog", "a path"],
+)
+def test_a_place_that_no_node_sees_is_refused_before_anything_is_sent(tmp_path: Path, places: dict[str, str], named: str) -> None:
+    with pytest.raises(NeedsHdfs, match=f"^{re.escape(named)}: "):
+        submit(Settings(home=tmp_path, **places), ["stream", "air_quality"], "weir")  # type: ignore[arg-type]
+
+
+def test_the_archive_runs_weir_without_the_python_that_built_it(tmp_path: Path) -> None:
+    archive = build_archive(tmp_path / "built")
+    assert build_archive(tmp_path / "built") == archive
+    with tarfile.open(archive) as tar:
+        tar.extractall(tmp_path / "node", filter="data")
+    # The folder is another one than it was packed for, and the environment of the caller leads astray.
+    astray = {"PATH": os.environ["PATH"], "PYTHONPATH": "/nonexistent", "PYTHONHOME": "/nonexistent", "HOME": str(tmp_path)}
+    code = (
+        "import sys, lakehouse, pyspark, pyarrow, duckdb, sqlite3, ssl, zoneinfo, weir;"
+        "print(*sorted({m.__file__.split('/lib/python')[0] for m in (lakehouse, pyspark, pyarrow, duckdb, ssl)}), sys.prefix)"
+    )
+    done = subprocess.run(
+        [str(tmp_path / "node" / ENTRY), "-c", code], capture_output=True, text=True, cwd=tmp_path, env=astray, check=False
+    )
+    assert done.stdout.split() == [str(tmp_path / "node")] * 2, done.stderr
+    assert not list((tmp_path / "node" / "lib").glob("python*/site-packages/pytest"))
