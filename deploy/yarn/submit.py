@@ -82,7 +82,7 @@ def submit(settings: Settings, arguments: Sequence[str], name: str, resources: R
 
     Args:
         settings: that the application gets; the home is the container's own folder.
-        arguments: of the command `weir`, such as `stream air_quality`.
+        arguments: of the command `weir`, such as `stream` and the name of a domain.
         name: as YARN shows it.
         resources: what it asks of YARN.
 

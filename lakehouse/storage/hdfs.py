@@ -12,8 +12,12 @@ if TYPE_CHECKING:
     from hdfs_native import Client
 
 SCHEME = "hdfs"
-# A file's close waits this long [ms] for its last block, and doubles the time at each try. The default, 400, is felt with every small file.
-SETTINGS = {"dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "10"}
+# A NameNode that does not answer is asked for some four seconds, as one is that is being restarted; by default it would be several minutes.
+SETTINGS = {
+    "dfs.client.failover.max.attempts": "6",
+    "dfs.client.failover.sleep.base.millis": "100",
+    "dfs.client.failover.sleep.max.millis": "1000",
+}
 
 
 def is_hdfs(uri: str) -> bool:

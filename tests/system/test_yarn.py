@@ -138,7 +138,7 @@ class Yarn:
 
     def hours(self) -> int:
         try:
-            return self.table("gold.fact_air_quality_hourly").num_rows
+            return int(self.table("gold.fact_air_quality_hourly").num_rows)
         except Exception:  # not there yet
             return 0
 

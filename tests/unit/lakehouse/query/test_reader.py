@@ -9,7 +9,7 @@ import pytest
 
 from lakehouse.query.reader import NotASelect, QueryFailed, Reader, UnknownTable, UnreadableTable
 from lakehouse.settings import Settings
-from lakehouse.tables.catalog import NoTables, UnreadableCatalog, UnsupportedCatalog
+from lakehouse.tables.catalog import NoTables, UnreadableCatalog
 from tests.unit.lakehouse.conftest import BRONZE_BATCH, House, settings_of
 
 
@@ -209,6 +209,6 @@ def test_file_that_is_no_catalog_is_said_to_be_unreadable(tmp_path: Path) -> Non
         Reader(settings_of(tmp_path))
 
 
-def test_hadoop_catalog_is_read_through_spark_only() -> None:
-    with pytest.raises(UnsupportedCatalog, match="cannot be read without Spark"):
-        Reader(Settings(catalog_uri="hdfs://name:8020/warehouse"))
+def test_hadoop_catalog_whose_hdfs_does_not_answer_is_said_to_be_unreadable() -> None:
+    with pytest.raises(UnreadableCatalog, match=r"hdfs://127.0.0.1:1/warehouse cannot be read"):
+        Reader(Settings(catalog_uri="hdfs://127.0.0.1:1/warehouse"))
