@@ -46,7 +46,7 @@ VERBS = {
     "logs": "deploy.yarn.cli:logs",
 }
 # They write in the home: without write access they say so before anything else. The demo may choose another home, and looks itself.
-WRITERS = frozenset({"up", "produce", "stream", "resume", "backfill", "rebuild", "maintain"})
+WRITERS = frozenset({"up", "produce", "stream", "resume", "backfill", "rebuild", "maintain", "cluster", "submit"})
 EXIT_FAILED, EXIT_TRY_AGAIN = 1, 75
 
 
