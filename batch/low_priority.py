@@ -5,14 +5,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from lakehouse.locks.table_locks import table_lock
+from lakehouse.locks.table_locks import is_wanted, table_lock
 from lakehouse.settings import Settings
-from lakehouse.write.small_batches.session_tuning import SMALL_ROWS
 
 NICENESS = 10
-# The most rows to write under one lock. If the lock had to be waited for, so few rows are written that it is done from memory, since the
-# other program (a live stream) waits meanwhile. After each lock that was free, the number of rows doubles.
-MOST_ROWS, ROWS_IN_COMPANY = 200_000, SMALL_ROWS
+# The most rows to write under one lock. Beside another program (a live stream) they are so few that it waits for less than a second; they
+# double with each lock that nobody else wanted.
+MOST_ROWS, ROWS_IN_COMPANY = 200_000, 2_000
 COMPANY_SECONDS = 0.05
 # A program that held the lock for longer is not a stream, but a proof or a publishing, which happens once.
 MOST_SECONDS_AWAY = 10.0
@@ -26,8 +25,9 @@ def lower_priority() -> None:
 class ShortLocks:
     """Table locks on a domain for a program that takes many, beside a stream that needs them too.
 
-    A program that asks for the lock gets it next. So if this program had to wait for the lock, it pauses after releasing it for as long as
-    it had waited. A stream then runs about two micro-batches for each lock taken here: one that waited for it, and one that did not.
+    Of two programs that ask for the lock in turn, each gets it every second time. A stream's micro-batch is much shorter than what is done
+    here, so this program pauses after a lock for as long as it had waited for it, or as it had held it while another one waited. A stream
+    then runs about two micro-batches for each lock taken here: one that waited for it, and one that did not.
 
     Args:
         settings: with the catalog.
@@ -46,10 +46,12 @@ class ShortLocks:
         if self._held_up >= COMPANY_SECONDS and away > 0:
             time.sleep(away)
         with table_lock(self._settings, self._domain) as waited:
-            # A stream may just be between two micro-batches, so the earlier wait is halved rather than forgotten.
-            self._held_up = min(max(waited, self._held_up / 2), MOST_SECONDS_AWAY)
             if waited >= COMPANY_SECONDS:
                 self._rows = ROWS_IN_COMPANY
+            began = time.monotonic()
             yield self._rows
-        self._rows = min(MOST_ROWS, 2 * self._rows)
-        self._ended = time.monotonic()
+            self._ended = time.monotonic()
+            held = self._ended - began if is_wanted(self._settings, self._domain) else 0.0
+        # A stream may just be between two micro-batches, so the earlier pause is halved rather than forgotten.
+        self._held_up = min(max(waited, held, self._held_up / 2), MOST_SECONDS_AWAY)
+        self._rows = ROWS_IN_COMPANY if self._held_up >= COMPANY_SECONDS else min(MOST_ROWS, 2 * self._rows)

@@ -37,6 +37,7 @@ from lakehouse.errors import Fatal, LakehouseError
 from lakehouse.phases import Phases
 from lakehouse.settings import Settings
 from lakehouse.spans import Times
+from lakehouse.storage.folders import arrow_place
 from lakehouse.storage.paths import local_path, location_of
 from lakehouse.tables.catalog import cannot_be_written
 from lakehouse.tables.references import look_at_references
@@ -166,7 +167,7 @@ def _batch_pass(heads: Heads, spark: SparkSession, warehouse_uri: str) -> Mappin
             # Parsed again from the bytes, as the other way does, so that fields added to the contract later are read from old messages too.
             silver[source.silver.name] = to_silver(retyped(bronze, source.contract), source)
         tables = to_gold(domain, silver, keep)
-        return {name: ds.dataset(_as_arrow(f"{folder}/{name}"), format="parquet").to_table() for name in tables}
+        return {name: _read(f"{folder}/{name}") for name in tables}
 
 
 @contextmanager
@@ -185,10 +186,9 @@ def _scratch(spark: SparkSession, warehouse_uri: str) -> Iterator[str]:
         path.getFileSystem(spark._jsparkSession.sessionState().newHadoopConf()).delete(path, True)
 
 
-def _as_arrow(location: str) -> str:
-    """Return a location in Arrow's form: a local file by its path, since Arrow reads `file://` with escapes."""
-    path = local_path(location)
-    return location if path is None else str(path)
+def _read(folder: str) -> pa.Table:
+    files, path = arrow_place(folder)
+    return ds.dataset(path, format="parquet", filesystem=files).to_table()
 
 
 def _bare(name: str) -> str:

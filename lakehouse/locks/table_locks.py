@@ -13,10 +13,11 @@ import random
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from lakehouse.locks.lease import LeaseHeld, held_lease
 from lakehouse.settings import Settings
-from lakehouse.storage.files import locked
+from lakehouse.storage.files import is_locked, locked
 from lakehouse.storage.paths import is_read_only
 from lakehouse.tables.catalog import catalog_file
 
@@ -40,18 +41,32 @@ def table_lock(settings: Settings, domain: str) -> Iterator[float]:
         yield time.monotonic() - began
 
 
+def is_wanted(settings: Settings, domain: str) -> bool:
+    """Return whether another program of this machine waits for the lock; for whoever holds it. Waiting machines are not seen.
+
+    Args:
+        settings: name the catalog.
+        domain: whose tables.
+    """
+    return is_locked(_files(settings) / f"{domain}-door")
+
+
+def _files(settings: Settings) -> Path:
+    file = catalog_file(settings)
+    return (settings.home if file is None else file.parent) / "run"
+
+
 @contextmanager
 def _on_this_machine(settings: Settings, domain: str) -> Iterator[None]:
-    file = catalog_file(settings)
-    folder = settings.home if file is None else file.parent
+    folder = _files(settings)
     if is_read_only(folder):  # nobody writes there, so tables belong together anyway
         yield
         return
     with ExitStack() as inside:
         # A file lock is not fair: a program that releases it and asks again gets it before one that waits. A second file makes a queue of
         # one: whoever waits holds it, and the program that has just released the lock waits behind.
-        with locked(folder / "run" / f"{domain}-door"):
-            inside.enter_context(locked(folder / "run" / f"{domain}-turn"))
+        with locked(folder / f"{domain}-door"):
+            inside.enter_context(locked(folder / f"{domain}-turn"))
         yield
 
 

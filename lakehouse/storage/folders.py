@@ -147,16 +147,22 @@ class ArrowFolder:
     def _at(self, sub: str) -> tuple[Any, str]:
         if self._opened is None:
             try:
-                self._opened = _on_hdfs(self.uri) if is_hdfs(self.uri) else pafs.FileSystem.from_uri(self.uri)
+                files, place = arrow_place(self.uri)
+                self._opened = pafs.FileSystem.from_uri(self.uri) if files is None else (files, place)
             except (ValueError, NotImplementedError) as error:  # a scheme that Arrow was built without, or knows nothing of
                 raise OSError(f"{self.uri}: {error}") from error
         fs, root = self._opened
         return fs, f"{root.rstrip('/')}/{sub}" if sub else root
 
 
-def _on_hdfs(uri: str) -> tuple[Any, str]:
-    place = urlsplit(uri)
-    return arrow_hdfs(place.netloc), place.path
+def arrow_place(uri: str) -> tuple[Any, str]:
+    """Return a place as Arrow takes it: a file system, None where Arrow finds it by the place itself, and the place in it."""
+    if (path := local_path(uri)) is not None:
+        return None, str(path)  # Arrow would read `file://` with escapes
+    if is_hdfs(uri):
+        place = urlsplit(uri)
+        return arrow_hdfs(place.netloc), place.path
+    return None, uri
 
 
 def _aside(name: str, like: str = "") -> str:

@@ -89,7 +89,8 @@ class Yarn:
         assert producer.flush(30) == 0
 
     def table(self, name: str) -> pa.Table:
-        return open_catalog(self.settings).load_table(name).scan().to_arrow()
+        with contextlib.closing(open_catalog(self.settings)) as catalog:
+            return catalog.load_table(name).scan().to_arrow()
 
     def until_gold_has(self, hours: int, application: str) -> None:
         self.until(lambda: self.hours() >= hours, f"{hours} hours in gold", application)
