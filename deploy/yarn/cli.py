@@ -74,14 +74,14 @@ def submit(
 
     settings: Settings = ctx.obj
     whole = arguments if arguments[0] in BATCH else ["stream", *arguments]
-    found = send(settings, whole, f"weir {' '.join(arguments)}", Resources(queue, driver_cores, executor_memory))
+    application = send(settings, whole, f"weir {' '.join(arguments)}", Resources(queue, driver_cores, executor_memory))
     manager = Manager(settings)
-    print(f"{found.id}  {manager.app(found.id).url}", flush=True)
+    print(f"{application}  {manager.app(application).url}", flush=True)
     if not wait:
         return
-    for app in manager.wait(found.id, float("inf")):
-        print(f"{app.state.lower()}", flush=True)
-    app = manager.app(found.id)
+    for app in manager.wait(application, float("inf")):
+        print(app.state.lower(), flush=True)
+    app = manager.app(application)
     if app.result != "SUCCEEDED":
         print(f"{app.result.lower()}: {app.says}")
         raise typer.Exit(EXIT_FAILED)

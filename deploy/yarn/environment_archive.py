@@ -28,11 +28,15 @@ _UNUSED = frozenset(
 )
 # What every Linux with glibc has, in the version that its own programs need; a copy of another version would break them.
 _OF_THE_NODE = re.compile(r"(ld-linux.*|lib(c|m|dl|rt|util|pthread|resolv|nsl|crypt|stdc\+\+|gcc_s))\.so.*")
-_START = """\
+_VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
+_PACKAGES = f"lib/{_VERSION}/site-packages"
+_START = f"""\
 #!/bin/sh
 # Starts the interpreter of this archive: nothing of the node's own Python has a say.
 here=$(CDPATH= cd -- "$(dirname -- "$0")/.." && pwd -P)
-export PYTHONHOME="$here" LD_LIBRARY_PATH="$here/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+export PYTHONHOME="$here" LD_LIBRARY_PATH="$here/lib${{LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}}"
+# By name, since Debian's interpreter does not look there by itself.
+export PYTHONPATH="$here/{_PACKAGES}${{PYTHONPATH:+:$PYTHONPATH}}"
 exec "$here/bin/interpreter" -s "$@"
 """
 
@@ -66,24 +70,23 @@ def build_archive(folder: Path) -> Path:
 
 def _files() -> Iterator[tuple[Path, str]]:
     """Give each file with its name in the archive."""
-    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     interpreter = Path(sys.executable).resolve()
     yield interpreter, "bin/interpreter"
     standard = Path(sysconfig.get_path("stdlib"))
     for path in _tree(standard):
-        yield path, f"lib/{version}/{path.relative_to(standard)}"
+        yield path, f"lib/{_VERSION}/{path.relative_to(standard)}"
     for library in _libraries([interpreter, *(path for path in _tree(standard) if path.suffix == ".so")]):
         # Under the name by which it is asked for, which is often that of a link.
         yield library.resolve(), f"lib/{library.name}"
     for path, name in _packages():
-        yield path, f"lib/{version}/site-packages/{name}"
+        yield path, f"{_PACKAGES}/{name}"
     for one in OWN:
         place = REPOSITORY / one
         for path in [place] if place.is_file() else _tree(place):
-            yield path, f"lib/{version}/site-packages/{path.relative_to(REPOSITORY)}"
+            yield path, f"{_PACKAGES}/{path.relative_to(REPOSITORY)}"
     # By this weir knows its own version.
     metadata = next(file for file in importlib.metadata.files("weir") or () if file.name == "METADATA")
-    yield Path(str(metadata.locate())), f"lib/{version}/site-packages/{metadata}"
+    yield Path(str(metadata.locate())), f"{_PACKAGES}/{metadata}"
 
 
 def _packages() -> Iterator[tuple[Path, str]]:

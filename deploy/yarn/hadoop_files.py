@@ -12,6 +12,8 @@ from xml.sax.saxutils import escape
 HOST = "127.0.0.1"
 # Where aggregated logs of containers are, on HDFS.
 CONTAINER_LOGS = "/weir/container-logs"
+# Where applications of Spark note what they did, for the history server, on HDFS.
+EVENT_LOGS = "/weir/spark-events"
 # A daemon finds its web pages on the class path; without such a file it does not start. weir uses their JSON alone.
 _WEB_PAGES = ("hdfs", "datanode", "cluster", "node")
 _LOG4J = """\

@@ -24,8 +24,9 @@ import requests
 from deploy.local.agent.processes import ProcessKey, free_ports, stop_process
 from deploy.local.errors import PartFailed
 from deploy.local.jars import DEFAULT_FOLDER
-from deploy.yarn.hadoop_files import CONTAINER_LOGS, HOST, Capacity, Ports, write_configuration
+from deploy.yarn.hadoop_files import CONTAINER_LOGS, EVENT_LOGS, HOST, Capacity, Ports, write_configuration
 from deploy.yarn.hadoop_jars import hadoop_class_path
+from deploy.yarn.hadoop_user import hadoop_user
 from lakehouse.machine.environment import own_environment
 from lakehouse.machine.java import find_java
 from lakehouse.storage.files import replace_file
@@ -35,8 +36,6 @@ CAPACITY = Capacity(memory=12_288, cores=16)
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 ASK_SECONDS = 2.0
-# Event logs of applications, on HDFS.
-EVENT_LOGS = "/weir/spark-events"
 _OPEN = ("java.base/java.lang", "java.base/java.util", "java.base/java.io", "java.base/java.nio")
 # The serial collector: other collectors' threads would compete with the containers.
 _JVM = ("-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", *(f"--add-opens={package}=ALL-UNNAMED" for package in _OPEN))
@@ -220,7 +219,7 @@ class LocalCluster:
         ports = self.ports
         assert ports is not None
         for operation in ("MKDIRS", "SETPERMISSION"):
-            asked = {"op": operation, "permission": f"{mode:o}", "user.name": _user()}
+            asked = {"op": operation, "permission": f"{mode:o}", "user.name": hadoop_user(self._environment)}
             requests.put(f"http://{HOST}:{ports.namenode_http}/webhdfs/v1{path}", params=asked, timeout=30).raise_for_status()
 
     def _format(self) -> None:
@@ -255,6 +254,9 @@ class LocalCluster:
         said = {
             "spark.history.fs.logDirectory": f"{ports.hdfs}{EVENT_LOGS}",
             "spark.history.ui.port": ports.history,
+            "spark.history.fs.update.interval": "2s",
+            # A stream never ends: of its files, older ones are joined into one that tells of what still runs.
+            "spark.history.fs.eventLog.rolling.maxFilesToRetain": 2,
             "spark.history.fs.cleaner.enabled": "true",
             "spark.history.fs.cleaner.maxAge": "7d",
             "spark.ui.bindAddress": HOST,
@@ -271,7 +273,7 @@ class LocalCluster:
     def _daemon_environment(self) -> dict[str, str]:
         java = find_java(self._environment)
         # The NodeManager hands JAVA_HOME on to its containers.
-        local = {"JAVA_HOME": str(java.home), "SPARK_LOCAL_IP": HOST, "HADOOP_USER_NAME": _user()}
+        local = {"JAVA_HOME": str(java.home), "SPARK_LOCAL_IP": HOST, "HADOOP_USER_NAME": hadoop_user(self._environment)}
         return own_environment(self._environment, str(self.conf)) | local
 
     def _state(self) -> dict[str, Any]:
@@ -317,12 +319,6 @@ def _page(daemon: Daemon, ports: Ports) -> int:
         NODE.name: ports.node_http,
         HISTORY.name: ports.history,
     }[daemon.name]
-
-
-def _user() -> str:
-    import getpass
-
-    return getpass.getuser()
 
 
 def _last_line(log: Path) -> str:

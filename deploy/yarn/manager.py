@@ -15,6 +15,7 @@ from xml.etree import ElementTree
 import requests
 
 from deploy.yarn.errors import NoYarn, UnknownApplication
+from deploy.yarn.hadoop_user import hadoop_user
 from lakehouse.settings import Settings
 
 # Applications of weir have this tag, by which they are found among others.
@@ -108,7 +109,7 @@ class Manager:
         return found
 
     def _ask(self, method: str, path: str, *, missing: str = "", **more: Any) -> requests.Response:  # noqa: ANN401 - of requests
-        params = {"user.name": os.environ.get("HADOOP_USER_NAME") or _user(), **(more.pop("params", None) or {})}
+        params = {"user.name": hadoop_user(os.environ), **(more.pop("params", None) or {})}
         try:
             answer = requests.request(method, f"http://{self._address}{path}", params=params, timeout=ASK_SECONDS, **more)
         except requests.RequestException as error:
@@ -156,9 +157,3 @@ def _app(found: Mapping[str, Any]) -> App:
         memory=max(0, int(found.get("allocatedMB", 0))),
         containers=max(0, int(found.get("runningContainers", 0))),
     )
-
-
-def _user() -> str:
-    import getpass
-
-    return getpass.getuser()

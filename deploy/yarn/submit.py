@@ -25,8 +25,10 @@ from pydantic import SecretStr
 
 from deploy.local.jars import jars_for
 from deploy.yarn.environment_archive import ENTRY, build_archive
-from deploy.yarn.errors import NeedsHdfs, SubmitFailed
-from deploy.yarn.manager import TAG
+from deploy.yarn.errors import HdfsNotWritable, NeedsHdfs, SubmitFailed
+from deploy.yarn.hadoop_files import EVENT_LOGS
+from deploy.yarn.hadoop_user import hadoop_user
+from deploy.yarn.manager import TAG, manager_address
 from lakehouse.machine.environment import own_environment
 from lakehouse.machine.java import find_java
 from lakehouse.settings import Settings
@@ -70,14 +72,7 @@ class Resources:
     attempts: int = 4
 
 
-@dataclass(frozen=True, slots=True)
-class Submitted:
-    """An application that YARN has accepted."""
-
-    id: str
-
-
-def submit(settings: Settings, arguments: Sequence[str], name: str, resources: Resources = Resources()) -> Submitted:
+def submit(settings: Settings, arguments: Sequence[str], name: str, resources: Resources) -> str:
     """Submit `weir ARGUMENTS` in cluster mode, and return when YARN has accepted it.
 
     Args:
@@ -86,23 +81,32 @@ def submit(settings: Settings, arguments: Sequence[str], name: str, resources: R
         name: as YARN shows it.
         resources: what it asks of YARN.
 
+    Returns:
+        The application's id.
+
     Raises:
         NeedsHdfs: a folder is one of this machine, which no node can see.
+        NoYarn: the settings name no cluster.
+        HdfsNotWritable: the archives cannot be uploaded.
         SubmitFailed: YARN refused it, or does not answer.
         MissingJars, WrongJava: nothing was submitted.
     """
     _check_places(settings)
+    manager_address(settings)
     java = find_java(os.environ)
     environment = own_environment(os.environ, settings.hadoop_conf_dir) | {"JAVA_HOME": str(java.home)}
     client, _ = client_of(f"{SCHEME}:/", settings.hadoop_conf_dir)
-    library = f"/user/{environment.get('HADOOP_USER_NAME') or _user()}/{LIBRARY}"
-    python = upload_once(client, build_archive(settings.home / "yarn"), library)
-    jars = upload_once(client, build_jars_archive(settings.home / "yarn"), library)
+    library = f"/user/{hadoop_user(environment)}/{LIBRARY}"
+    archives = build_archive(settings.home / "yarn"), build_jars_archive(settings.home / "yarn")
+    try:
+        python, jars = (upload_once(client, archive, library) for archive in archives)
+    except (OSError, RuntimeError) as error:
+        raise HdfsNotWritable("the folder of what nodes need,", library, str(error)) from error
     with tempfile.TemporaryDirectory(prefix="weir-submit-") as folder:
         written = Path(folder) / SETTINGS_FILE
         written.touch(mode=0o600)
         written.write_text(settings_for_container(settings))
-        conf = container_conf(settings, resources, python, jars)
+        conf = container_conf(settings, resources, python, jars, has_history=_is_there(client, EVENT_LOGS))
         command = [
             *(str(Path(environment["SPARK_HOME"]) / "bin" / "spark-submit"), "--master", "yarn", "--deploy-mode", "cluster"),
             *("--name", name, "--files", f"{written},{_LOG}"),
@@ -116,16 +120,17 @@ def submit(settings: Settings, arguments: Sequence[str], name: str, resources: R
     found = _APPLICATION.search(done.stderr)
     if done.returncode != 0 or found is None:
         raise SubmitFailed(_reason(done.stderr))
-    return Submitted(found[0])
+    return found[0]
 
 
-def container_conf(settings: Settings, resources: Resources, python: str, jars: str) -> dict[str, str]:
+def container_conf(settings: Settings, resources: Resources, python: str, jars: str, has_history: bool = False) -> dict[str, str]:
     """Return Spark's configuration of an application in cluster mode.
 
     Args:
         settings: all of them.
         resources: what it asks of YARN.
         python, jars: URIs of the two archives.
+        has_history: whether HDFS has the folder that a history server reads.
     """
     options = [*DRIVER_OPTIONS, f"-Dlog4j2.configurationFile={_LOG.name}", *settings.spark_java_options.split()]
     entry = f"./{UNPACKED}/{ENTRY}"
@@ -160,6 +165,13 @@ def container_conf(settings: Settings, resources: Resources, python: str, jars: 
         conf |= {"spark.dynamicAllocation.enabled": "true", "spark.dynamicAllocation.shuffleTracking.enabled": "true"}
     else:
         conf["spark.executor.instances"] = "1"
+    if has_history:
+        conf |= {
+            "spark.eventLog.enabled": "true",
+            "spark.eventLog.dir": f"{SCHEME}://{EVENT_LOGS}",
+            "spark.eventLog.rolling.enabled": "true",
+            "spark.eventLog.rolling.maxFileSize": "16m",
+        }
     if _is_loopback(settings):
         # A cluster on one machine: nobody but it can name its host.
         conf |= {f"spark.{kind}.{name}": "127.0.0.1" for kind in ("yarn.appMasterEnv", "executorEnv") for name in _LOCAL}
@@ -212,11 +224,8 @@ def upload_once(client: Client, file: Path, folder: str) -> str:
     It may be read by everyone: only then does YARN keep one copy per node for all applications.
     """
     target = f"{folder}/{file.name}"
-    try:
-        if client.get_file_info(target).length == file.stat().st_size:
-            return f"hdfs://{target}"
-    except FileNotFoundError:
-        pass
+    if _is_there(client, target) and client.get_file_info(target).length == file.stat().st_size:
+        return f"{SCHEME}://{target}"
     client.mkdirs(folder, 0o755, create_parent=True)
     # Another program may upload the same file at this moment: each to a name of its own, and the last to be done wins.
     beside = f"{target}.{os.getpid()}.new"
@@ -224,7 +233,15 @@ def upload_once(client: Client, file: Path, folder: str) -> str:
         while part := content.read(_CHUNK):
             remote.write(part)
     client.rename(beside, target, overwrite=True)
-    return f"hdfs://{target}"
+    return f"{SCHEME}://{target}"
+
+
+def _is_there(client: Client, path: str) -> bool:
+    try:
+        client.get_file_info(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _check_places(settings: Settings) -> None:
@@ -249,9 +266,3 @@ def _reason(output: str) -> str:
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     telling = [line for line in lines if re.match(r"(Exception in thread|Caused by|Error|.* ERROR )", line)]
     return (telling or lines or ["spark-submit printed nothing"])[-1][:400]
-
-
-def _user() -> str:
-    import getpass
-
-    return getpass.getuser()

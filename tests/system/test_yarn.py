@@ -15,11 +15,12 @@ from typing import Any
 import psutil
 import pyarrow as pa
 import pytest
+import requests
 from confluent_kafka import Producer
 
 from batch.prove.oracle.recompute import recompute
 from batch.prove.prove import dimensions_of
-from deploy.yarn.hadoop_files import Capacity
+from deploy.yarn.hadoop_files import HOST, Capacity
 from deploy.yarn.local_cluster import DATANODE, NAMENODE, NODE, Daemon, LocalCluster
 from deploy.yarn.manager import Manager
 from lakehouse.broker.topics import ensure_topic
@@ -133,6 +134,24 @@ class Yarn:
                 return
             time.sleep(1)
 
+    def until_no_container_is_left(self) -> None:
+        """Wait until the node has cleaned up, which comes after the application's end."""
+        deadline = time.monotonic() + 60
+        while left := self.cluster.container_processes():
+            assert time.monotonic() < deadline, left
+            time.sleep(0.5)
+
+    def in_history(self) -> set[str]:
+        """Return the applications that the history server shows."""
+        assert self.cluster.ports is not None
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            answer = requests.get(f"http://{HOST}:{self.cluster.ports.history}/api/v1/applications", timeout=30)
+            if answer.ok and answer.json():
+                return {str(one["id"]) for one in answer.json()}
+            time.sleep(1)
+        return set()
+
     def last_words(self) -> str:
         logs = sorted((self.cluster.folder / "data" / "node-logs").rglob("std*"), key=lambda one: one.stat().st_mtime)
         return "\n".join(f"{one.name}: {one.read_text(errors='replace')[-1500:]}" for one in logs[-4:])
@@ -238,9 +257,10 @@ def test_it_is_listed_and_ends_when_asked_and_its_log_stays(stream: Streaming) -
     listed: list[dict[str, Any]] = json.loads(yarn.weir("apps", "--json"))
     assert [(one["id"], one["name"], one["state"]) for one in listed] == [(application, "weir air_quality", "RUNNING")]
     assert "ended: succeeded" in yarn.weir("stop", application)
-    assert not yarn.cluster.container_processes()
+    yarn.until_no_container_is_left()
     assert "micro-batch" in yarn.weir("logs", application)
     yarn.assert_gold_is_right()
+    assert application in yarn.in_history()
 
 
 def test_what_waits_is_drained_by_an_application_that_ends_by_itself(yarn: Yarn, stream: Streaming) -> None:

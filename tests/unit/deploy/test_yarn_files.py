@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import pytest
 
 from deploy.yarn.environment_archive import ENTRY, build_archive
-from deploy.yarn.errors import NeedsHdfs
+from deploy.yarn.errors import HdfsNotWritable, NeedsHdfs, NoYarn
 from deploy.yarn.hadoop_files import Capacity, Ports, write_configuration
 from deploy.yarn.manager import site_values
 from deploy.yarn.submit import Resources, container_conf, settings_for_container, submit
@@ -92,7 +92,31 @@ def test_dynamic_allocation_comes_with_yarns_defaults_alone(tmp_path: Path) -> N
 )
 def test_a_place_that_no_node_sees_is_refused_before_anything_is_sent(tmp_path: Path, places: dict[str, str], named: str) -> None:
     with pytest.raises(NeedsHdfs, match=f"^{re.escape(named)}: "):
-        submit(Settings(home=tmp_path, **places), ["stream", "air_quality"], "weir")  # type: ignore[arg-type]
+        submit(Settings(home=tmp_path, **places), ["stream", "air_quality"], "weir", Resources())  # type: ignore[arg-type]
+
+
+def test_a_submission_without_a_cluster_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(NoYarn, match="WEIR_HADOOP_CONF_DIR is not set"):
+        submit(on_hdfs(tmp_path), ["stream", "air_quality"], "weir", Resources())
+
+
+@pytest.mark.parametrize(
+    ("problem", "step"),
+    [
+        (
+            "SafeModeException: Cannot create file. Name node is in safe mode.\nThe reported blocks",
+            "wait until its DataNodes have reported",
+        ),
+        ("AccessControlException: Permission denied: user=ann, access=WRITE", "Give this user the right to write there"),
+        ("File could only be written to 0 of the 1 minReplication nodes", "Free some space"),
+        ("Connection refused (os error 111)", "See that the NameNode runs"),
+    ],
+    ids=["safe mode", "permission", "full", "down"],
+)
+def test_why_hdfs_cannot_be_written_is_said_with_the_next_step(problem: str, step: str) -> None:
+    says = str(HdfsNotWritable("state_uri", "hdfs://namenode/state", problem))
+    assert step in says
+    assert "\n" not in says
 
 
 def test_the_archive_runs_weir_without_the_python_that_built_it(tmp_path: Path) -> None:
