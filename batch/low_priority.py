@@ -11,7 +11,7 @@ from lakehouse.settings import Settings
 NICENESS = 10
 # The most rows to write under one lock. Beside another program (a live stream) they are so few that it waits for less than a second; they
 # double with each lock that nobody else wanted.
-MOST_ROWS, ROWS_IN_COMPANY = 200_000, 2_000
+MOST_ROWS, ROWS_IN_COMPANY = 200_000, 1_000
 COMPANY_SECONDS = 0.05
 # A program that held the lock for longer is not a stream, but a proof or a publishing, which happens once.
 MOST_SECONDS_AWAY = 10.0
