@@ -9,8 +9,8 @@ from lakehouse.locks.table_locks import is_wanted, table_lock
 from lakehouse.settings import Settings
 
 NICENESS = 10
-# The most rows to write under one lock. Beside another program (a live stream) they are so few that it waits for less than a second; they
-# double with each lock that nobody else wanted.
+# The most rows to write under one lock. Beside another program (a live stream) so few are written that it waits for less than a second.
+# After each lock for which no other program waited, the number of rows doubles.
 MOST_ROWS, ROWS_IN_COMPANY = 200_000, 1_000
 COMPANY_SECONDS = 0.05
 # A program that held the lock for longer is not a stream, but a proof or a publishing, which happens once.
@@ -25,9 +25,9 @@ def lower_priority() -> None:
 class ShortLocks:
     """Table locks on a domain for a program that takes many, beside a stream that needs them too.
 
-    Of two programs that ask for the lock in turn, each gets it every second time. A stream's micro-batch is much shorter than what is done
-    here, so this program pauses after a lock for as long as it had waited for it, or as it had held it while another one waited. A stream
-    then runs about two micro-batches for each lock taken here: one that waited for it, and one that did not.
+    The lock is fair: two programs get it in turn. A stream's micro-batch is much shorter than a write here. After releasing the lock, this
+    program pauses for as long as it had waited for the lock, or as it held it while another program waited. A stream then runs about two
+    micro-batches for each lock taken here: one that waited for it, and one that did not.
 
     Args:
         settings: with the catalog.

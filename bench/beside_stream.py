@@ -50,7 +50,7 @@ class Beside:
         """Run them on a home.
 
         Raises:
-            RuntimeError: one failed, or none committed anything in what was measured: nothing ran beside the load then.
+            RuntimeError: a backfill failed, or no backfill committed anything during the measured time.
         """
         done = threading.Event()
         thread = threading.Thread(target=self._run, args=(home, done), daemon=True)
@@ -67,7 +67,7 @@ class Beside:
         self.chunks = commits(home.reader, BRONZE, between)
         self.silvers = commits(home.reader, SILVER, between)
         self.golds = commits(home.reader, HOURLY_TABLE, between)
-        # A chunk lands in bronze ahead of its turn, so what is measured may have its rows in silver and gold alone.
+        # A chunk is appended to bronze ahead of its turn, so the measured time may have commits to silver and gold alone.
         if not self.chunks + self.silvers + self.golds:
             raise RuntimeError(f"no commit of a backfill in {self.measured:g} s: this machine is too busy to measure on")
 
@@ -100,7 +100,7 @@ def beside_stream(quick: bool, repeats: int | None = None) -> None:
             beside = Beside(here, start_api(here, MADE_API)[1], measured)
             with_backfill.append(run_load(here, warm_up, measured, beside=beside.on))
         parts = f"{beside.chunks} chunks, {beside.silvers} parts of silver, {beside.golds} of gold"
-        notes.append(f"in what was measured: {parts}; backfills begun: {beside.begun}")
+        notes.append(f"in the measured time: {parts}; backfills begun: {beside.begun}")
     _print(alone, with_backfill, measured, notes)
 
 

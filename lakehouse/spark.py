@@ -83,13 +83,7 @@ def spark_conf(settings: Settings) -> dict[str, str]:
     }
     if settings.spark_master.startswith("local"):
         conf |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.ui.enabled": "false"}
-    if settings.enable_yarn_defaults:
-        conf |= {
-            "spark.dynamicAllocation.enabled": "true",
-            "spark.dynamicAllocation.shuffleTracking.enabled": "true",
-            "spark.dynamicAllocation.minExecutors": str(settings.spark_dyn_min),
-            "spark.dynamicAllocation.maxExecutors": str(settings.spark_dyn_max),
-        }
+    conf |= dynamic_allocation(settings)
     if local_path(settings.checkpoints_uri) is not None:
         # Spark's choice goes past the file system named above. It renames over a file that is there only by one call more: on HDFS
         # that would matter, on one machine the lease keeps a second driver out either way.
@@ -97,6 +91,18 @@ def spark_conf(settings: Settings) -> dict[str, str]:
             "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
         )
     return conf | spark_catalog_conf(settings)
+
+
+def dynamic_allocation(settings: Settings) -> dict[str, str]:
+    """Return the configuration of executors that come and go with the work; empty where it is not asked for."""
+    if not settings.enable_yarn_defaults:
+        return {}
+    return {
+        "spark.dynamicAllocation.enabled": "true",
+        "spark.dynamicAllocation.shuffleTracking.enabled": "true",
+        "spark.dynamicAllocation.minExecutors": str(settings.spark_dyn_min),
+        "spark.dynamicAllocation.maxExecutors": str(settings.spark_dyn_max),
+    }
 
 
 def jvm_conf(settings: Settings) -> dict[str, str]:

@@ -29,6 +29,7 @@ from deploy.local.errors import StaleProcessId
 from deploy.local.services.kafka_broker import answers
 from lakehouse.domain_names import DOMAINS
 from lakehouse.errors import WeirError
+from lakehouse.machine.terminal import console_for_tables
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -305,11 +306,7 @@ _COLOURS = {"up": "green", "starting": "yellow", "restarting": "yellow", "stale"
 
 def show(found: dict[str, Any]) -> None:
     """Print the result of `collect` for people, only the sections that are not empty."""
-    from rich.console import Console
-
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=200)  # a pipe has no width; rich's default of 80 would cut addresses
+    console = console_for_tables()
     parts = _grid("part", "state", "since (UTC)", "process", "address", "restarts")
     for part in found["parts"]:
         colour = _COLOURS[part["state"]]

@@ -8,7 +8,7 @@ from deploy.yarn.manager import Manager
 from lakehouse.settings import Settings
 from lakehouse.storage.hdfs import client_of
 
-# A driver with the default settings takes 4 GiB.
+# Above it an application may have to wait for its driver's container.
 BUSY_PERCENT = 80.0
 
 

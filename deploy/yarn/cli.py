@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
+from lakehouse.machine.terminal import console_for_tables
 from lakehouse.settings import Settings
 
 if TYPE_CHECKING:
@@ -107,9 +108,9 @@ def apps(
         return
     grid = Grid("application", "name", "state", "queue", "since (UTC)", "MiB", "page", box=None, pad_edge=False)
     for one in found:
-        state = one.state.lower() if not one.has_ended else f"{one.result.lower()}"
+        state = (one.result if one.has_ended else one.state).lower()
         grid.add_row(one.id, one.name, state, one.queue, f"{one.started_ts:%Y-%m-%d %H:%M}", str(one.memory), one.url)
-    _wide(Console(highlight=False)).print(grid)
+    console_for_tables().print(grid)
 
 
 def stop(
@@ -127,8 +128,9 @@ def stop(
 
     settings: Settings = ctx.obj
     manager = Manager(settings)
-    if manager.app(application).has_ended:
-        print(f"{application} has ended already: {manager.app(application).result.lower()}.")
+    before = manager.app(application)
+    if before.has_ended:
+        print(f"{application} has ended already: {before.result.lower()}.")
         return
     state = open_folder(settings.state_uri)
     ask_to_stop(state, application)
@@ -157,11 +159,6 @@ def logs(
     from deploy.yarn.container_logs import print_logs
 
     print_logs(ctx.obj, application, follow)
-
-
-def _wide(console: Console) -> Console:
-    # A pipe has no width, and rich's default of 80 would cut ids and addresses.
-    return console if console.is_terminal else Console(highlight=False, width=240)
 
 
 def _show_cluster(parts: "list[Seen]", as_json: bool, console: Console) -> None:

@@ -17,16 +17,18 @@ _CLIENT = "org.apache.hadoop.yarn.client.cli.LogsCLI"
 
 
 def print_logs(settings: Settings, application: str, follow: bool) -> None:
-    """Print the driver's log, and what is added to it until the application ends.
+    """Print the driver's log; with `follow`, go on printing new lines until the application ends.
 
     Raises:
         NoYarn, UnknownApplication: there is nothing to ask, or nothing to ask for.
     """
     manager = Manager(settings)
+    manager.app(application)  # an unknown one is said before anything is fetched
+    command = _command(settings, application)
     printed = 0
     while True:
         has_ended = manager.app(application).has_ended
-        text = read_logs(settings, application)
+        text = _read(settings, command)
         sys.stdout.write(text[printed:])
         sys.stdout.flush()
         # What was on the node alone before is one whole on HDFS afterwards; it may be longer, never shorter.
@@ -36,13 +38,16 @@ def print_logs(settings: Settings, application: str, follow: bool) -> None:
         time.sleep(FOLLOW_SECONDS)
 
 
-def read_logs(settings: Settings, application: str, files: Sequence[str] = ("stdout", "stderr")) -> str:
-    """Return the log of the newest attempt's driver."""
+def _command(settings: Settings, application: str) -> list[str]:
+    """Return the command that prints the log of the newest attempt's driver."""
     java = find_java(os.environ)
     # The client among Spark's jars cannot read logs: it lacks a library.
     class_path = hadoop_class_path(settings.hadoop_conf_dir, os.environ)
-    command = [str(java.launcher), "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", class_path, _CLIENT]
-    options = ["-applicationId", application, "-am", "-1", "-log_files", ",".join(files)]
+    client = [str(java.launcher), "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", class_path, _CLIENT]
+    return [*client, "-applicationId", application, "-am", "-1", "-log_files", "stdout,stderr"]
+
+
+def _read(settings: Settings, command: Sequence[str]) -> str:
     environment = own_environment(os.environ, settings.hadoop_conf_dir)
-    done = subprocess.run([*command, *options], env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=False)
     return done.stdout.decode(errors="replace")

@@ -19,6 +19,8 @@ from pathlib import Path
 
 from packaging.requirements import Requirement
 
+from deploy.yarn.archives import built_once
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 # As the wheel: see `only-include` in pyproject.toml.
 OWN = ("lakehouse", "producers", "streaming", "batch", "deploy", "monitoring", "weir.py")
@@ -50,22 +52,17 @@ def build_archive(folder: Path) -> Path:
     Returns:
         Its path. The name holds a hash of the versions and of weir's code.
     """
-    archive = folder / f"weir-python-{_fingerprint()}.tar.gz"
-    if archive.exists():
-        return archive
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f"{archive.name}.new"
-    # Level 1: what is packed here is sent and unpacked once.
-    with tarfile.open(beside, "w:gz", compresslevel=1) as tar:
-        for path, name in _files():
-            tar.add(path, name, recursive=False)
+    return built_once(folder, "weir-python", _fingerprint(), ".tar.gz", _write)
+
+
+def _write(path: Path) -> None:
+    # Packed quickly rather than small: it is sent and unpacked once.
+    with tarfile.open(path, "w:gz", compresslevel=1) as tar:
+        for file, name in _files():
+            tar.add(file, name, recursive=False)
         start = tarfile.TarInfo(ENTRY)
         start.size, start.mode = len(_START.encode()), 0o755
         tar.addfile(start, io.BytesIO(_START.encode()))
-    for old in folder.glob("weir-python-*.tar.gz"):
-        old.unlink()
-    beside.replace(archive)
-    return archive
 
 
 def _files() -> Iterator[tuple[Path, str]]:

@@ -30,6 +30,7 @@ from deploy.yarn.hadoop_user import hadoop_user
 from lakehouse.machine.environment import own_environment
 from lakehouse.machine.java import find_java
 from lakehouse.storage.files import replace_file
+from lakehouse.storage.hdfs import client_of
 
 # A driver with DuckDB's 1 GB takes 4 GiB, an executor 1.4.
 CAPACITY = Capacity(memory=12_288, cores=16)
@@ -94,6 +95,7 @@ class LocalCluster:
         self._environment, self._jars = environment, (jars or DEFAULT_FOLDER).resolve()
         self._capacity, self._node_prefix = capacity, tuple(node_prefix)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._found_class_path = ""
 
     @property
     def ports(self) -> Ports | None:
@@ -108,7 +110,7 @@ class LocalCluster:
             JarsUnavailable, WrongJarHash, WrongJava: before anything is started.
             PartFailed: a daemon ended, or did not answer in time.
         """
-        hadoop_class_path(self.conf, self._environment, self._jars)
+        self._hadoop_class_path()
         names = [field.name for field in fields(Ports)]
         ports = self.ports or Ports(**dict(zip(names, free_ports(len(names)), strict=True)))
         data = self.folder / "data"
@@ -121,8 +123,10 @@ class LocalCluster:
         for daemon in (NAMENODE, DATANODE, MANAGER, NODE):
             self.start_daemon(daemon)
         self._wait(ports)
+        client, _ = client_of(ports.hdfs, str(self.conf))
         for path in (CONTAINER_LOGS, EVENT_LOGS):
-            self.make_folder(path, 0o1777)
+            client.mkdirs(path, create_parent=True)
+            client.set_permission(path, 0o1777)  # each user writes there, and removes only what is theirs
         self.start_daemon(HISTORY)
         return ports
 
@@ -214,14 +218,6 @@ class LocalCluster:
         """Return the memory of all containers together [MiB]."""
         return self._capacity.memory
 
-    def make_folder(self, path: str, mode: int) -> None:
-        """Make a folder on HDFS, by its REST interface."""
-        ports = self.ports
-        assert ports is not None
-        for operation in ("MKDIRS", "SETPERMISSION"):
-            asked = {"op": operation, "permission": f"{mode:o}", "user.name": hadoop_user(self._environment)}
-            requests.put(f"http://{HOST}:{ports.namenode_http}/webhdfs/v1{path}", params=asked, timeout=30).raise_for_status()
-
     def _format(self) -> None:
         java = find_java(self._environment)
         command = [str(java.launcher), *_JVM, "-cp", self._class_path(NAMENODE), NAMENODE.main, "-format", "-nonInteractive"]
@@ -268,7 +264,13 @@ class LocalCluster:
             import pyspark
 
             return os.pathsep.join([str(self.conf), str(Path(pyspark.__file__).resolve().parent / "jars" / "*")])
-        return hadoop_class_path(self.conf, self._environment, self._jars)
+        return self._hadoop_class_path()
+
+    def _hadoop_class_path(self) -> str:
+        # Once: it checks the hash of every jar.
+        if not self._found_class_path:
+            self._found_class_path = hadoop_class_path(self.conf, self._environment, self._jars)
+        return self._found_class_path
 
     def _daemon_environment(self) -> dict[str, str]:
         java = find_java(self._environment)

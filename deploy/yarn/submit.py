@@ -24,19 +24,20 @@ from hdfs_native import Client, WriteOptions
 from pydantic import SecretStr
 
 from deploy.local.jars import jars_for
+from deploy.yarn.archives import built_once
 from deploy.yarn.environment_archive import ENTRY, build_archive
 from deploy.yarn.errors import HdfsNotWritable, NeedsHdfs, SubmitFailed
-from deploy.yarn.hadoop_files import EVENT_LOGS
+from deploy.yarn.hadoop_files import EVENT_LOGS, HOST
 from deploy.yarn.hadoop_user import hadoop_user
-from deploy.yarn.manager import TAG, manager_address
+from deploy.yarn.manager import TAG, manager_address, site_values
 from lakehouse.machine.environment import own_environment
 from lakehouse.machine.java import find_java
 from lakehouse.settings import Settings
-from lakehouse.spark import DRIVER_OPTIONS
+from lakehouse.spark import DRIVER_OPTIONS, dynamic_allocation
 from lakehouse.storage.hdfs import SCHEME, client_of
 from lakehouse.storage.paths import local_path
 
-# Folder of what is uploaded once, below the user's own folder on HDFS.
+# Both archives are uploaded into this folder of the user's home on HDFS.
 LIBRARY = ".weir"
 # Names of the unpacked archive and of the settings' file in a container.
 UNPACKED = "weir-python"
@@ -161,10 +162,7 @@ def container_conf(settings: Settings, resources: Resources, python: str, jars: 
         "spark.yarn.rolledLog.includePattern": "*",
         "spark.ui.showConsoleProgress": "false",
     }
-    if settings.enable_yarn_defaults:
-        conf |= {"spark.dynamicAllocation.enabled": "true", "spark.dynamicAllocation.shuffleTracking.enabled": "true"}
-    else:
-        conf["spark.executor.instances"] = "1"
+    conf |= dynamic_allocation(settings) or {"spark.executor.instances": "1"}
     if has_history:
         conf |= {
             "spark.eventLog.enabled": "true",
@@ -173,8 +171,8 @@ def container_conf(settings: Settings, resources: Resources, python: str, jars: 
             "spark.eventLog.rolling.maxFileSize": "16m",
         }
     if _is_loopback(settings):
-        # A cluster on one machine: nobody but it can name its host.
-        conf |= {f"spark.{kind}.{name}": "127.0.0.1" for kind in ("yarn.appMasterEnv", "executorEnv") for name in _LOCAL}
+        # The host's own name may lead elsewhere, or nowhere.
+        conf |= {f"spark.{kind}.{name}": HOST for kind in ("yarn.appMasterEnv", "executorEnv") for name in _LOCAL}
     return conf
 
 
@@ -203,19 +201,14 @@ def build_jars_archive(folder: Path) -> Path:
     for name, jar in sorted(jars.items()):
         with jar.open("rb") as content:
             digest.update(f"{name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
-    archive = folder / f"weir-jars-{digest.hexdigest()[:16]}.zip"
-    if archive.exists():
-        return archive
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f"{archive.name}.new"
-    # Stored, since a jar is packed already.
-    with zipfile.ZipFile(beside, "w", zipfile.ZIP_STORED) as packed:
-        for name, jar in sorted(jars.items()):
-            packed.write(jar, name)
-    for old in folder.glob("weir-jars-*.zip"):
-        old.unlink()
-    beside.replace(archive)
-    return archive
+
+    def write(path: Path) -> None:
+        # Stored, since a jar is packed already.
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
+            for name, jar in sorted(jars.items()):
+                packed.write(jar, name)
+
+    return built_once(folder, "weir-jars", digest.hexdigest()[:16], ".zip", write)
 
 
 def upload_once(client: Client, file: Path, folder: str) -> str:
@@ -253,8 +246,7 @@ def _check_places(settings: Settings) -> None:
 
 def _is_loopback(settings: Settings) -> bool:
     file = Path(settings.hadoop_conf_dir or "/nonexistent") / "yarn-site.xml"
-    found = re.search(r"yarn\.resourcemanager\.hostname</name>\s*<value>([^<]*)", file.read_text()) if file.exists() else None
-    return found is not None and found[1].strip() in ("127.0.0.1", "localhost")
+    return file.exists() and site_values(file).get("yarn.resourcemanager.hostname") in (HOST, "localhost")
 
 
 def _mebibytes(size: str) -> int:

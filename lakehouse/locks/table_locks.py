@@ -48,17 +48,17 @@ def is_wanted(settings: Settings, domain: str) -> bool:
         settings: name the catalog.
         domain: whose tables.
     """
-    return is_locked(_files(settings) / f"{domain}-door")
+    return is_locked(_lock_folder(settings) / f"{domain}-door")
 
 
-def _files(settings: Settings) -> Path:
+def _lock_folder(settings: Settings) -> Path:
     file = catalog_file(settings)
     return (settings.home if file is None else file.parent) / "run"
 
 
 @contextmanager
 def _on_this_machine(settings: Settings, domain: str) -> Iterator[None]:
-    folder = _files(settings)
+    folder = _lock_folder(settings)
     if is_read_only(folder):  # nobody writes there, so tables belong together anyway
         yield
         return

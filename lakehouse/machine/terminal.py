@@ -10,6 +10,10 @@ import io
 import locale
 import os
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 # Set for the process that began again: with which letters the terminal writes.
 _LETTERS = "_WEIR_TERMINAL_LETTERS"
@@ -30,6 +34,15 @@ def speak_plainly() -> None:
     for stream, errors in ((sys.stdout, _JSON if "--json" in sys.argv else "replace"), (sys.stderr, "replace")):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding=letters if letters and _is_known(letters) else None, errors=errors)
+
+
+def console_for_tables() -> "Console":
+    """Return a console on stdout on which a row of a table stays whole."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    # A pipe has no width, and rich's default of 80 would cut ids and addresses.
+    return console if console.is_terminal else Console(highlight=False, width=200)
 
 
 def is_utf8(encoding: str) -> bool:

@@ -20,6 +20,8 @@ from lakehouse.storage.paths import is_cut_by_urlparse, is_read_only, jdbc_url, 
 from lakehouse.tables.properties import MARK_PROPERTY
 
 NAME = "lh"
+# How PyIceberg opens a file there.
+_ON_HDFS = "lakehouse.storage.hdfs_io.HdfsFileIO"
 
 
 class UnsupportedCatalog(LakehouseError, Fatal):
@@ -150,7 +152,7 @@ def pyiceberg_properties(settings: Settings) -> dict[str, str]:
     scheme = catalog_kind(settings)
     common = {"warehouse": settings.warehouse_uri}
     if is_hdfs(settings.warehouse_uri):
-        common["py-io-impl"] = "lakehouse.storage.hdfs_io.HdfsFileIO"
+        common["py-io-impl"] = _ON_HDFS
     elif is_cut_by_urlparse(settings.warehouse_uri):
         common["py-io-impl"] = "lakehouse.storage.literal_io.LiteralFileIO"
     if scheme in ("sqlite", "postgresql"):
@@ -197,7 +199,7 @@ def _open_hadoop(uri: str) -> Catalog:
             raise NoTables(uri)
     except OSError as error:
         raise UnreadableCatalog(uri, error) from error
-    return HadoopCatalog(NAME, uri, files, place.path, {"warehouse": uri, "py-io-impl": "lakehouse.storage.hdfs_io.HdfsFileIO"})
+    return HadoopCatalog(NAME, uri, files, place.path, {"warehouse": uri, "py-io-impl": _ON_HDFS})
 
 
 def cannot_be_written(settings: Settings) -> bool:
