@@ -67,8 +67,8 @@ lock: setup ## rewrite the lock files of Python packages and jars from pyproject
 cds: setup ## an archive of the driver's classes (some 210 MB), so that drivers start sooner (FORCE=1: replace it)
 	@$(PYTHON_IN) -m deploy.local.make_class_archive $(if $(FORCE),--force)
 
-clean: ## remove .venv, .jars (with the archive of make cds) and caches; data (.weir) stays
-	@echo "removing .venv .jars and caches; .weir stays"
+clean: ## remove .venv, .jars (with the archive of make cds), .tools and caches; data (.weir) stays
+	@echo "removing .venv .jars .tools and caches; .weir stays"
 	@for made in .venv .jars; do if [ -L $$made ]; then rm -rf "$$(readlink -f $$made)"; fi; done
-	@rm -rf .venv .jars .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	@rm -rf .venv .jars .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -115,7 +115,8 @@ def main() -> None:
         app(prog_name="weir")  # not weir.py: shells complete the name as it is typed
     except WeirError as error:
         print(f"weir: {error}", file=sys.stderr)
-        sys.exit(EXIT_TRY_AGAIN if isinstance(error, Retryable) else EXIT_FAILED)
+        # The cause stays with the exit: in a container it is what YARN is told.
+        raise SystemExit(EXIT_TRY_AGAIN if isinstance(error, Retryable) else EXIT_FAILED) from error
     except OSError as error:
         if not (sentence := sentence_of(error)):
             raise

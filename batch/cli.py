@@ -6,6 +6,7 @@ import typer
 
 from lakehouse import completion
 from lakehouse.days import days_of, factor_of
+from lakehouse.machine.yarn_check import NoYarnCheck, without_yarn_check
 
 if TYPE_CHECKING:
     from lakehouse.domain import Domain
@@ -27,6 +28,7 @@ def prove(
         typer.Option(help="what recomputes gold: a batch pass of Spark, the domain's own SQL in DuckDB (much faster), or both"),
     ] = "both",
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON list with an object per domain")] = False,
+    no_yarn_check: NoYarnCheck = False,
 ) -> None:
     """Recompute gold in two ways, and compare it key by key with the tables that the stream wrote.
 
@@ -44,14 +46,15 @@ def prove(
     from lakehouse.spark import open_spark
     from lakehouse.tables.catalog import cannot_be_written
 
-    settings: Settings = ctx.obj
+    settings: Settings = without_yarn_check(ctx.obj, no_yarn_check)
     configure_logs(settings.log_format, settings.log_level)
     lower_priority()
     days = days_of(since, until)
     chosen = _domains(settings, domain)
     ways = WITNESSES[witness]
-    is_kept_by_spark = not cannot_be_written(settings) and not is_there(settings)
-    spark = open_spark(settings, "weir prove") if "batch" in ways or is_kept_by_spark else None
+    # On a cluster Spark starts in an application alone: then the result of DuckDB is printed, and may not be stored.
+    is_kept_by_spark = not settings.is_on_yarn and not cannot_be_written(settings) and not is_there(settings)
+    spark = open_spark(settings, "weir prove", is_batch=True) if "batch" in ways or is_kept_by_spark else None
     try:
         proofs = [prove_domain(settings, one, spark, days, ways) for one in chosen]
     finally:
@@ -131,6 +134,7 @@ def backfill(
         bool, typer.Option("--retry-failed", help="retry only the failed chunks and entities of the newest backfill that has some")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the summary as one JSON object")] = False,
+    no_yarn_check: NoYarnCheck = False,
 ) -> None:
     """Fetch past records from a domain's source into bronze and silver, chunk by chunk, and compute gold at the end.
 
@@ -149,7 +153,7 @@ def backfill(
     from batch.backfill.command import Wanted, run_backfill
 
     wanted = Wanted(domain, since, until, chunk, locations, override, dry_run, resume, retry_failed, as_json)
-    if not run_backfill(ctx.obj, wanted):
+    if not run_backfill(without_yarn_check(ctx.obj, no_yarn_check), wanted):
         raise typer.Exit(1)
 
 
@@ -164,6 +168,7 @@ def rebuild(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="build and compare, then discard the result")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="publish without asking")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object; needs --yes or --dry-run")] = False,
+    no_yarn_check: NoYarnCheck = False,
 ) -> None:
     """Rebuild silver or gold after a rule, a transform or a setting such as aqi_rule has changed.
 
@@ -178,7 +183,8 @@ def rebuild(
     """
     from batch.rebuild.command import Wanted, run_rebuild
 
-    run_rebuild(ctx.obj, Wanted(domain, layer, tables, days_of(since, until), in_place, dry_run, yes, as_json))
+    wanted = Wanted(domain, layer, tables, days_of(since, until), in_place, dry_run, yes, as_json)
+    run_rebuild(without_yarn_check(ctx.obj, no_yarn_check), wanted)
 
 
 def replay(
@@ -209,6 +215,7 @@ def maintain(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="report the work and its expected gain without changing anything")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON list of tables, each with its figures before and after")] = False,
+    no_yarn_check: NoYarnCheck = False,
 ) -> None:
     """Compact small files, expire old snapshots, create daily tags, remove orphan files, and apply the settings' retention.
 
@@ -223,7 +230,7 @@ def maintain(
     """
     from batch.maintain.command import Wanted, run_maintain
 
-    if not run_maintain(ctx.obj, Wanted(tables or (), dry_run, as_json)):
+    if not run_maintain(without_yarn_check(ctx.obj, no_yarn_check), Wanted(tables or (), dry_run, as_json)):
         raise typer.Exit(1)
 
 

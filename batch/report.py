@@ -48,7 +48,7 @@ def print_proofs(proofs: Sequence[Proof], sources: Mapping[int, Places], as_json
                 _print_differences(way, one, sources)
         took = ", ".join(f"{part} {seconds:.1f}" for part, seconds in proof.seconds.items())
         verdict = "equals" if proof.is_equal else "does NOT equal"
-        kept = "stored in lh.ops.proofs" if proof.is_kept else "not stored: the tables are on a read-only mount"
+        kept = "stored in lh.ops.proofs" if proof.is_kept else f"not stored: {proof.not_kept}"
         print(f"gold {verdict} what is computed from the messages that arrived ({proof.took:.1f} s: {took}); {kept}")
         if proof.would_change:
             parts = ", ".join(f"{what} from {current} to {asked}" for what, (current, asked) in proof.would_change.items())

@@ -20,6 +20,7 @@ from bench.idle_domain import idle_domain
 from bench.list_poll import list_poll
 from bench.listener import listener
 from bench.many_places import many_places
+from bench.on_yarn import on_yarn
 from bench.proof_cost import proof_cost
 from bench.report import Stolen, hardware
 from bench.table_size import table_size
@@ -43,6 +44,7 @@ CASES: dict[str, Callable[[bool, int | None], None]] = {
     "K2": history_merge,
     "K3": idle_domain,
     "K4": list_poll,
+    "Y1": on_yarn,
 }
 OTHER_NAMES = {"B7": "B3", "freshness": "B3", "memory": "B3"}
 

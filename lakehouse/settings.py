@@ -97,6 +97,16 @@ class Settings(BaseSettings):
         "", description="folder with core-site.xml and the other files of a Hadoop cluster; HADOOP_CONF_DIR of the shell has no say"
     )
     spark_master: str = Field("local[2]", validation_alias=_older("spark_master"), description="Spark master: local[N], yarn, spark://…")
+    spark_conf_file: str = Field(
+        "", description="file with more settings of Spark, KEY=VALUE lines as in spark-defaults.conf; what weir sets itself stays"
+    )
+    require_yarn: bool = Field(False, description="refuse to start Spark elsewhere than on YARN; --no-yarn-check of a verb overrules it")
+    yarn_queue: str = Field(
+        "default", description="YARN's queue of what `weir submit` submits, which `weir doctor` and the metrics page watch"
+    )
+    yarn_java_home: str = Field("", description="folder of Java 17 or 21 on the nodes, where the NodeManager's own JAVA_HOME is another")
+    kerberos_principal: str = Field("", description="principal with which an application on YARN renews its access, with kerberos_keytab")
+    kerberos_keytab: str = Field("", description="file of this machine with the key of that principal; Spark sends it to the application")
     spark_driver_memory: str = Field("2g", pattern=r"^\d+[mg]$", description="heap of the Spark driver")
     enable_yarn_defaults: bool = Field(
         False, validation_alias=_older("enable_yarn_defaults"), description="add dynamic allocation and the other settings that suit YARN"
@@ -256,6 +266,11 @@ class Settings(BaseSettings):
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def is_on_yarn(self) -> bool:
+        """Whether streams and batch programs are applications on YARN."""
+        return self.spark_master == "yarn"
 
     def checkpoint(self, query: str) -> str:
         """URI of the checkpoint of one query."""

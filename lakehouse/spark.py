@@ -1,6 +1,7 @@
 """How is Spark set up? One session for every program; each setting with the reason it is there."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lakehouse.machine.environment import adopt_environment, in_yarn_container, 
 from lakehouse.machine.fitness import check_machine
 from lakehouse.machine.java import find_java
 from lakehouse.machine.jvm_start import DriverNotStarted, why_not_started
+from lakehouse.machine.yarn_check import check_yarn
 from lakehouse.settings import Settings
 from lakehouse.storage.paths import check_class_path, local_path
 from lakehouse.tables.catalog import catalog_file, spark_catalog_conf
@@ -24,10 +26,20 @@ CODE_CACHE = "256m"
 LOG4J = Path(__file__).parent.resolve() / "log4j2.properties"
 
 
+# The settings of logs in a container of YARN, which `weir submit` sends there.
+CONTAINER_LOG4J = "log4j2-container.properties"
+CONTAINER_LOG_OPTION = f"-Dlog4j2.configurationFile={CONTAINER_LOG4J}"
+
 # Avro believes what a message says of its own lengths: four damaged bytes ask for two gigabytes, and the JVM ends. A message of Kafka's
 # is far shorter than this [bytes].
 LONGEST_IN_AVRO = 64 << 20
 AVRO_LIMITS = [f"-Dorg.apache.avro.limits.{kind}.maxLength={LONGEST_IN_AVRO}" for kind in ("string", "bytes")]
+# A batch pass on a cluster: as many tasks as its data needs, and no more. A micro-batch has one or two, and a plan is not worth changing.
+ADAPTIVE = {
+    "spark.sql.adaptive.enabled": "true",
+    "spark.sql.adaptive.coalescePartitions.initialPartitionNum": "200",
+    "spark.sql.adaptive.coalescePartitions.parallelismFirst": "false",
+}
 # Of every driver's JVM, wherever it runs.
 DRIVER_OPTIONS = ("-XX:+UseParallelGC", f"-XX:ReservedCodeCacheSize={CODE_CACHE}", *AVRO_LIMITS)
 
@@ -37,6 +49,37 @@ class JarsMissing(LakehouseError, Fatal):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(f"No jars in {folder}: run `make setup`, or point WEIR_JARS_PATH at the folder that holds them.")
+
+
+class BadSparkConf(LakehouseError, Fatal):
+    """The file of further settings of Spark cannot be read."""
+
+    def __init__(self, file: str, problem: str) -> None:
+        super().__init__(f"WEIR_SPARK_CONF_FILE {file}: {problem}. Expected lines of KEY=VALUE, such as spark.ui.port=4040.")
+
+
+def read_spark_conf(settings: Settings) -> dict[str, str]:
+    """Return the settings of Spark in `spark_conf_file`; empty without one.
+
+    Raises:
+        BadSparkConf: the file is not there, or a line of it is no setting.
+    """
+    if not settings.spark_conf_file:
+        return {}
+    try:
+        lines = Path(settings.spark_conf_file).read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise BadSparkConf(settings.spark_conf_file, str(error)) from error
+    found = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        # Spark's own file has blanks or an equals sign between the two.
+        key, *value = re.split(r"\s*=\s*|\s+", line.strip(), maxsplit=1)
+        if not value or not key.startswith("spark."):
+            raise BadSparkConf(settings.spark_conf_file, f"line {number} is {line.strip()!r}")
+        found[key] = value[0]
+    return found
 
 
 def spark_conf(settings: Settings) -> dict[str, str]:
@@ -81,6 +124,9 @@ def spark_conf(settings: Settings) -> dict[str, str]:
         "spark.hadoop.dfs.client.block.write.locateFollowingBlock.initial.delay.ms": "10",
         "spark.executor.extraJavaOptions": " ".join(AVRO_LIMITS),
     }
+    if settings.is_on_yarn:
+        # By default an executor logs each task, for months, into one file.
+        conf["spark.executor.extraJavaOptions"] += f" {CONTAINER_LOG_OPTION}"
     if settings.spark_master.startswith("local"):
         conf |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1", "spark.ui.enabled": "false"}
     conf |= dynamic_allocation(settings)
@@ -124,15 +170,18 @@ def jvm_conf(settings: Settings) -> dict[str, str]:
     }
 
 
-def open_spark(settings: Settings, app_name: str, is_short: bool = False) -> SparkSession:
+def open_spark(settings: Settings, app_name: str, *, is_short: bool = False, is_batch: bool = False) -> SparkSession:
     """Start, or return, the session of this process.
 
     Args:
         settings: all of them.
         app_name: as Spark shows it.
         is_short: the JVM will live for a minute or two, and never earn its optimising compiler; `spark_java_options` say otherwise.
+        is_batch: it passes over whole tables rather than over small micro-batches, so on a cluster plans adapt to what they read.
 
     Raises:
+        NeedsYarn, NeedsSubmit: Spark may not start here.
+        BadSparkConf: the file of further settings cannot be read.
         TooFewOpenFiles, NoTemporaryFolder, ClockWrong, WrongJava, JarsMissing: the machine is not fit; no JVM was started.
         DriverNotStarted: the JVM ended, or Spark refused its settings.
     """
@@ -141,13 +190,17 @@ def open_spark(settings: Settings, app_name: str, is_short: bool = False) -> Spa
     if (file := catalog_file(settings)) is not None:
         file.parent.mkdir(parents=True, exist_ok=True)  # SQLite makes no folder
     adopt_environment(settings.hadoop_conf_dir)
+    more = read_spark_conf(settings)
+    check_yarn(settings, in_yarn_container(os.environ), more)
     check_machine(settings)
     java = find_java(os.environ)
     os.environ["JAVA_HOME"] = str(java.home)  # Spark's scripts would take the first one, whatever its version
     if settings.spark_master.startswith("local"):
         os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"  # or Spark looks its host name up, which some machines cannot
     builder = SparkSession.builder.appName(app_name).master(settings.spark_master)
-    conf = spark_conf(settings)
+    conf = more | spark_conf(settings)
+    if is_batch and not settings.spark_master.startswith("local"):
+        conf |= ADAPTIVE
     if not in_yarn_container(os.environ):
         conf |= jvm_conf(settings)
     secrets = {key: conf.pop(key) for key in [key for key in conf if key.endswith(".password")]}

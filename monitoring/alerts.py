@@ -1,14 +1,13 @@
 """Which alerts of a domain are raised? Figures from its tables, judged by `lakehouse/alerts.py`.
 
-`weir check` judges them, prints them and keeps them in HOME/state/<domain>.alerts.json, from which the metrics page reads them: their
-queries read bronze, so they are not run for each request of the page.
+`weir check` judges them, prints them and keeps them as <domain>.alerts.json in the state folder, from which the metrics page reads them:
+their queries read bronze, so they are not run for each request of the page.
 """
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import structlog
 
@@ -16,7 +15,7 @@ from lakehouse.alerts import RUNS_BEFORE, Alert, Run, Runs, judge_duplicates, ju
 from lakehouse.domain import Domain
 from lakehouse.query.reader import Reader, UnknownTable
 from lakehouse.settings import Settings
-from lakehouse.storage.files import replace_file
+from lakehouse.storage.folders import open_folder
 from monitoring.freshness import TableFacts, read_facts
 
 LAYERS = ("bronze", "silver", "gold")
@@ -57,15 +56,15 @@ def judge(settings: Settings, domain: Domain, now: datetime) -> Judged:
 
 def keep(settings: Settings, judged: Judged) -> None:
     """Keep the alerts of a domain for the metrics page, in place of those that were judged before."""
-    replace_file(_file(settings, judged.domain), json.dumps(_as_json(judged), indent=1) + "\n")
+    open_folder(settings.state_uri).write(_file(judged.domain), json.dumps(_as_json(judged), indent=1) + "\n")
 
 
 def last_judged(settings: Settings, domains: Iterable[str]) -> list[Judged]:
     """Return the alerts of each domain as they were last judged; a domain without any, or with a file that cannot be read, is left out."""
-    found = []
+    found, folder = [], open_folder(settings.state_uri)
     for name in domains:
         try:
-            kept = json.loads(_file(settings, name).read_text(encoding="utf-8"))
+            kept = json.loads(folder.text(_file(name)) or "")
             alerts = tuple(Alert(**one) for one in kept["alerts"])
             found.append(Judged(name, datetime.fromisoformat(kept["judged_ts"]), alerts))
         except (OSError, ValueError, KeyError, TypeError):
@@ -93,8 +92,8 @@ def _age(domain: Domain, layer: str, facts: Iterable[TableFacts], now: datetime)
     return min(ages, default=None)
 
 
-def _file(settings: Settings, domain: str) -> Path:
-    return settings.home / "state" / f"{domain}.alerts.json"
+def _file(domain: str) -> str:
+    return f"{domain}.alerts.json"
 
 
 def _as_json(judged: Judged) -> dict[str, object]:

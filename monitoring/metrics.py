@@ -3,24 +3,32 @@
 Metrics use base units with the unit in the name, and counters end in `_total`. Label values come from closed sets and are never ids, dates
 or messages.
 
-Several processes share one page: with PROMETHEUS_MULTIPROC_DIR set, as `weir up` does for its children, each process keeps its values in
-files of that folder, and `serve` merges them. A counter continues across restarts of its part; a gauge has the value that was set last, by
-whichever process. Without the variable the metrics are the process's own.
+Several processes of a machine share one page: with PROMETHEUS_MULTIPROC_DIR set, as `weir up` does for its children, each process keeps its
+values in files of that folder, and `serve` merges them. A counter continues across restarts of its part; a gauge has the value that was set
+last, by whichever process. Without the variable the metrics are the process's own, and a driver in a container of YARN serves them itself
+(`serve_process`).
 
 Metrics that must stay true while a part hangs or is dead are set by no part: those in `WATCHED` are computed when the page is requested
 (`monitoring/watch.py`). docs/operating.md has a table of all metrics; a test compares it with this module.
 """
 
-from collections.abc import Iterable, Iterator
+import json
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
+from wsgiref.simple_server import WSGIRequestHandler, make_server
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, make_wsgi_app, start_http_server
 from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.exposition import ThreadingWSGIServer
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+# Where the page shows further targets of Prometheus.
+TARGETS_PATH = "/targets"
 # From a micro-batch of a few rows to catching up after a long outage.
 BATCH_BUCKETS = (0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 # A phase may be a hundredth of a micro-batch.
@@ -113,7 +121,7 @@ class Watched:
         return GaugeMetricFamily(self.name, self.about, labels=self.labels)
 
 
-# query, table: their names; what: kafka, checkpoint, tables, cities, proofs, health. A metric without a known value has no sample.
+# query, table: their names; what: kafka, checkpoint, tables, cities, proofs, health, cluster. A metric without a known value has no sample.
 PARTITION_LAG = Watched(
     "weir_partition_lag_messages", "Messages of a partition that the query has not committed", ("query", "topic", "partition")
 )
@@ -171,6 +179,12 @@ ALERT_AGE = Watched("weir_alert_age_seconds", "Time since the domain's alerts we
 UPSTREAM_AGE = Watched(
     "weir_producer_upstream_age_seconds", "Time since the newest change of a source's values that a poll saw", ("source",)
 )
+YARN_QUEUE_USED = Watched(
+    "weir_yarn_queue_used_ratio", "Share of the most memory that the queue may have which is in use, from 0 to 1", ("queue",)
+)
+YARN_APPLICATION_UP = Watched("weir_yarn_application_up", "1 while an application streams the domain, else 0", ("domain",))
+YARN_APPLICATION_CONTAINERS = Watched("weir_yarn_application_containers", "Containers of that application", ("domain",))
+YARN_APPLICATION_MEMORY = Watched("weir_yarn_application_memory_bytes", "Memory of all its containers", ("domain",))
 WATCH_KNOWN = Watched("weir_watch_known", "1 while the page can read the sources of these metrics, else 0", ("what",))
 WATCH_AGE = Watched("weir_watch_age_seconds", "Time since the page last read the sources of these metrics", ("what",))
 
@@ -200,16 +214,48 @@ class _Folder(Collector):
         return merged
 
 
-def serve(port: int, folder: Path, watch: Collector | None = None) -> None:
+def serve(port: int, folder: Path, watch: Collector | None = None, targets: Callable[[], object] = list) -> None:
     """Serve the page with the metrics of all processes that keep them in a folder; on the loopback only, in a thread.
 
     Args:
         port: on 127.0.0.1.
         folder: the processes' PROMETHEUS_MULTIPROC_DIR.
         watch: computes the metrics in `WATCHED`; without it the page has none of them.
+        targets: returns where else Prometheus finds metrics, in the form of its HTTP service discovery; shown at /targets. What it raises
+            is an answer of 503, after which Prometheus keeps the targets that it has.
     """
     registry = CollectorRegistry()
     registry.register(_Folder(folder))
     if watch is not None:
         registry.register(watch)
-    start_http_server(port, addr="127.0.0.1", registry=registry)
+    page = make_wsgi_app(registry)
+
+    def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["PATH_INFO"].rstrip("/") != TARGETS_PATH:
+            return cast(Iterable[bytes], page(environ, start_response))
+        try:
+            status, said = "200 OK", json.dumps(targets())
+        except Exception as error:  # whatever a cluster that is down makes of a question
+            status, said = "503 Service Unavailable", json.dumps({"error": str(error)})
+        start_response(status, [("Content-Type", "application/json")])
+        return [said.encode()]
+
+    server = make_server("127.0.0.1", port, application, ThreadingWSGIServer, handler_class=_Silent)
+    threading.Thread(target=server.serve_forever, name="weir-metrics", daemon=True).start()
+
+
+class _Silent(WSGIRequestHandler):
+    """Logs no request."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""
+
+
+def serve_process(host: str) -> int:
+    """Serve this process's own metrics at a free port of a host's address, in a thread; return the port.
+
+    Raises:
+        OSError: the address is not one of this machine.
+    """
+    server, _ = start_http_server(0, addr=host)
+    return int(server.server_port)

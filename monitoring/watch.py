@@ -3,7 +3,7 @@
 None of them is reported by a query: lag comes from commits and the broker (`lag.py`), freshness from the tables (`freshness.py`). Ages and
 lags in seconds grow between two reads, since they are computed with the time of each request.
 
-**The cost is bounded.** A read is repeated only after 199 times the processor time that it took, so the six reads together use at most 3 %
+**The cost is bounded.** A read is repeated only after 199 times the processor time that it took, so the seven reads use at most 4 %
 of one core, however often the page is requested. But a value is never older than 30 s, since an alert must not come minutes late.
 `weir_watch_age_seconds` is the age of the read. A value that cannot be read has no sample, rather than 0, and `weir_watch_known` is 0.
 """
@@ -28,12 +28,13 @@ from lakehouse.settings import Settings
 from lakehouse.tables.catalog import NoTables
 from monitoring import metrics
 from monitoring.alerts import last_judged
+from monitoring.cluster import ClusterFacts
 from monitoring.freshness import CityHour, TableFacts, most_behind, read_cities, read_facts
 from monitoring.lag import Lag, LagUnknown, TopicLag, bronze_lag, silver_lag, whole_of
 from monitoring.last_proofs import LastProof, last_proofs
 from monitoring.table_upkeep import TableHealth, read_health
 
-# A read that took one second of processor time is repeated after 199 s: half a percent of a core for each of the six.
+# A read that took one second of processor time is repeated after 199 s: half a percent of a core for each.
 REST = 199.0
 LEAST_SECONDS, MOST_SECONDS = 1.0, 30.0
 
@@ -110,6 +111,7 @@ class Watch(Collector):
         bootstrap: returns the broker's host:port, empty or None while there is none.
         now: returns the current time.
         upstream: returns by source when its values last changed, as its polls noted.
+        cluster: returns the state of the cluster; None where there is none.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Watch(Collector):
         bootstrap: Callable[[], str | None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         upstream: Callable[[], Mapping[str, datetime | None]] = dict,
+        cluster: Callable[[], ClusterFacts | None] = lambda: None,
     ) -> None:
         self._settings, self._bootstrap, self._now, self._upstream = settings, bootstrap, now, upstream
         self._broker: Broker | None = None
@@ -130,6 +133,7 @@ class Watch(Collector):
         self._cities: Look[list[_Cities]] = Look("cities", self._hours)
         self._proofs: Look[list[LastProof]] = Look("proofs", lambda: last_proofs(settings))
         self._health: Look[list[TableHealth]] = Look("health", lambda: read_health(settings))
+        self._cluster: Look[ClusterFacts | None] = Look("cluster", cluster)
 
     def describe(self) -> Iterable[Metric]:
         """Return the metrics without samples, so that registering reads nothing."""
@@ -166,7 +170,9 @@ class Watch(Collector):
                     _add_known(families[metrics.ALERT_BOUND], labels, alert.bound)
             for source, changed in self._upstream().items():
                 _add_known(families[metrics.UPSTREAM_AGE], [source], None if changed is None else _age(changed, now))
-            for look in (self._kafka, self._checkpoint, self._tables, self._cities, self._proofs, self._health):
+            if (found := self._cluster.found()) is not None:
+                _add_cluster(families, found)
+            for look in (self._kafka, self._checkpoint, self._tables, self._cities, self._proofs, self._health, self._cluster):
                 families[metrics.WATCH_KNOWN].add_metric([look.what], int(look.is_known))
                 families[metrics.WATCH_AGE].add_metric([look.what], look.age)
         yield from families.values()
@@ -247,6 +253,14 @@ def _add_cities(families: _Families, table: str, hours: list[CityHour], places: 
         families[metrics.TABLE_WORST_FRESHNESS].add_metric([table], _age(ranked[0].newest_ts, now))
     for one in ranked[:most]:
         families[metrics.CITY_FRESHNESS].add_metric([table, one.city], _age(one.newest_ts, now))
+
+
+def _add_cluster(families: _Families, cluster: ClusterFacts) -> None:
+    families[metrics.YARN_QUEUE_USED].add_metric([cluster.queue], cluster.queue_used)
+    for domain, application in cluster.applications.items():
+        families[metrics.YARN_APPLICATION_UP].add_metric([domain], int(application.is_running))
+        families[metrics.YARN_APPLICATION_CONTAINERS].add_metric([domain], application.containers)
+        families[metrics.YARN_APPLICATION_MEMORY].add_metric([domain], application.memory)
 
 
 def _add_known(family: GaugeMetricFamily, labels: list[str], value: float | None) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lakehouse import completion
+from lakehouse.machine.yarn_check import NoYarnCheck, without_yarn_check
 from lakehouse.settings import Settings
 from streaming.errors import AlreadyRunning
 
@@ -31,6 +32,7 @@ def stream(
     new_checkpoint: Annotated[
         bool, typer.Option("--new-checkpoint", help="move the checkpoints aside; go on after the rows in bronze, apply all of bronze again")
     ] = False,
+    no_yarn_check: NoYarnCheck = False,
 ) -> None:
     """Run the queries of one or more domains: Kafka to bronze, bronze to silver and gold.
 
@@ -40,7 +42,7 @@ def stream(
     from lakehouse.registry import build_domain
     from streaming.drivers import run_drivers
 
-    settings: Settings = ctx.obj
+    settings: Settings = without_yarn_check(ctx.obj, no_yarn_check)
     configure_logs(settings.log_format, settings.log_level)
     names = list(dict.fromkeys(domains))
     for name in names:
@@ -49,7 +51,7 @@ def stream(
     with ExitStack() as held:
         for name in names:
             held.enter_context(_only_driver(run, name))
-        run_drivers(names, settings, available_now, lambda name: _say_ready(run, name), new_checkpoint)
+        run_drivers(names, settings, available_now, lambda name: say_ready(run, name), new_checkpoint)
 
 
 def resume(
@@ -70,8 +72,8 @@ def resume(
     """
     from lakehouse.registry import build_domain
     from lakehouse.storage.folders import open_folder
+    from streaming.query_states import read_states
     from streaming.resume import Request, ask
-    from streaming.supervisor import read_states
 
     settings: Settings = ctx.obj
     build_domain(domain, settings)
@@ -117,7 +119,8 @@ def ready_file(run: Path, domain: str) -> Path:
     return run / f"stream-{domain}.ready.json"
 
 
-def _say_ready(run: Path, domain: str) -> None:
+def say_ready(run: Path, domain: str) -> None:
+    """Write that file: this process is with queries that run."""
     ready_file(run, domain).write_text(json.dumps({"pid": os.getpid(), "since": datetime.now(UTC).isoformat()}))
 
 

@@ -5,6 +5,7 @@ before it does anything (its micro-batch is repeated at the next start), an idle
 limit whatever still runs is interrupted, which is safe too, only slower to start again. What fails is minded by the supervisor.
 """
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ from lakehouse import failpoints
 from lakehouse.domain import Domain
 from lakehouse.errors import Retryable, WeirError
 from lakehouse.locks.lease import held_lease
+from lakehouse.machine.container import container_of
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from lakehouse.spark import jvm_pid, open_spark
@@ -35,15 +37,18 @@ from streaming.failures import cause_of
 from streaming.losses import LOSSES, record_losses
 from streaming.metrics_report import report_progress, report_restart, report_states
 from streaming.query import DomainQuery
+from streaming.query_states import BEAT_SECONDS, QueryState, states_file, write_states
 from streaming.refine_query import RefineQuery
 from streaming.stop_request import is_asked_to_stop
-from streaming.supervisor import QueryState, Supervised, Supervisor, states_file, write_states
+from streaming.supervisor import Supervised, Supervisor
 
 # How often the broker is asked, beside every append, whether the topic is still the same.
 TOPIC_SECONDS = 5.0
 # How often its settings are looked at: somebody alters them by hand, if ever.
 SETTINGS_SECONDS = 60.0
 ASK_AGAIN_SECONDS = 5.0
+# How often the state folder is looked at where that asks a NameNode.
+CLUSTER_POLL_SECONDS = 1.0
 # Domains of one process share namespaces and some tables: of two that make them at once the catalog refuses one.
 _PREPARING = threading.Lock()
 
@@ -59,6 +64,7 @@ class Driver:
         report: gets a report of each micro-batch.
         build: puts the domain together; by its name when left out.
         spark: a session to use; one of this process is opened when left out.
+        metrics: host:port of the metrics, where this process serves them.
     """
 
     def __init__(
@@ -68,11 +74,13 @@ class Driver:
         report: Callable[[BatchReport], None],
         build: Callable[[], Domain] | None = None,
         spark: SparkSession | None = None,
+        metrics: str = "",
     ) -> None:
         self._name = name
         self._settings = settings
         self._report = report
         self._build = build or (lambda: build_domain(name, settings))
+        self._metrics = metrics
         self._stopping = threading.Event()
         self._given, self._spark = spark, spark
 
@@ -105,7 +113,6 @@ class Driver:
         with held_lease(self._settings, f"stream {self._name}", lost) as check:
             spark = self._spark = self._given or open_spark(self._settings, f"weir {self._name}")
             state = open_folder(self._settings.state_uri, spark)
-            application, is_local = str(spark.sparkContext.applicationId), self._settings.spark_master.startswith("local")
             failpoints.arm(self._settings.failpoint, [jvm_pid(spark)])
             with _PREPARING:
                 ensure_tables(spark, domain)
@@ -126,17 +133,10 @@ class Driver:
                 if available_now:  # each query drains what the one before it has written
                     for number, one in enumerate(supervised):
                         if not self._stopping.is_set():
-                            self._supervise(state, [one], lambda: None, ready if number == 0 else lambda: None)
+                            self._supervise(spark, state, [one], lambda: None, ready if number == 0 else lambda: None)
                             bronze.settle(at_once=True)
                 else:
-
-                    def poll() -> None:
-                        requests.take(supervised)
-                        # Only an application of a cluster is told so; one of this machine gets a signal.
-                        if not is_local and is_asked_to_stop(state, application):
-                            self.request_stop()
-
-                    self._supervise(state, supervised, poll, ready)
+                    self._supervise(spark, state, supervised, lambda: requests.take(supervised), ready)
             bronze.settle(at_once=True)
 
     def close(self) -> None:
@@ -156,19 +156,59 @@ class Driver:
             restarted=report_restart,
         )
 
-    def _supervise(self, state: Folder, queries: Sequence[Supervised], poll: Callable[[], None], ready: Callable[[], None]) -> None:
+    def _supervise(
+        self, spark: SparkSession, state: Folder, queries: Sequence[Supervised], poll: Callable[[], None], ready: Callable[[], None]
+    ) -> None:
+        known: Sequence[QueryState] = ()
+
         def report(states: Sequence[QueryState]) -> None:
+            nonlocal known
+            known = states
             report_states(states)
+            write()
+
+        def write() -> None:
             try:
-                write_states(state, self._name, states)
-            except OSError as error:  # a full disk must not end the queries that still run
+                write_states(state, self._name, known, self._metrics)
+            except OSError as error:  # a full disk, or HDFS in safe mode, must not end the queries that still run
                 log.warning("states not written", error=str(error))
 
+        def take_requests() -> None:
+            try:
+                poll()
+                # Only an application of a cluster is told so; one of this machine gets a signal.
+                if is_on_cluster and is_asked_to_stop(state, application):
+                    self.request_stop()
+            except OSError as error:
+                log.warning("requests cannot be read", error=str(error))
+
+        application, is_on_cluster = str(spark.sparkContext.applicationId), not self._settings.spark_master.startswith("local")
+        requests, beat = _Due(CLUSTER_POLL_SECONDS if is_on_cluster else 0, take_requests), _Due(BEAT_SECONDS, write)
+        is_in_container = container_of(os.environ) is not None
+
+        def tend() -> None:
+            requests.run()
+            if is_in_container:
+                beat.run()
+
         try:
-            Supervisor(queries, self._stopping, report, poll).run(ready)
+            Supervisor(queries, self._stopping, report, tend).run(ready)
             state.remove(states_file(self._name))
         finally:
             report_states([], gone=[query.name for query in queries])
+
+
+class _Due:
+    """Does something at most as often as it is worth."""
+
+    def __init__(self, seconds: float, action: Callable[[], None]) -> None:
+        self._seconds, self._action, self._next = seconds, action, 0.0
+
+    def run(self) -> None:
+        """Do it, if it is due."""
+        if time.monotonic() >= self._next:
+            self._action()
+            self._next = time.monotonic() + self._seconds
 
 
 class ResumeRequests:

@@ -13,7 +13,7 @@ from lakehouse.settings import Settings
 from lakehouse.spark import open_spark, session_beside
 from streaming.driver import Driver
 from streaming.failures import cause_of, classify
-from streaming.metrics_report import report_batch
+from streaming.metrics_report import report_batch, serve_from_container
 from streaming.supervisor import wait_seconds
 
 log = structlog.get_logger("weir.stream")
@@ -34,7 +34,8 @@ def run_drivers(
     Raises:
         WeirError: what ended one of them, once all have ended; see `Driver.run`.
     """
-    beside = _Beside(settings, available_now, ready, new_checkpoint)
+    metrics = serve_from_container()
+    beside = _Beside(settings, available_now, ready, new_checkpoint, metrics)
     drivers = beside.drivers
 
     def stop(*_: object) -> None:
@@ -46,7 +47,7 @@ def run_drivers(
     signal.signal(signal.SIGINT, stop)
     if len(names) == 1:
         # It opens Spark only when its topics are there, so that a broker that is missing is said within seconds.
-        drivers[names[0]] = driver = Driver(names[0], settings, report_batch)
+        drivers[names[0]] = driver = Driver(names[0], settings, report_batch, metrics=metrics)
         try:
             driver.run(available_now, lambda: ready(names[0]), new_checkpoint)
         finally:
@@ -62,7 +63,8 @@ def run_drivers(
 class _Beside:
     """The drivers of several domains; each is started again by itself where it ends with an error, as a process of its own would be."""
 
-    def __init__(self, settings: Settings, available_now: bool, ready: Callable[[str], None], new_checkpoint: bool) -> None:
+    def __init__(self, settings: Settings, available_now: bool, ready: Callable[[str], None], new_checkpoint: bool, metrics: str) -> None:
+        self._metrics = metrics
         self._settings, self._available_now, self._ready, self._new_checkpoint = settings, available_now, ready, new_checkpoint
         self.drivers: dict[str, Driver] = {}
         self.stopping = threading.Event()
@@ -81,7 +83,7 @@ class _Beside:
         failures = 0
         while not self.stopping.is_set():
             # A session of its own: what a domain sets is set for no other.
-            driver = self.drivers[name] = Driver(name, self._settings, report_batch, spark=session_beside(spark))
+            driver = self.drivers[name] = Driver(name, self._settings, report_batch, spark=session_beside(spark), metrics=self._metrics)
             try:
                 driver.run(self._available_now, lambda: self._ready(name), self._new_checkpoint and not failures)
                 return

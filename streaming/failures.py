@@ -37,6 +37,13 @@ RETRY = frozenset(
         "RuntimeIOException",
         "UncheckedIOException",
         "IOException",
+        # HDFS in safe mode, a NameNode that hands over, a block whose DataNodes are away.
+        "SafeModeException",
+        "StandbyException",
+        "BlockMissingException",
+        "ConnectTimeoutException",
+        "NoRouteToHostException",
+        "EOFException",
     }
 )
 STOP = frozenset({"AnalysisException", "ParseException", "NoSuchTableException", "AccessControlException", "ClassNotFoundException"})
@@ -44,7 +51,8 @@ DRIVER = frozenset({"OutOfMemoryError", "NoClassDefFoundError"})
 DRIVER_TEXTS = ("SparkContext was shut down", "stopped SparkContext")
 
 _QUERY_FOLLOWS = "=== Streaming Query ==="
-_CLASS = re.compile(r"(?:^|Caused by: |[\s:])(?:[a-z]\w*\.)+([A-Z][\w$]*(?:Exception|Error))\b", re.MULTILINE)
+# RemoteException has the class that the server raised in brackets.
+_CLASS = re.compile(r"(?:^|Caused by: |[\s:(])(?:[a-z]\w*\.)+([A-Z][\w$]*(?:Exception|Error))\b", re.MULTILINE)
 
 
 def classify(error: BaseException) -> Verdict:
@@ -58,6 +66,9 @@ def classify(error: BaseException) -> Verdict:
         return "driver"
     if isinstance(error, WeirError):
         return "retry" if isinstance(error, Retryable) else "stop" if isinstance(error, Fatal) else "unknown"
+    if isinstance(error, OSError):
+        # A full disk, or a file system that does not answer, may be mended by itself; a missing right is not.
+        return "stop" if isinstance(error, PermissionError) else "retry"
     text = "\n".join(_texts(error))
     names = set(_CLASS.findall(text))
     if names & DRIVER or any(part in text for part in DRIVER_TEXTS):
@@ -76,12 +87,14 @@ def cause_of(error: BaseException) -> str:
         return str(error)
     # Spark appends the query's offsets, thread state and plan, which are not the cause.
     lines = [line.strip().lstrip(": ") for line in str(error).partition(_QUERY_FOLLOWS)[0].splitlines() if line.strip()]
-    sentences = [line for line in lines if ": " in line and not line.startswith(("at ", "File ", "JVM stacktrace"))]
-    sentence = (sentences or lines or ["no message"])[0 if not _is_sparks(error) else -1]
+    # Of HDFS the message itself holds where it was raised.
+    told = [line for line in lines if not line.startswith(("at ", "File ", "JVM stacktrace"))]
+    sentences = [line for line in told if ": " in line]
+    sentence = (sentences[-1:] if _is_sparks(error) else sentences[:1]) or told[:1] or ["no message"]
     deepest = next((line.removeprefix("Caused by: ") for line in reversed(lines) if line.startswith("Caused by: ")), "")
     # Java's outermost error may only say that something failed, such as "Unknown failure" for a locked catalog.
-    because = f" (caused by {deepest})" if deepest and deepest not in sentence else ""
-    return f"{type(error).__name__}: {sentence[: 500 if not because else 250]}{because}"[:500]
+    because = f" (caused by {deepest})" if deepest and deepest not in sentence[0] else ""
+    return f"{type(error).__name__}: {sentence[0][: 500 if not because else 250]}{because}"[:500]
 
 
 def _is_sparks(error: BaseException) -> bool:

@@ -1,13 +1,15 @@
 """Where are micro-batches and the state of queries reported? In the log and the metrics. Neither can make a query fail."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import structlog
 
+from lakehouse.machine.container import container_of
 from monitoring import metrics
 from streaming.batch_report import BatchReport, log_batch
-from streaming.supervisor import QueryState
+from streaming.query_states import QueryState
 
 
 def report_batch(batch: BatchReport) -> None:
@@ -55,6 +57,18 @@ def report_restart(query: str) -> None:
     """Count one more start of a query in its driver."""
     with _never_failing():
         metrics.QUERY_RESTARTS.labels(query).inc()
+
+
+def serve_from_container() -> str:
+    """Serve this process's metrics from a container of YARN; return host:port, empty elsewhere, where the agent serves them."""
+    container = container_of(os.environ)
+    if container is None:
+        return ""
+    try:
+        return f"{container.host}:{metrics.serve_process(container.host)}"
+    except OSError as error:
+        structlog.get_logger("weir.stream").warning("metrics are not served", host=container.host, error=str(error))
+        return ""
 
 
 @contextmanager

@@ -63,7 +63,7 @@ class RefineQuery:
         self._held_back: HeldBack | None = None
         is_alone = len(domain.sources) == 1
         self._unknown = {
-            one.name: UnknownFields(unknown_fields_file(settings.home, domain.name, "" if is_alone else one.name), one.contract)
+            one.name: UnknownFields(state, unknown_fields_file(domain.name, "" if is_alone else one.name), one.contract)
             for one in domain.sources
         }
         limit = Limit(settings.reject_limit_percent, settings.reject_window_rows, settings.reject_least_rows)

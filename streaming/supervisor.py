@@ -5,26 +5,22 @@ its text. Nothing here knows Kafka or tables; the driver provides the function t
 """
 
 import contextlib
-import json
 import random
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
-import psutil
 import structlog
 from py4j.protocol import Py4JError
 from pyspark.sql import DataFrame
 
 from lakehouse.errors import WeirError
-from lakehouse.locks.lease import SAME_START_SECONDS
-from lakehouse.storage.folders import Folder
 from streaming.bronze import Body
 from streaming.errors import QueryFailed
 from streaming.failures import Verdict, cause_of, classify
+from streaming.query_states import QueryState, State
 
 STOP_LIMIT_SECONDS = 45
 POLL_SECONDS = 0.2
@@ -36,7 +32,6 @@ MOST_UNKNOWN = 8
 # Retries of a transient failure when the command drains and ends.
 MOST_RETRIES_WHEN_DRAINING = 3
 
-State = Literal["running", "restarting", "stopped", "done"]
 log = structlog.get_logger("weir.stream")
 
 
@@ -57,29 +52,6 @@ class Query(Protocol):
     def status(self) -> dict[str, Any]: ...  # noqa: D102
     def exception(self) -> Exception | None: ...  # noqa: D102
     def stop(self) -> None: ...  # noqa: D102
-
-
-@dataclass(frozen=True, slots=True)
-class QueryState:
-    """The state of one query, as `weir status` shows it.
-
-    Attributes:
-        query: its name.
-        state: the state.
-        reason: why it does not run.
-        restarts: how often it was restarted.
-        since: start of the state, ISO 8601 in UTC.
-        note: information for the operator while it runs, such as that it began a new checkpoint; may be empty.
-        held: by source, why the breaker holds it back while the query goes on with the others.
-    """
-
-    query: str
-    state: State
-    reason: str
-    restarts: int
-    since: str
-    note: str = ""
-    held: Mapping[str, str] = field(default_factory=dict)
 
 
 def wait_seconds(failures: int, chance: float) -> float:
@@ -324,29 +296,6 @@ class Supervisor:
     def _have_ended(self, interrupt: bool) -> bool:
         """Ask every query to end; return whether all have."""
         return False not in [query.end(interrupt) for query in self._queries]
-
-
-def states_file(domain: str) -> str:
-    """Return the name of the file with the states of a driver's queries."""
-    return f"stream-{domain}.queries.json"
-
-
-def write_states(folder: Folder, domain: str, states: Sequence[QueryState]) -> None:
-    """Replace the file in one step."""
-    me = psutil.Process()
-    held = {"pid": me.pid, "created": me.create_time(), "domain": domain, "queries": [asdict(state) for state in states]}
-    folder.write(states_file(domain), json.dumps(held))
-
-
-def read_states(folder: Folder, domain: str) -> list[QueryState]:
-    """Read the states; empty where there is no file, or the driver that wrote it has ended."""
-    try:
-        held = json.loads(folder.text(states_file(domain)) or "")
-        if abs(psutil.Process(held["pid"]).create_time() - held["created"]) >= SAME_START_SECONDS:
-            return []
-        return [QueryState(**state) for state in held["queries"]]
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return []
 
 
 def _now() -> str:

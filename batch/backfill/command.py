@@ -64,7 +64,7 @@ def run_backfill(settings: Settings, wanted: Wanted) -> bool:
             if wanted.dry_run:
                 return True
         is_short = planned is not None and planned.rows(history.rows_of_a_day) < SHORT_ROWS
-        spark = open_spark(settings, f"weir backfill {wanted.domain}", is_short)
+        spark = open_spark(settings, f"weir backfill {wanted.domain}", is_short=is_short, is_batch=True)
         try:
             failpoints.arm(settings.failpoint, [jvm_pid(spark)])
             if planned is not None:

@@ -49,7 +49,7 @@ def run_maintain(settings: Settings, wanted: Wanted) -> bool:
     lower_priority()
     domains = [build_domain(name, settings) for name in DOMAINS]
     with Stop() as stop, held_lease(settings, "maintain", lambda _: stop.set()):
-        spark = open_spark(settings, "weir maintain")
+        spark = open_spark(settings, "weir maintain", is_batch=True)
         try:
             names = chosen_tables(spark, wanted.tables)
             now, known = datetime.now(UTC), known_of(spark)

@@ -13,12 +13,12 @@ from batch.compare import Comparison
 from lakehouse.days import Days
 from lakehouse.locks.conflicts import until_accepted
 from lakehouse.settings import Settings
-from lakehouse.tables.catalog import open_catalog
+from lakehouse.tables.catalog import cannot_be_written, only_spark_writes, open_catalog
 from lakehouse.tables.create import create_missing
 from lakehouse.tables.notes import applied_note
 from lakehouse.tables.properties import PROOF_PROPERTY
 from lakehouse.tables.schema import Column, Table
-from lakehouse.write.plain_rows import in_arrow
+from lakehouse.write.plain_rows import append_rows, in_arrow, relation
 from monitoring.last_proofs import LastProof
 
 Way = Literal["batch", "independent"]
@@ -73,7 +73,7 @@ class Proof:
         seconds: time by part: `read`, `independent`, `batch`, `compare`; the two in the middle run side by side.
         took: the time of the whole proof [s].
         advice: what to do about rows computed with older reference data; empty where there are none.
-        is_kept: whether it is stored in `lh.ops.proofs`; false if the tables are on a read-only mount.
+        not_kept: why it is not stored in `lh.ops.proofs`; empty where it is.
     """
 
     domain: str
@@ -86,8 +86,13 @@ class Proof:
     asked: dict[str, str]
     seconds: dict[str, float]
     took: float = 0.0
-    is_kept: bool = True
+    not_kept: str = ""
     advice: str = ""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is stored in `lh.ops.proofs`."""
+        return not self.not_kept
 
     @property
     def is_equal(self) -> bool:
@@ -109,7 +114,7 @@ def keep(settings: Settings, spark: SparkSession | None, proof: Proof, bronze: s
 
     Args:
         settings: with the catalog.
-        spark: creates the table where it is missing; None where it is there (`is_there`), so that no JVM is needed.
+        spark: creates the table where it is missing, and writes where Spark alone can; None where neither is needed (`why_not_kept`).
         proof: the proof.
         bronze: name of the bronze table whose snapshot is noted.
         code_version: version of weir.
@@ -120,9 +125,29 @@ def keep(settings: Settings, spark: SparkSession | None, proof: Proof, bronze: s
     for way, one in proof.compared:
         differences.setdefault(one.table, {})[way] = one.differences
     summary = LastProof(proof.domain, proof.proved_ts, differences).to_json()
-    rows = in_arrow(PROOFS, _rows(proof, bronze, code_version))
+    rows = list(_rows(proof, bronze, code_version))
+    if only_spark_writes(settings):
+        assert spark is not None  # else it is not kept
+        append_rows(relation(spark, PROOFS, rows), PROOFS, {PROOF_PROPERTY: summary})
+        return
     with closing(open_catalog(settings)) as catalog:
-        until_accepted(lambda: catalog.load_table(_NAME).append(rows, snapshot_properties={PROOF_PROPERTY: summary}))
+        until_accepted(lambda: catalog.load_table(_NAME).append(in_arrow(PROOFS, rows), snapshot_properties={PROOF_PROPERTY: summary}))
+
+
+def why_not_kept(settings: Settings, spark: SparkSession | None) -> str:
+    """Return why a proof cannot be stored; empty where it can.
+
+    Args:
+        settings: with the catalog.
+        spark: of the program; None where it has none.
+    """
+    if cannot_be_written(settings):
+        return "the tables are on a read-only mount"
+    if spark is None and only_spark_writes(settings):
+        return "a hadoop catalog is written by Spark alone; `weir submit -- prove` stores the result"
+    if spark is None and not is_there(settings):
+        return "lh.ops.proofs is not there yet; `weir submit -- prove` makes it"
+    return ""
 
 
 def is_there(settings: Settings) -> bool:

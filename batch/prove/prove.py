@@ -27,7 +27,7 @@ from batch.compare import Comparison, compare
 from batch.consistent_snapshots import Heads
 from batch.prove.oracle.avro_json import as_json
 from batch.prove.oracle.recompute import BRONZE_COLUMNS, recompute
-from batch.prove.proofs_table import WAYS, Proof, Way, keep
+from batch.prove.proofs_table import WAYS, Proof, Way, keep, why_not_kept
 from lakehouse.codecs.avro_codec import known_versions, schema
 from lakehouse.codecs.parse import retyped
 from lakehouse.days import Days
@@ -39,7 +39,6 @@ from lakehouse.settings import Settings
 from lakehouse.spans import Times
 from lakehouse.storage.folders import arrow_place
 from lakehouse.storage.paths import local_path, location_of
-from lakehouse.tables.catalog import cannot_be_written
 from lakehouse.tables.references import look_at_references
 from lakehouse.write.plain_rows import in_arrow
 from lakehouse.write.small_batches.session_tuning import conf_for_many, session_conf
@@ -55,7 +54,7 @@ class NoWitness(LakehouseError, Fatal):
 def prove(settings: Settings, domain: Domain, spark: SparkSession | None, days: Days = None, ways: Collection[Way] = WAYS) -> Proof:
     """Prove a domain's gold by the edition by which it was computed, and store the result in `lh.ops.proofs`.
 
-    The result is not stored if the tables are on a read-only mount.
+    The result is not stored if the tables are on a read-only mount, or if only Spark could store it and none is given.
 
     Args:
         settings: with the catalog.
@@ -104,8 +103,8 @@ def prove(settings: Settings, domain: Domain, spark: SparkSession | None, days: 
                     compared.append((way, compare(derived.table, rows, wanted, days, times)))
         took = time.monotonic() - began
         snapshots = {name: heads.snapshot_id(name) for name in (*names, *gold)}
-        applied, edition, kept = dict(heads.applied), dict(domain.edition), not cannot_be_written(settings)
-        proof = Proof(domain.name, proved_ts, days, tuple(compared), applied, snapshots, edition, asked, phases.seconds, took, kept)
+        applied, edition, not_kept = dict(heads.applied), dict(domain.edition), why_not_kept(settings, spark)
+        proof = Proof(domain.name, proved_ts, days, tuple(compared), applied, snapshots, edition, asked, phases.seconds, took, not_kept)
     if not proof.is_equal:
         proof = replace(proof, advice=look_at_references(settings, domain).advice)
     if proof.is_kept:

@@ -66,7 +66,7 @@ def run_rebuild(settings: Settings, wanted: Wanted) -> None:
     # Dimensions have no days, and are not computed from silver.
     chosen = choose(domain, wanted.tables or (FACTS if wanted.days or wanted.layer == "silver" else ALL))
     _check(domain, wanted, chosen)
-    spark = open_spark(settings, f"weir rebuild {domain.name}")
+    spark = open_spark(settings, f"weir rebuild {domain.name}", is_batch=True)
     try:
         failpoints.arm(settings.failpoint, [jvm_pid(spark)])
         compared: list[Comparison] = []

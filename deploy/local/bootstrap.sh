@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# How is a bare Debian 12 set up to run weir? This script installs Python packages into .venv, Java, and jars into .jars.
+# How is a bare Debian 12 set up to run weir? This script installs Python packages into .venv, Java, jars into .jars, and Prometheus
+# into .tools.
 # Safe to repeat, and fast when nothing is missing. If a step fails, it prints what to do in one sentence.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
@@ -23,18 +24,24 @@ fail() {
 # As root, or with sudo without a password, system packages can be installed.
 may_install() { command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; }
 
+apt_update() { as_root apt-get update -qq >"$LOG" 2>&1 || true; }
+
 apt_install() {
+	say "  installing $* by apt"
+	apt_update
+	if ! as_root apt-get install -y -qq --no-install-recommends "$@" >>"$LOG" 2>&1 </dev/null; then
+		fail "apt could not install $* ($(grep -E '^(E|Err)' "$LOG" | tail -1)). Check the network, install it by hand, and run make setup again."
+	fi
+}
+
+as_root() {
 	local as=() proxies=http_proxy,https_proxy,all_proxy,no_proxy,HTTP_PROXY,HTTPS_PROXY,ALL_PROXY,NO_PROXY
 	if [ "$(id -u)" != 0 ]; then
 		as=(sudo -n)
 		# By name, since every user could read the proxy's password in a value on the command line.
 		if sudo -n "--preserve-env=$proxies" true 2>/dev/null; then as+=("--preserve-env=$proxies"); fi
 	fi
-	say "  installing $* by apt"
-	"${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get update -qq >"$LOG" 2>&1 || true
-	if ! "${as[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >>"$LOG" 2>&1 </dev/null; then
-		fail "apt could not install $* ($(grep -E '^(E|Err)' "$LOG" | tail -1)). Check the network, install it by hand, and run make setup again."
-	fi
+	"${as[@]}" env DEBIAN_FRONTEND=noninteractive "$@"
 }
 
 python_is_new_enough() { "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }
@@ -77,11 +84,11 @@ set_up_python() {
 	fi
 	rm -f .venv/.weir-setup
 	if ! { [ "$(cat .venv/.weir-path 2>/dev/null)" = "$PWD" ] && python_is_new_enough .venv/bin/python; }; then
-		say "[1/4] $("$python" --version): creating the virtual environment .venv"
+		say "[1/5] $("$python" --version): creating the virtual environment .venv"
 		"$python" -m venv --clear "$(readlink -f .venv)" >"$LOG" 2>&1 || fail "the virtual environment could not be created: $(tail -1 "$LOG")"
 		printf '%s' "$PWD" >.venv/.weir-path
 	fi
-	say "[2/4] $(grep -c '==' deploy/local/requirements.lock) Python packages, each checked against its hash (Spark is the large one, 450 MB)"
+	say "[2/5] $(grep -c '==' deploy/local/requirements.lock) Python packages, each checked against its hash (Spark is the large one, 450 MB)"
 	pip_install --require-hashes -r deploy/local/requirements-build.lock
 	pip_install --no-build-isolation --require-hashes -r deploy/local/requirements.lock
 	pip_install --no-build-isolation --no-deps -e .
@@ -133,7 +140,7 @@ set_up_java() {
 	local sentence
 	if .venv/bin/python -m lakehouse.machine.java >/dev/null 2>&1; then return; fi
 	if may_install; then
-		say "[3/4] no Java 17 or 21 found"
+		say "[3/5] no Java 17 or 21 found"
 		apt_install openjdk-17-jre-headless
 	fi
 	sentence=$(.venv/bin/python -m lakehouse.machine.java 2>&1) || fail "$sentence"
@@ -144,9 +151,41 @@ set_up_jars() {
 	.venv/bin/python -m deploy.local.jars fetch || exit 1
 }
 
+# Debian's packages are unpacked, not installed: an installed Prometheus would start by itself, on ports of its own choice. apt has checked
+# their signatures. Without them everything but `weir up --with-prometheus` and its tests works.
+PROMETHEUS_PACKAGES=(prometheus prometheus-alertmanager prometheus-pushgateway)
+set_up_prometheus() {
+	local tools=.tools/prometheus fresh key
+	key="${PROMETHEUS_PACKAGES[*]}"
+	if [ "$(cat "$tools/.weir-setup" 2>/dev/null)" = "$key" ]; then return; fi
+	if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
+		say "  no apt: for weir up --with-prometheus, put prometheus, promtool and alertmanager on PATH"
+		return
+	fi
+	say "[5/5] Prometheus, Alertmanager and Pushgateway, from Debian"
+	mkdir -p .tools
+	fresh=$(mktemp -d .tools/new.XXXXXX)
+	if ! fetch_packages "$fresh"; then
+		if may_install; then apt_update; fi
+		if ! fetch_packages "$fresh"; then
+			rm -rf "$fresh"
+			say "  apt has no ${PROMETHEUS_PACKAGES[*]} ($(grep -E '^(E|Err)' "$LOG" | tail -1)): weir up --with-prometheus will not work"
+			return
+		fi
+	fi
+	for package in "$fresh"/*.deb; do dpkg-deb --extract "$package" "$fresh"; done
+	rm -f "$fresh"/*.deb
+	printf '%s' "$key" >"$fresh/.weir-setup"
+	rm -rf "$tools"
+	mv "$fresh" "$tools"
+}
+
+fetch_packages() { (cd "$1" && apt-get download -qq -o APT::Sandbox::User=root "${PROMETHEUS_PACKAGES[@]}") >"$LOG" 2>&1; }
+
 place_for_java
 set_up_python
 write_command
 set_up_java
 set_up_jars
+set_up_prometheus
 say "weir is set up: .venv/bin/weir --help"

@@ -7,7 +7,7 @@ import typer
 
 from lakehouse.settings import Settings
 
-EXIT_FAILED = 1
+EXIT_FAILED, EXIT_TRY_AGAIN = 1, 75
 
 
 def up(
@@ -61,22 +61,31 @@ def status(
 def doctor(
     ctx: typer.Context,
     files: Annotated[bool, typer.Option("--files", help="also open every data file and compare it with its manifest entry")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print a JSON list of objects with check, ok and says")] = False,
+    master: Annotated[
+        str, typer.Option("--master", help="yarn: check the cluster too (default: where WEIR_SPARK_MASTER is yarn)", show_default=False)
+    ] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON list of objects with check, ok, says and temporary")] = False,
 ) -> None:
-    """Check this machine and its home, from Java to the clock, and print one sentence per check. Exits with 1 if something is wrong.
+    """Check this machine and its home, from Java to the clock, and the cluster; print one sentence per check.
+
+    Exits with 1 if something is wrong, with 75 if all that is wrong may end by itself, such as HDFS in safe mode.
 
     Example: weir doctor --files
     """
     from deploy.local.doctor import examine, show
 
     settings: Settings = ctx.obj
+    if master:
+        settings = settings.model_copy(update={"spark_master": master})
     findings = examine(settings, files=files)
     if as_json:
-        print(json.dumps([{"check": one.check, "ok": one.ok, "says": one.says} for one in findings], indent=2, ensure_ascii=False))
+        facts = [{"check": one.check, "ok": one.ok, "says": one.says, "temporary": one.is_temporary} for one in findings]
+        print(json.dumps(facts, indent=2, ensure_ascii=False))
     else:
         show(findings)
-    if not all(one.ok for one in findings):
-        raise typer.Exit(EXIT_FAILED)
+    wrong = [one for one in findings if not one.ok]
+    if wrong:
+        raise typer.Exit(EXIT_TRY_AGAIN if all(one.is_temporary for one in wrong) else EXIT_FAILED)
 
 
 def demo(ctx: typer.Context) -> None:

@@ -15,7 +15,7 @@ from deploy.local.jars import jars_for
 from deploy.local.services.kafka_broker import answers, check_room
 from deploy.local.stack import check_kafka_folder
 from deploy.yarn import checks as checks_of_cluster
-from lakehouse.errors import WeirError
+from lakehouse.errors import Retryable, WeirError
 from lakehouse.machine import fitness
 from lakehouse.machine.java import find_java
 from lakehouse.machine.proxies import proxies_argument, proxy_of
@@ -30,11 +30,12 @@ API_SECONDS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The result of one check."""
+    """The result of one check; a failure is temporary where the check may succeed later by itself."""
 
     check: str
     ok: bool
     says: str
+    is_temporary: bool = False
 
 
 def examine(settings: Settings, *, files: bool = False) -> list[Finding]:
@@ -64,8 +65,14 @@ def examine(settings: Settings, *, files: bool = False) -> list[Finding]:
         ("proxy", lambda: _proxy(settings)),
         ("clock", lambda: _clock(settings)),
     ]
-    if checks_of_cluster.is_on_cluster(settings):
-        checks += [("hdfs", lambda: checks_of_cluster.hdfs(settings)), ("yarn", lambda: checks_of_cluster.yarn(settings))]
+    if settings.is_on_yarn:
+        checks += [
+            ("hdfs", lambda: checks_of_cluster.hdfs(settings)),
+            ("yarn", lambda: checks_of_cluster.yarn(settings)),
+            ("versions", lambda: checks_of_cluster.versions(settings)),
+            ("catalog", lambda: checks_of_cluster.catalog(settings)),
+            ("checkpoints", lambda: checks_of_cluster.checkpoints(settings)),
+        ]
     if files:
         checks.append(("data files", lambda: _data_files(settings)))
     return [_finding(name, check) for name, check in checks]
@@ -75,7 +82,7 @@ def _finding(name: str, check: Callable[[], str]) -> Finding:
     try:
         return Finding(name, True, check())
     except (WeirError, OSError) as error:
-        return Finding(name, False, str(error))
+        return Finding(name, False, str(error), isinstance(error, Retryable))
 
 
 def _python() -> str:

@@ -22,7 +22,7 @@ from typing import NoReturn
 import psutil
 
 from deploy.local.agent.processes import ProcessKey, kill_group, wait_gone, wait_group_empty
-from deploy.local.agent.stack_parts import COMMANDS, PYTHON, last_line, launch
+from deploy.local.agent.stack_parts import PYTHON, command_of, last_line, launch
 from deploy.local.demo.demo import BEFORE_THE_REVISION, FIRST_SLICE, REVISION, Slice, environment_for
 from deploy.local.demo.tables import DemoTables
 from deploy.local.errors import ArchiveNotMade
@@ -122,7 +122,7 @@ def run_once(home: Path, inherited: Mapping[str, str], archive: Path) -> None:
         }
         tables = DemoTables(Settings(home=home, warehouse_uri="", checkpoints_uri="", state_uri="", catalog_uri="", kafka_bootstrap=""))
         exits.callback(tables.close)
-        driver = launch(("-m", "weir", *COMMANDS["stream"]), log, environment)
+        driver = launch(("-m", "weir", *command_of("stream", is_on_yarn=False)), log, environment)
         key = ProcessKey.of(driver.pid)
         exits.callback(driver.wait)
         exits.callback(kill_group, key)

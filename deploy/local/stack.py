@@ -225,6 +225,8 @@ def bring_down(settings: Settings) -> None:
         shutil.rmtree(metrics_folder(settings), ignore_errors=True)
     if killed:
         out.print(f"killed {killed} process(es) of this home that had no state file")
+    if settings.is_on_yarn:
+        out.print("applications on YARN go on: `weir apps` lists them, `weir stop APP` ends one", highlight=False)
     if not stopped and not killed:
         out.print(f"nothing runs for {settings.home}", markup=False, soft_wrap=True, highlight=False)
 

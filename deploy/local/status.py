@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lakehouse.domain import Domain
     from monitoring.freshness import TableFacts
     from monitoring.lag import Lag
-    from streaming.supervisor import QueryState
+    from streaming.query_states import QueryState
 
 REJECTS = "ops.rejects"
 
@@ -123,7 +123,7 @@ def _domains(settings: Settings) -> tuple[list["Domain"], dict[str, str]]:
 def _only_states(settings: Settings, name: str, reason: str) -> list[dict[str, Any]]:
     """Return the queries' states as the domain's driver reported them, where nothing else can be read."""
     from lakehouse.storage.folders import open_folder
-    from streaming.supervisor import read_states
+    from streaming.query_states import read_states
 
     return [_query(state.query, [], None, None, None, reason, state, None) for state in read_states(open_folder(settings.state_uri), name)]
 
@@ -131,7 +131,7 @@ def _only_states(settings: Settings, name: str, reason: str) -> list[dict[str, A
 def _queries(settings: Settings, domain: "Domain", commits: dict[str, str | None], now: datetime) -> list[dict[str, Any]]:
     from lakehouse.storage.folders import open_folder
     from monitoring.lag import bronze_lag, silver_lag, whole_of
-    from streaming.supervisor import read_states
+    from streaming.query_states import read_states
 
     states = {state.query: state for state in read_states(open_folder(settings.state_uri), domain.name)}
     tables = {
@@ -220,11 +220,12 @@ def _rejects(settings: Settings, tables: list[dict[str, Any]]) -> dict[str, Any]
 
 def _unknown_fields(settings: Settings, domain: "Domain") -> list[dict[str, Any]]:
     from lakehouse.codecs.unknown_fields import read_unknown_fields, unknown_fields_file
+    from lakehouse.storage.folders import open_folder
 
     fields = []
     for source in domain.sources:
-        file = unknown_fields_file(settings.home, domain.name, "" if len(domain.sources) == 1 else source.name)
-        known = read_unknown_fields(file)
+        file = unknown_fields_file(domain.name, "" if len(domain.sources) == 1 else source.name)
+        known = read_unknown_fields(open_folder(settings.state_uri), file)
         fields += [{"domain": domain.name, "field": name, **asdict(seen)} for name, seen in sorted(known.items())]
     return fields
 

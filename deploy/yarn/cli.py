@@ -3,12 +3,15 @@
 import json
 import os
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.console import Console
 from rich.table import Table as Grid
 
+from deploy.yarn.errors import AlreadySubmitted
+from deploy.yarn.manager import Manager
 from lakehouse.machine.terminal import console_for_tables
 from lakehouse.settings import Settings
 
@@ -58,33 +61,63 @@ def submit(
         list[str],
         typer.Argument(metavar="DOMAIN... | VERB ...", help=f"domains to stream, or one of {', '.join(BATCH)} with its arguments"),
     ],
-    queue: Annotated[str, typer.Option("--queue", help="YARN's queue")] = "default",
+    master: Annotated[str, typer.Option("--master", help="yarn, which is all there is")] = "yarn",
+    deploy_mode: Annotated[
+        Literal["cluster", "client"], typer.Option("--deploy-mode", help="cluster: the driver in a container; client: here, until it ends")
+    ] = "cluster",
+    queue: Annotated[str, typer.Option("--queue", help="YARN's queue (default: WEIR_YARN_QUEUE)", show_default=False)] = "",
     driver_cores: Annotated[int, typer.Option("--driver-cores", min=1, help="virtual cores of the driver's container")] = 2,
     executor_memory: Annotated[str, typer.Option("--executor-memory", help="heap of an executor")] = "1g",
+    executor_cores: Annotated[int, typer.Option("--executor-cores", min=1, help="virtual cores of an executor")] = 1,
+    keytab: Annotated[str, typer.Option("--keytab", help="file with the key of the principal (default: WEIR_KERBEROS_KEYTAB)")] = "",
+    principal: Annotated[str, typer.Option("--principal", help="of Kerberos (default: WEIR_KERBEROS_PRINCIPAL)")] = "",
+    each: Annotated[bool, typer.Option("--each", help="one application for each domain, instead of one for all")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="return when the application has ended, with 1 where it failed")] = False,
+    attach: Annotated[
+        bool, typer.Option("--attach", help="wait for the application that streams these domains; submit it where none does")
+    ] = False,
+    prepare: Annotated[
+        Path | None, typer.Option("--prepare", metavar="FOLDER", help="submit nothing: upload the archives, write what spark-submit needs")
+    ] = None,
 ) -> None:
-    """Run streams or a batch verb as an application on YARN, with the driver in a container (cluster mode).
+    """Run streams or a batch verb as an application on YARN.
 
-    Put the arguments of a batch verb behind `--`.
+    Put the arguments of a batch verb behind `--`. The application's id and tracking page are printed.
 
-    Example: weir submit air_quality
+    Examples:
+
+      weir submit air_quality kaggle
+
+      weir submit --wait -- backfill air_quality --since 2024-01-01 --until 2024-01-31
     """
-    from deploy.yarn.manager import Manager
-    from deploy.yarn.submit import Resources
-    from deploy.yarn.submit import submit as send
+    from deploy.yarn import submit as submitting
+    from deploy.yarn.application_conf import Resources
+    from deploy.yarn.waiting import follow, running_streams, wait_for_end
 
+    if master != "yarn":
+        raise typer.BadParameter(f"{master!r}: expected yarn", param_hint="--master")
     settings: Settings = ctx.obj
-    whole = arguments if arguments[0] in BATCH else ["stream", *arguments]
-    application = send(settings, whole, f"weir {' '.join(arguments)}", Resources(queue, driver_cores, executor_memory))
-    manager = Manager(settings)
-    print(f"{application}  {manager.app(application).url}", flush=True)
-    if not wait:
+    kerberos = {"kerberos_principal": principal, "kerberos_keytab": keytab}
+    settings = settings.model_copy(update={name: value for name, value in kerberos.items() if value})
+    resources = Resources(queue or settings.yarn_queue, driver_cores, executor_memory, executor_cores)
+    wanted = submitting.submission(arguments, BATCH, resources)
+    if prepare is not None:
+        submitting.prepare(settings, wanted, prepare)
         return
-    for app in manager.wait(application, float("inf")):
-        print(app.state.lower(), flush=True)
-    app = manager.app(application)
-    if app.result != "SUCCEEDED":
-        print(f"{app.result.lower()}: {app.says}")
+    running = running_streams(settings, wanted.domains)
+    if attach:
+        follow(settings, wanted, running)
+        return
+    for domain, application in running.items():
+        raise AlreadySubmitted(domain, application)
+    if deploy_mode == "client":
+        submitting.run_here(settings, wanted)
+    several = [submitting.submission([one], BATCH, resources) for one in wanted.domains] if each and wanted.domains else [wanted]
+    applications = []
+    for one in several:
+        applications.append(submitting.submit(settings, one))
+        print(f"{applications[-1]}  {Manager(settings).app(applications[-1]).url}", flush=True)
+    if wait and False in [wait_for_end(settings, application) for application in applications]:
         raise typer.Exit(EXIT_FAILED)
 
 
@@ -97,8 +130,6 @@ def apps(
 
     Example: weir apps --all
     """
-    from deploy.yarn.manager import Manager
-
     found = Manager(ctx.obj).apps(with_ended)
     if as_json:
         print(json.dumps([asdict(one) | {"started_ts": one.started_ts.isoformat()} for one in found], indent=2))
@@ -122,7 +153,6 @@ def stop(
 
     Example: weir stop application_1700000000000_0001
     """
-    from deploy.yarn.manager import Manager
     from lakehouse.storage.folders import open_folder
     from streaming.stop_request import ask_to_stop, forget_stop
 

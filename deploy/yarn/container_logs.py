@@ -5,14 +5,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from deploy.yarn.hadoop_jars import hadoop_class_path
 from deploy.yarn.manager import Manager
 from lakehouse.machine.environment import own_environment
 from lakehouse.machine.java import find_java
+from lakehouse.machine.logs import CONTAINER_LOG
 from lakehouse.settings import Settings
 
 FOLLOW_SECONDS = 3.0
+_QUIET = Path(__file__).with_name("log4j-quiet.properties")
 _CLIENT = "org.apache.hadoop.yarn.client.cli.LogsCLI"
 
 
@@ -25,17 +28,23 @@ def print_logs(settings: Settings, application: str, follow: bool) -> None:
     manager = Manager(settings)
     manager.app(application)  # an unknown one is said before anything is fetched
     command = _command(settings, application)
-    printed = 0
+    printed = ""
     while True:
         has_ended = manager.app(application).has_ended
         text = _read(settings, command)
-        sys.stdout.write(text[printed:])
+        sys.stdout.write(new_part(text, printed))
         sys.stdout.flush()
-        # What was on the node alone before is one whole on HDFS afterwards; it may be longer, never shorter.
-        printed = max(printed, len(text))
+        printed = text or printed
         if has_ended or not follow:
             return
         time.sleep(FOLLOW_SECONDS)
+
+
+def new_part(text: str, before: str) -> str:
+    """Return what has come to a log since it was read before; all of it where it is another file by now, as after it was rolled."""
+    last = before.rstrip().splitlines()[-1:]
+    _, found, after = text.rpartition(last[0]) if last else ("", "", text)
+    return after.removeprefix("\n") if found else text
 
 
 def _command(settings: Settings, application: str) -> list[str]:
@@ -43,8 +52,9 @@ def _command(settings: Settings, application: str) -> list[str]:
     java = find_java(os.environ)
     # The client among Spark's jars cannot read logs: it lacks a library.
     class_path = hadoop_class_path(settings.hadoop_conf_dir, os.environ)
-    client = [str(java.launcher), "-Xmx256m", "-XX:TieredStopAtLevel=1", "-cp", class_path, _CLIENT]
-    return [*client, "-applicationId", application, "-am", "-1", "-log_files", "stdout,stderr"]
+    quiet = f"-Dlog4j.configuration={_QUIET.as_uri()}"
+    client = [str(java.launcher), "-Xmx256m", "-XX:TieredStopAtLevel=1", quiet, "-cp", class_path, _CLIENT]
+    return [*client, "-applicationId", application, "-am", "-1", "-log_files", f"stdout,stderr,{CONTAINER_LOG}"]
 
 
 def _read(settings: Settings, command: Sequence[str]) -> str:

@@ -1,5 +1,6 @@
 """What can be wrong with a cluster, and how does the operator fix it?"""
 
+import re
 from collections.abc import Sequence
 
 from lakehouse.errors import DeployError, Fatal, Retryable
@@ -37,6 +38,51 @@ class NoYarn(DeployError, Retryable):
         )
 
 
+class NoKeytab(DeployError, Fatal):
+    """A principal was set without the file that holds its key."""
+
+    def __init__(self, principal: str, keytab: str) -> None:
+        found = f"there is no file {keytab}" if keytab else "WEIR_KERBEROS_KEYTAB is not set"
+        super().__init__(
+            f"WEIR_KERBEROS_PRINCIPAL is {principal}, and {found}: an application renews its access to the cluster with that key. Name the "
+            "file, or unset the principal for a cluster without Kerberos."
+        )
+
+
+class AlreadySubmitted(DeployError, Fatal):
+    """An application streams the domain already."""
+
+    def __init__(self, domain: str, application: str) -> None:
+        super().__init__(
+            f"{application} streams {domain} already: two drivers would write the same tables. `weir stop {application}` ends it; --attach "
+            "waits for it instead."
+        )
+
+
+class UnknownQueue(DeployError, Fatal):
+    """The scheduler has no such queue, or it takes nothing."""
+
+    def __init__(self, queue: str, names: Sequence[str], problem: str) -> None:
+        super().__init__(f"Queue {queue!r} {problem}; there are {', '.join(names)}. Set WEIR_YARN_QUEUE, or --queue of `weir submit`.")
+
+
+class TooSmall(DeployError, Fatal):
+    """No node can hold the driver's container."""
+
+    def __init__(self, wanted: int, largest: int) -> None:
+        super().__init__(
+            f"The driver's container needs {wanted} MiB and the largest node has {largest}: an application would wait without end. Lower "
+            "WEIR_SPARK_DRIVER_MEMORY or WEIR_DUCKDB_MEMORY, or give the nodes more (yarn.nodemanager.resource.memory-mb)."
+        )
+
+
+class CatalogNotWritable(DeployError, Fatal):
+    """The catalog's database takes no changes."""
+
+    def __init__(self, uri: str, problem: str) -> None:
+        super().__init__(f"The catalog {uri} cannot be written: {problem}. Give its user the right to create tables and change their rows.")
+
+
 class UnknownApplication(DeployError, Fatal):
     """YARN knows no such application."""
 
@@ -48,7 +94,10 @@ class HdfsNotWritable(DeployError, Retryable):
     """A folder on HDFS cannot be written."""
 
     def __init__(self, setting: str, uri: str, problem: str) -> None:
-        first = next((line.strip() for line in problem.splitlines() if line.strip()), problem)
+        # hdfs-native shows Java's class and message as two quoted texts, and the message's first line is the sentence.
+        quoted = re.search(r'RPCError\("[^"]*", "((?:[^"\\]|\\.)*)', problem)
+        text = quoted[1].replace("\\n", "\n") if quoted else problem
+        first = next((line.strip().rstrip(".") for line in text.splitlines() if line.strip()), problem)
         if "SafeMode" in problem or "safe mode" in problem:
             step = "The NameNode is in safe mode: wait until its DataNodes have reported, or see its page for missing blocks and full disks"
         elif "ermission" in problem or "AccessControl" in problem:

@@ -195,6 +195,19 @@ class LocalCluster:
         """Return the file with a daemon's output."""
         return self.folder / "log" / f"{daemon.name}.log"
 
+    def administer_hdfs(self, *arguments: str) -> str:
+        """Run Hadoop's `dfsadmin` with arguments such as `-safemode enter`, and return what it prints.
+
+        Raises:
+            PartFailed: it refused.
+        """
+        java = find_java(self._environment)
+        command = [str(java.launcher), *_JVM, "-cp", self._class_path(NAMENODE), "org.apache.hadoop.hdfs.tools.DFSAdmin", *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, env=self._daemon_environment(), timeout=60, check=False)
+        if done.returncode != 0:
+            raise PartFailed("dfsadmin", f"ended with {done.returncode}", done.stderr[-500:], self.log_of(NAMENODE))
+        return done.stdout
+
     def seen(self) -> list[Seen]:
         """Look at all daemons."""
         ports = self.ports

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,6 +21,7 @@ from lakehouse.settings import Settings
 
 # Applications of weir have this tag, by which they are found among others.
 TAG = "weir"
+_STREAMS = "weir-stream-"
 ASK_SECONDS = 10.0
 DEFAULT_PORT = 8088
 ENDED = frozenset({"FINISHED", "FAILED", "KILLED"})
@@ -40,6 +42,7 @@ class App:
         says: what YARN says of its failure; empty for none.
         memory: of all its containers [MiB].
         containers: that it has now.
+        domains: that it streams; none for a batch verb.
     """
 
     id: str
@@ -52,11 +55,27 @@ class App:
     says: str
     memory: int
     containers: int
+    domains: tuple[str, ...]
 
     @property
     def has_ended(self) -> bool:
         """Whether it runs no more."""
         return self.state in ENDED
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue of the scheduler.
+
+    Attributes:
+        name: without its parents' names.
+        used: share of the most memory that it may have which is in use, from 0 to 1.
+        is_running: whether it takes applications.
+    """
+
+    name: str
+    used: float
+    is_running: bool
 
 
 class Manager:
@@ -83,14 +102,43 @@ class Manager:
         """
         return _app(self._get(f"/ws/v1/cluster/apps/{application}", missing=application)["app"])
 
+    def attempts(self, application: str) -> int:
+        """Return how often the driver of an application was started."""
+        found = self._get(f"/ws/v1/cluster/apps/{application}/appattempts", missing=application)
+        return len((found.get("appAttempts") or {}).get("appAttempt") or [])
+
     def kill(self, application: str) -> None:
         """Ask YARN to end all its containers at once."""
         self._ask("PUT", f"/ws/v1/cluster/apps/{application}/state", json={"state": "KILLED"}, missing=application)
 
-    def queue_use(self) -> float:
-        """Return the share of the cluster's memory that is in use, in percent."""
-        metrics = self._get("/ws/v1/cluster/metrics")["clusterMetrics"]
-        return 100 * float(metrics["allocatedMB"]) / max(1.0, float(metrics["totalMB"]))
+    def queues(self) -> dict[str, Queue]:
+        """Return the queues that take applications, by name: those of the capacity or fair scheduler, or the one of FIFO."""
+        top = self._get("/ws/v1/cluster/scheduler")["scheduler"]["schedulerInfo"]
+        return {queue.name: queue for queue in _queues(top.get("rootQueue", top))}
+
+    def largest_container(self) -> int:
+        """Return how much memory the largest node has for containers [MiB]; 0 without a node."""
+        nodes = (self._get("/ws/v1/cluster/nodes").get("nodes") or {}).get("node") or []
+        running = [one for one in nodes if one["state"] == "RUNNING"]
+        return max((int(one["usedMemoryMB"]) + int(one["availMemoryMB"]) for one in running), default=0)
+
+    def version(self) -> tuple[str, datetime | None]:
+        """Return Hadoop's version, and the ResourceManager's clock as its answer shows it, UTC."""
+        answer = self._ask("GET", "/ws/v1/cluster/info")
+        said = answer.headers.get("Date")
+        # HTTP's dates are in UTC, whether they say so or not.
+        clock = parsedate_to_datetime(said).replace(tzinfo=UTC) if said else None
+        return str(answer.json()["clusterInfo"]["hadoopVersion"]), clock
+
+    def configured(self, name: str) -> str:
+        """Return what the ResourceManager is configured with; empty where it does not say."""
+        answer = self._ask("GET", "/conf", params={"name": name}, missing=name, headers={"Accept": "application/json"})
+        return str((answer.json().get("property") or {}).get("value", ""))
+
+    @property
+    def address(self) -> str:
+        """host:port of the ResourceManager's pages."""
+        return self._address
 
     def wait(self, application: str, seconds: float) -> Iterator[App]:
         """Yield the application whenever its state has changed, until it has ended or the time is over."""
@@ -144,6 +192,29 @@ def site_values(file: Path) -> dict[str, str]:
     return {(row.findtext("name") or "").strip(): (row.findtext("value") or "").strip() for row in rows}
 
 
+def domain_tag(domain: str) -> str:
+    """Return the tag by which the application that streams a domain is found."""
+    return f"{_STREAMS}{domain}"
+
+
+def _queues(queue: Mapping[str, Any]) -> Iterator[Queue]:
+    children = queue.get("queues") or queue.get("childQueues") or {}
+    inside = children.get("queue", []) if isinstance(children, dict) else children
+    if inside:
+        for child in inside:
+            yield from _queues(child)
+        return
+    # The fair scheduler gives amounts, the others percent; the root's name is the whole, and a queue's path has dots there.
+    if "usedResources" in queue:
+        used = float(queue["usedResources"]["memory"]) / max(1.0, float(queue["maxResources"]["memory"]))
+    elif "absoluteUsedCapacity" in queue:
+        used = float(queue["absoluteUsedCapacity"]) / max(1e-9, float(queue["absoluteMaxCapacity"]))
+    else:
+        used = float(queue.get("usedCapacity", 0)) / 100
+    state = queue.get("state") or queue.get("qstate") or "RUNNING"
+    yield Queue(str(queue.get("queueName", "default")).rpartition(".")[2], used, state == "RUNNING")
+
+
 def _app(found: Mapping[str, Any]) -> App:
     return App(
         id=str(found["id"]),
@@ -156,4 +227,5 @@ def _app(found: Mapping[str, Any]) -> App:
         says=str(found.get("diagnostics", "")).strip(),
         memory=max(0, int(found.get("allocatedMB", 0))),
         containers=max(0, int(found.get("runningContainers", 0))),
+        domains=tuple(tag.removeprefix(_STREAMS) for tag in str(found.get("applicationTags", "")).split(",") if tag.startswith(_STREAMS)),
     )

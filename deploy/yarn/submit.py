@@ -1,119 +1,102 @@
 """How does a verb of weir become an application on YARN? By `spark-submit` of pyspark, with everything that a node needs on HDFS.
 
-The driver runs in the application master's container (cluster mode). It gets there:
+In **cluster mode** the driver runs in the application master's container. It gets there:
 
-- the Python archive (`environment_archive.py`) and the jars of Spark and weir, each uploaded once under a name with its hash;
+- the archives of Python (`environment_archive.py`) and of the jars (`uploads.py`), each uploaded once under a name with its hash;
 - the settings as a file `weir.toml` in the application's staging folder, which only its owner may read. So no password stands on a command
   line, in Spark's configuration or in an event log.
 
-A container's memory is the heap, DuckDB's limit and what else the process takes, and YARN ends one that takes more.
+In **client mode** the driver stays in this process, and only its executors run on YARN.
 """
 
-import hashlib
-import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
-from hdfs_native import Client, WriteOptions
-from pydantic import SecretStr
-
-from deploy.local.jars import jars_for
-from deploy.yarn.archives import built_once
-from deploy.yarn.environment_archive import ENTRY, build_archive
-from deploy.yarn.errors import HdfsNotWritable, NeedsHdfs, SubmitFailed
-from deploy.yarn.hadoop_files import EVENT_LOGS, HOST
+from deploy.yarn.application_conf import (
+    Archives,
+    Resources,
+    application_conf,
+    as_properties,
+    client_mode_conf,
+    cluster_mode_conf,
+    settings_for_container,
+)
+from deploy.yarn.environment_archive import build_archive
+from deploy.yarn.errors import HdfsNotWritable, NeedsHdfs, NoKeytab, SubmitFailed
+from deploy.yarn.hadoop_files import EVENT_LOGS
 from deploy.yarn.hadoop_user import hadoop_user
-from deploy.yarn.manager import TAG, manager_address, site_values
+from deploy.yarn.manager import manager_address
+from deploy.yarn.uploads import LIBRARY, build_jars_archive, is_there, upload_once
 from lakehouse.machine.environment import own_environment
 from lakehouse.machine.java import find_java
 from lakehouse.settings import Settings
-from lakehouse.spark import DRIVER_OPTIONS, dynamic_allocation
 from lakehouse.storage.hdfs import SCHEME, client_of
 from lakehouse.storage.paths import local_path
 
-# Both archives are uploaded into this folder of the user's home on HDFS.
-LIBRARY = ".weir"
-# Names of the unpacked archive and of the settings' file in a container.
-UNPACKED = "weir-python"
-SETTINGS_FILE = "weir.toml"
-# Beside heap and DuckDB: Python, Arrow's buffers, the JVM's own memory and compiled code [MiB].
-OVERHEAD = 1_024
-EXECUTOR_OVERHEAD = 384
 LAUNCH_SECONDS = 600
-_CHUNK = 8 * 2**20
+# The files that are prepared for `spark-submit`.
+SETTINGS_FILE, CONF_FILE, ARGUMENTS_FILE = "weir.toml", "spark.conf", "arguments"
 _ENTRY_POINT = Path(__file__).with_name("container_main.py")
-_LOG = Path(__file__).with_name("log4j2-container.properties")
-# Settings that name this machine: a container has its own.
-_OF_THIS_MACHINE = frozenset({"home", "jars_path", "hadoop_conf_dir", "metrics_port", "kafka_port", "cds_archive", "budget_path"})
 _APPLICATION = re.compile(r"\bapplication_\d+_\d+\b")
+_STREAM = "stream"
 
 
 @dataclass(frozen=True, slots=True)
-class Resources:
-    """What an application asks of YARN.
+class Submission:
+    """What is submitted.
 
     Attributes:
-        queue: its queue.
-        driver_cores: virtual cores of the driver's container.
-        executor_memory: heap of an executor, as Spark takes it.
-        executor_cores: of an executor.
-        attempts: how often YARN starts the driver in an hour.
+        arguments: of the command `weir`, such as `stream` and the names of domains.
+        domains: that it streams; none for a batch verb.
+        resources: what it asks of YARN.
     """
 
-    queue: str = "default"
-    driver_cores: int = 2
-    executor_memory: str = "1g"
-    executor_cores: int = 1
-    attempts: int = 4
+    arguments: tuple[str, ...]
+    domains: tuple[str, ...]
+    resources: Resources
+
+    @property
+    def name(self) -> str:
+        """Its name, as YARN shows it."""
+        return " ".join(("weir", *(one for one in self.arguments if one != _STREAM)))
 
 
-def submit(settings: Settings, arguments: Sequence[str], name: str, resources: Resources) -> str:
-    """Submit `weir ARGUMENTS` in cluster mode, and return when YARN has accepted it.
+def streaming(domains: Sequence[str], resources: Resources) -> Submission:
+    """Return what streams some domains in one application."""
+    return Submission((_STREAM, *domains), tuple(domains), resources)
 
-    Args:
-        settings: that the application gets; the home is the container's own folder.
-        arguments: of the command `weir`, such as `stream` and the name of a domain.
-        name: as YARN shows it.
-        resources: what it asks of YARN.
 
-    Returns:
-        The application's id.
+def submission(words: Sequence[str], batch_verbs: Sequence[str], resources: Resources) -> Submission:
+    """Read what was typed: a batch verb with its arguments, or the domains of a stream with its options."""
+    if words[0] in batch_verbs:
+        return Submission(tuple(words), (), resources)
+    return Submission((_STREAM, *words), tuple(word for word in words if not word.startswith("-")), resources)
+
+
+def submit(settings: Settings, wanted: Submission) -> str:
+    """Submit in cluster mode, and return the application's id when YARN has accepted it.
 
     Raises:
         NeedsHdfs: a folder is one of this machine, which no node can see.
         NoYarn: the settings name no cluster.
         HdfsNotWritable: the archives cannot be uploaded.
         SubmitFailed: YARN refused it, or does not answer.
-        MissingJars, WrongJava: nothing was submitted.
+        MissingJars, WrongJava, BadSparkConf, NoKeytab: nothing was submitted.
     """
-    _check_places(settings)
-    manager_address(settings)
-    java = find_java(os.environ)
-    environment = own_environment(os.environ, settings.hadoop_conf_dir) | {"JAVA_HOME": str(java.home)}
-    client, _ = client_of(f"{SCHEME}:/", settings.hadoop_conf_dir)
-    library = f"/user/{hadoop_user(environment)}/{LIBRARY}"
-    archives = build_archive(settings.home / "yarn"), build_jars_archive(settings.home / "yarn")
-    try:
-        python, jars = (upload_once(client, archive, library) for archive in archives)
-    except (OSError, RuntimeError) as error:
-        raise HdfsNotWritable("the folder of what nodes need,", library, str(error)) from error
-    with tempfile.TemporaryDirectory(prefix="weir-submit-") as folder:
-        written = Path(folder) / SETTINGS_FILE
-        written.touch(mode=0o600)
-        written.write_text(settings_for_container(settings))
-        conf = container_conf(settings, resources, python, jars, has_history=_is_there(client, EVENT_LOGS))
-        command = [
-            *(str(Path(environment["SPARK_HOME"]) / "bin" / "spark-submit"), "--master", "yarn", "--deploy-mode", "cluster"),
-            *("--name", name, "--files", f"{written},{_LOG}"),
-            *(part for key, value in conf.items() for part in ("--conf", f"{key}={value}")),
-            *(str(_ENTRY_POINT), *arguments),
-        ]
+    environment = _environment(settings)
+    with tempfile.TemporaryDirectory(prefix="weir-submit-") as name:
+        folder = Path(name)
+        prepare(settings, wanted, folder)
+        spark_submit = str(Path(environment["SPARK_HOME"]) / "bin" / "spark-submit")
+        command = [spark_submit, "--properties-file", str(folder / CONF_FILE), str(folder / _ENTRY_POINT.name), *wanted.arguments]
         try:
             done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=LAUNCH_SECONDS, check=False)
         except subprocess.TimeoutExpired as error:
@@ -124,117 +107,65 @@ def submit(settings: Settings, arguments: Sequence[str], name: str, resources: R
     return found[0]
 
 
-def container_conf(settings: Settings, resources: Resources, python: str, jars: str, has_history: bool = False) -> dict[str, str]:
-    """Return Spark's configuration of an application in cluster mode.
+def prepare(settings: Settings, wanted: Submission, folder: Path) -> None:
+    """Upload what nodes need, and write into a folder what `spark-submit` needs for cluster mode.
 
-    Args:
-        settings: all of them.
-        resources: what it asks of YARN.
-        python, jars: URIs of the two archives.
-        has_history: whether HDFS has the folder that a history server reads.
+        spark.conf          Spark's configuration, with master, deploy mode, name and files
+        weir.toml           the settings, with secrets, readable by their owner alone
+        container_main.py   the program
+        arguments           its arguments, each ended by a zero byte
+
+    Raises:
+        As `submit`.
     """
-    options = [*DRIVER_OPTIONS, f"-Dlog4j2.configurationFile={_LOG.name}", *settings.spark_java_options.split()]
-    entry = f"./{UNPACKED}/{ENTRY}"
-    conf = {
-        "spark.yarn.queue": resources.queue,
-        "spark.yarn.tags": TAG,
-        "spark.yarn.archive": jars,
-        "spark.yarn.dist.archives": f"{python}#{UNPACKED}",
-        "spark.pyspark.python": entry,
-        "spark.pyspark.driver.python": entry,
-        "spark.yarn.appMasterEnv.WEIR_HOME": ".",
-        # The one interpreter of both; a node's own has no say.
-        "spark.yarn.appMasterEnv.PYSPARK_PYTHON": entry,
-        "spark.executorEnv.PYSPARK_PYTHON": entry,
-        "spark.driver.memory": settings.spark_driver_memory,
-        "spark.driver.memoryOverhead": str(_mebibytes(settings.duckdb_memory) + OVERHEAD),
-        "spark.driver.cores": str(resources.driver_cores),
-        "spark.driver.extraJavaOptions": " ".join(options),
-        "spark.executor.memory": resources.executor_memory,
-        "spark.executor.memoryOverhead": str(EXECUTOR_OVERHEAD),
-        "spark.executor.cores": str(resources.executor_cores),
-        # A driver that fails is started again, on another node if there is one, and earlier failures are forgotten after an hour.
-        "spark.yarn.maxAppAttempts": str(resources.attempts),
-        "spark.yarn.am.attemptFailuresValidityInterval": "1h",
-        "spark.executor.failuresValidityInterval": "1h",
-        # A stream's end is asked for; YARN must not wait for a client that is gone.
-        "spark.yarn.submit.waitAppCompletion": "false",
-        "spark.yarn.rolledLog.includePattern": "*",
-        "spark.ui.showConsoleProgress": "false",
-    }
-    conf |= dynamic_allocation(settings) or {"spark.executor.instances": "1"}
-    if has_history:
-        conf |= {
-            "spark.eventLog.enabled": "true",
-            "spark.eventLog.dir": f"{SCHEME}://{EVENT_LOGS}",
-            "spark.eventLog.rolling.enabled": "true",
-            "spark.eventLog.rolling.maxFileSize": "16m",
-        }
-    if _is_loopback(settings):
-        # The host's own name may lead elsewhere, or nowhere.
-        conf |= {f"spark.{kind}.{name}": HOST for kind in ("yarn.appMasterEnv", "executorEnv") for name in _LOCAL}
-    return conf
+    conf = _conf(settings, wanted) | cluster_mode_conf(settings, wanted.resources)
+    folder.mkdir(parents=True, exist_ok=True)
+    written = folder / SETTINGS_FILE
+    written.unlink(missing_ok=True)
+    written.touch(mode=0o600)
+    written.write_text(settings_for_container(settings), encoding="utf-8")
+    shutil.copy(_ENTRY_POINT, folder)
+    conf |= {"spark.master": "yarn", "spark.submit.deployMode": "cluster", "spark.app.name": wanted.name}
+    conf["spark.yarn.dist.files"] += f",{written.as_uri()}"
+    (folder / CONF_FILE).write_text(as_properties(conf), encoding="utf-8")
+    (folder / ARGUMENTS_FILE).write_bytes(b"".join(one.encode() + b"\0" for one in wanted.arguments))
 
 
-_LOCAL = ("SPARK_LOCAL_IP", "SPARK_LOCAL_HOSTNAME")
+def run_here(settings: Settings, wanted: Submission) -> NoReturn:
+    """Become the driver, with executors on YARN (client mode): this process goes on as `weir ARGUMENTS`.
 
-
-def settings_for_container(settings: Settings) -> str:
-    """Return the settings as the text of a `weir.toml`, those of this machine left out, secrets in plain text."""
-    lines = []
-    for name, value in settings.model_dump(exclude_none=True).items():
-        if name in _OF_THIS_MACHINE or (value == Settings.model_fields[name].default and name != "spark_master"):
-            continue
-        plain = value.get_secret_value() if isinstance(value, SecretStr) else value
-        # A string, a number or a truth is written in TOML as in JSON.
-        lines.append(f"{name} = {json.dumps('yarn' if name == 'spark_master' else plain, default=str)}\n")
-    return "".join(lines)
-
-
-def build_jars_archive(folder: Path) -> Path:
-    """Put the jars of Spark and of weir into one file, as `spark.yarn.archive` takes it; one with the same jars is left alone."""
-    import pyspark
-
-    ours = jars_for("spark")
-    jars = {jar.name: jar for jar in (*sorted((Path(pyspark.__file__).resolve().parent / "jars").glob("*.jar")), *ours)}
-    digest = hashlib.sha256()
-    for name, jar in sorted(jars.items()):
-        with jar.open("rb") as content:
-            digest.update(f"{name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode())
-
-    def write(path: Path) -> None:
-        # Stored, since a jar is packed already.
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as packed:
-            for name, jar in sorted(jars.items()):
-                packed.write(jar, name)
-
-    return built_once(folder, "weir-jars", digest.hexdigest()[:16], ".zip", write)
-
-
-def upload_once(client: Client, file: Path, folder: str) -> str:
-    """Upload a file whose name tells its content, unless it is there in its whole length; return its URI.
-
-    It may be read by everyone: only then does YARN keep one copy per node for all applications.
+    Raises:
+        As `submit`.
     """
-    target = f"{folder}/{file.name}"
-    if _is_there(client, target) and client.get_file_info(target).length == file.stat().st_size:
-        return f"{SCHEME}://{target}"
-    client.mkdirs(folder, 0o755, create_parent=True)
-    # Another program may upload the same file at this moment: each to a name of its own, and the last to be done wins.
-    beside = f"{target}.{os.getpid()}.new"
-    with file.open("rb") as content, client.create(beside, WriteOptions(permission=0o644, overwrite=True)) as remote:
-        while part := content.read(_CHUNK):
-            remote.write(part)
-    client.rename(beside, target, overwrite=True)
-    return f"{SCHEME}://{target}"
+    environment = _environment(settings)
+    conf = _conf(settings, wanted) | client_mode_conf(settings)
+    file = settings.home / "yarn" / "client.conf"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text("".join(f"{key}={value}\n" for key, value in conf.items()), encoding="utf-8")
+    environment |= {"WEIR_HOME": str(settings.home), "WEIR_SPARK_MASTER": "yarn", "WEIR_SPARK_CONF_FILE": str(file)}
+    sys.stdout.flush()
+    os.execve(sys.executable, [sys.executable, "-P", "-m", "weir", *wanted.arguments], environment)
 
 
-def _is_there(client: Client, path: str) -> bool:
+def _conf(settings: Settings, wanted: Submission) -> dict[str, str]:
+    """Check what can be checked here, upload the archives, and return the configuration of both modes."""
+    _check_places(settings)
+    manager_address(settings)
+    if settings.kerberos_principal and not Path(settings.kerberos_keytab).is_file():
+        raise NoKeytab(settings.kerberos_principal, settings.kerberos_keytab)
+    client, _ = client_of(f"{SCHEME}:/", settings.hadoop_conf_dir)
+    library = f"/user/{hadoop_user(os.environ)}/{LIBRARY}"
+    built = build_archive(settings.home / "yarn"), build_jars_archive(settings.home / "yarn")
     try:
-        client.get_file_info(path)
-    except FileNotFoundError:
-        return False
-    return True
+        archives = Archives(*(upload_once(client, archive, library) for archive in built))
+        has_history = is_there(client, EVENT_LOGS)
+    except (OSError, RuntimeError) as error:
+        raise HdfsNotWritable("the folder of what nodes need,", library, str(error)) from error
+    return application_conf(settings, wanted.resources, archives, wanted.domains, has_history=has_history)
+
+
+def _environment(settings: Settings) -> dict[str, str]:
+    return own_environment(os.environ, settings.hadoop_conf_dir) | {"JAVA_HOME": str(find_java(os.environ).home)}
 
 
 def _check_places(settings: Settings) -> None:
@@ -242,16 +173,6 @@ def _check_places(settings: Settings) -> None:
     here = [name for name, place in places.items() if place.startswith("sqlite:") or local_path(place) is not None]
     if here:
         raise NeedsHdfs(here)
-
-
-def _is_loopback(settings: Settings) -> bool:
-    file = Path(settings.hadoop_conf_dir or "/nonexistent") / "yarn-site.xml"
-    return file.exists() and site_values(file).get("yarn.resourcemanager.hostname") in (HOST, "localhost")
-
-
-def _mebibytes(size: str) -> int:
-    # As the setting's pattern has it: a whole number of MB or GB, which are powers of ten.
-    return -(-int(size[:-2]) * (10**9 if size.endswith("GB") else 10**6) // 2**20)
 
 
 def _reason(output: str) -> str:

@@ -2,7 +2,7 @@
 
 An unknown field means a producer of a newer version, or one with a mistake; it stops nothing. The names are found where rows are judged
 (`apply`), not where they are appended: bronze's pass over Kafka for the next offsets parses no message, and reading the keys there doubled
-its cost. The counts are kept in a file of the home, so that `weir status` can show them when the stream is down.
+its cost. The counts are kept in a file of the state folder, so that `weir status` can show them when the stream is down.
 """
 
 import json
@@ -10,14 +10,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from lakehouse.broker.offset_types import OffsetRanges
 from lakehouse.contract import Contract
-from lakehouse.storage.files import replace_file
+from lakehouse.storage.folders import Folder
 from lakehouse.tables.schema import quote
 
 UNKNOWN = "_unknown"
@@ -59,14 +58,15 @@ class UnknownFields:
     """What a domain's driver has counted, over its lives.
 
     Args:
-        path: of the file that keeps it.
+        folder: the state folder.
+        name: of the file there that keeps it.
         contract: the contract as it is now; what it has come to know is dropped.
         clock: the moment, UTC.
     """
 
-    def __init__(self, path: Path, contract: Contract, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
-        self._path, self._clock = path, clock
-        self._held = _read(path)
+    def __init__(self, folder: Folder, name: str, contract: Contract, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._folder, self._name, self._clock = folder, name, clock
+        self._held = _read(folder, name)
         if known := self._held.fields.keys() & set(contract.names):
             for name in known:
                 del self._held.fields[name]
@@ -108,24 +108,24 @@ class UnknownFields:
 
     def _write(self) -> None:
         try:
-            replace_file(self._path, json.dumps(asdict(self._held), ensure_ascii=False), is_lasting=False)
+            self._folder.write(self._name, json.dumps(asdict(self._held), ensure_ascii=False))
         except OSError as error:  # a full disk must not fail a micro-batch for a count
             log.warning("unknown fields not written", error=str(error))
 
 
-def unknown_fields_file(home: Path, domain: str, source: str = "") -> Path:
-    """The file of one domain, or of one of its sources where it has several."""
-    return home / "state" / f"{domain}{f'.{source}' if source else ''}.unknown-fields.json"
+def unknown_fields_file(domain: str, source: str = "") -> str:
+    """Name the file of one domain, or of one of its sources where it has several."""
+    return f"{domain}{f'.{source}' if source else ''}.unknown-fields.json"
 
 
-def read_unknown_fields(path: Path) -> dict[str, Seen]:
+def read_unknown_fields(folder: Folder, name: str) -> dict[str, Seen]:
     """Read what was counted, by name; empty where nothing was."""
-    return _read(path).fields
+    return _read(folder, name).fields
 
 
-def _read(path: Path) -> _Held:
+def _read(folder: Folder, name: str) -> _Held:
     try:
-        held: dict[str, Any] = json.loads(path.read_text())
+        held: dict[str, Any] = json.loads(folder.text(name) or "")
         return _Held({name: Seen(**one) for name, one in held["fields"].items()}, held["counted"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return _Held()

@@ -24,7 +24,7 @@ from typing import Any
 import psutil
 import structlog
 
-from lakehouse.errors import Fatal, LakehouseError, Retryable
+from lakehouse.errors import LakehouseError, Retryable
 from lakehouse.settings import Settings
 from lakehouse.tables.catalog import UnreadableCatalog, catalog_kind, database_url
 
@@ -80,7 +80,7 @@ class LeaseHeld(LakehouseError, Retryable):
         )
 
 
-class LeaseLost(LakehouseError, Fatal):
+class LeaseLost(LakehouseError, Retryable):
     """The lease was taken over while this process was held up."""
 
     def __init__(self, name: str, holder: str) -> None:

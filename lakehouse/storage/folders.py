@@ -4,12 +4,14 @@ On a local disk by Python itself. Elsewhere by the JVM's own client where there 
 """
 
 import contextlib
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import pyarrow.fs as pafs
+from py4j.protocol import Py4JJavaError
 
 from lakehouse.storage.files import replace_file
 from lakehouse.storage.hdfs import arrow_hdfs, is_hdfs
@@ -171,7 +173,11 @@ def _aside(name: str, like: str = "") -> str:
 
 
 class HadoopFolder:
-    """A folder of any file system that Spark knows, by the JVM's own client."""
+    """A folder of any file system that Spark knows, by the JVM's own client.
+
+    Raises:
+        OSError: the file system refuses, as HDFS does in safe mode, or does not answer; from every call.
+    """
 
     def __init__(self, spark: "SparkSession", uri: str) -> None:
         self.uri = uri
@@ -181,43 +187,58 @@ class HadoopFolder:
     def names(self, sub: str = "") -> list[str]:
         """Name what is in a folder; empty where there is none."""
         path = self._path(sub)
-        return sorted(str(one.getPath().getName()) for one in self._fs.listStatus(path)) if self._fs.exists(path) else []
+        with _as_os_error():
+            return sorted(str(one.getPath().getName()) for one in self._fs.listStatus(path)) if self._fs.exists(path) else []
 
     def text(self, name: str) -> str | None:
         """Read a file; null where it is missing, or its checksum is not that of what was written."""
-        from py4j.protocol import Py4JJavaError
-
         path = self._path(name)
-        if not self._fs.exists(path):
-            return None
-        try:
+        with _as_os_error():
+            if not self._fs.exists(path):
+                return None
             stream = self._fs.open(path)
             try:
                 return bytes(stream.readAllBytes()).decode(errors="replace")
+            except Py4JJavaError as error:
+                # What cannot be read now, as in HDFS's safe mode, is not what is broken.
+                if error.java_exception.getClass().getSimpleName() == "ChecksumException":
+                    return None
+                raise
             finally:
                 stream.close()
-        except Py4JJavaError:
-            return None
 
     def write(self, name: str, text: str) -> None:
         """Write a small file."""
-        stream = self._fs.create(self._path(name), True)
-        try:
-            stream.write(bytearray(text.encode()))
-        finally:
-            stream.close()
+        with _as_os_error():
+            stream = self._fs.create(self._path(name), True)
+            try:
+                stream.write(bytearray(text.encode()))
+            finally:
+                stream.close()
 
     def remove(self, name: str) -> bool:
         """Remove a file; whether there was one."""
         path = self._path(name)
-        return bool(self._fs.exists(path) and self._fs.delete(path, False))
+        with _as_os_error():
+            return bool(self._fs.exists(path) and self._fs.delete(path, False))
 
     def move_aside(self) -> str:
         """Rename the whole folder, and give its new URI."""
         aside = _aside(self.uri)
-        if not self._fs.rename(self._path(""), self._jvm.org.apache.hadoop.fs.Path(aside)):
+        with _as_os_error():
+            is_done = self._fs.rename(self._path(""), self._jvm.org.apache.hadoop.fs.Path(aside))
+        if not is_done:
             raise OSError(f"{self.uri} cannot be renamed to {aside}: see who may write in that folder")
         return aside
 
     def _path(self, sub: str) -> Any:  # noqa: ANN401 - Hadoop's Path
         return self._jvm.org.apache.hadoop.fs.Path(f"{self.uri}/{sub}" if sub else self.uri)
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Raise what Java's file systems raise as Python's do."""
+    try:
+        yield
+    except Py4JJavaError as error:
+        raise OSError(str(error.java_exception.getMessage()).partition("\n")[0]) from error

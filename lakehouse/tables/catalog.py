@@ -208,6 +208,11 @@ def cannot_be_written(settings: Settings) -> bool:
     return any(is_read_only(place) for place in places if place is not None)
 
 
+def only_spark_writes(settings: Settings) -> bool:
+    """Return whether the catalog is one that PyIceberg can read only: a hadoop catalog."""
+    return catalog_kind(settings) == "hdfs"
+
+
 def _check_escaped(settings: Settings) -> None:
     """Refuse a home whose tables an earlier version put into `my%20home` instead of `my home`: they would seem to be gone.
 

@@ -28,7 +28,7 @@ from lakehouse.settings import Settings
 from lakehouse.storage.folders import LocalFolder
 from lakehouse.tables.catalog import NoTables, open_catalog
 from streaming.cli import ready_file
-from streaming.supervisor import QueryState, read_states
+from streaming.query_states import QueryState, read_states
 from tests.support.pipeline import Pipeline, reading, write_locations
 
 BRONZE, SILVER = "bronze.open_meteo_hourly", "silver.air_quality_hourly_clean"

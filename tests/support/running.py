@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import LocalFolder
 from streaming.driver import Driver
-from streaming.supervisor import QueryState, read_states
+from streaming.query_states import QueryState, read_states
 
 LIMIT_SECONDS = 120
 

@@ -26,8 +26,8 @@ from lakehouse.tables.catalog import open_catalog
 from monitoring.lag import bronze_lag, silver_lag
 from streaming.driver import Driver
 from streaming.errors import RejectRateExceeded
+from streaming.query_states import read_states
 from streaming.resume import Request, ask
-from streaming.supervisor import read_states
 from tests.support.pipeline import session_of
 from tests.support.running import Running
 from tests.support.services import Kafka

@@ -5,25 +5,21 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable
 from datetime import date
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Producer
 from pyspark.sql import SparkSession
 from pyspark.sql.functions import count
 
 from batch.prove.prove import prove
 from deploy.local.services.kaggle_list_server import KaggleListServer, Row
-from lakehouse.broker.topics import ensure_topic
-from lakehouse.contract import WIRE_VERSION_HEADER
 from lakehouse.domains.kaggle.domain import kaggle
 from lakehouse.settings import Settings
 from monitoring.lag import bronze_lag, silver_lag
 from streaming.driver import Driver
-from tests.kaggle.dumps import Dump, Record, competition, competition_tag, dataset, kernel, messages, organization, tagged, user
-from tests.kaggle.home import SOURCES
+from tests.kaggle.dumps import Dump, competition, competition_tag, dataset, kernel, messages, organization, tagged, user
+from tests.kaggle.published import publish
 from tests.support.pipeline import session_of
 from tests.support.services import Kafka
 
@@ -83,17 +79,6 @@ class Home:
         code, out, err = self.run(*arguments, **more)
         assert code == 0, (arguments, out, err)
         return out
-
-
-def publish(broker: Kafka, said: Iterable[tuple[str, Record]]) -> None:
-    for source in KAGGLE.sources:
-        ensure_topic(broker.bootstrap, source.contract, 2)
-    producer = Producer({"bootstrap.servers": broker.bootstrap, "partitioner": "murmur2_random"})
-    for name, record in said:
-        contract = KAGGLE.sources[SOURCES.index(name)].contract
-        headers: dict[str, str | bytes | None] = {WIRE_VERSION_HEADER: str(contract.wire_version)}
-        producer.produce(contract.topic, contract.encode(record), key=contract.encode_key(record), headers=headers)
-    assert producer.flush(30) == 0
 
 
 def poll_the_list(home: Home) -> None:

@@ -40,7 +40,7 @@ from deploy.local.agent.run_files import (
     running_kafka,
     write_state,
 )
-from deploy.local.agent.stack_parts import COMMANDS, last_line, launch, rotate, stop_parts
+from deploy.local.agent.stack_parts import command_of, last_line, launch, rotate, stop_parts
 from deploy.local.services.kafka_broker import EmbeddedKafka
 from deploy.local.status import query_names
 from lakehouse.domain_names import DOMAINS
@@ -98,7 +98,7 @@ class Supervised:
 
     def start(self, stopping: threading.Event) -> None:
         """Start the process, and write its state file immediately."""
-        self.process = launch(("-m", "weir", *COMMANDS[self.name]), self.log, self.environment)
+        self.process = launch(("-m", "weir", *command_of(self.name, self.settings.is_on_yarn)), self.log, self.environment)
         key = ProcessKey.of(self.process.pid)
         self.note(condition="starting", pid=key.pid, created=key.created)
         log.info("started", part=self.name, pid=key.pid)
@@ -244,6 +244,7 @@ class Agent:
                     log.error("could not check or start the part", part="maintain", error=str(error))
 
     def _serve_metrics(self) -> str:
+        from deploy.yarn.watching import cluster_facts, scrape_targets
         from monitoring.metrics import serve
         from monitoring.watch import Watch
         from producers.polls import Polls
@@ -257,8 +258,9 @@ class Agent:
             self.settings,
             lambda: running_kafka(self.settings) or self.settings.kafka_bootstrap,
             upstream=lambda: {name: Polls(self.settings.home / "state", name).read().upstream_changed for name in SOURCES},
+            cluster=lambda: cluster_facts(self.settings),
         )
-        serve(port, metrics_folder(self.settings), watch)
+        serve(port, metrics_folder(self.settings), watch, lambda: scrape_targets(self.settings))
         return f"http://127.0.0.1:{port}/metrics"
 
 

@@ -12,12 +12,11 @@ from collections.abc import Callable, Mapping
 import structlog
 
 from deploy.local.agent.processes import ProcessKey
-from deploy.local.agent.run_files import PartName, PartState, log_file, remove_state, run_folder, write_state
-from deploy.local.agent.stack_parts import last_line, launch
+from deploy.local.agent.run_files import PartState, log_file, remove_state, run_folder, write_state
+from deploy.local.agent.stack_parts import MAINTAIN, command_of, last_line, launch
 from lakehouse.settings import Settings
 from lakehouse.storage.files import replace_file
 
-PART: PartName = "maintain"
 # After a start of the stack the stream catches up first, however overdue a round is.
 LEAST_SECONDS = 300.0
 SMALL = {"WEIR_SPARK_DRIVER_MEMORY": "1g", "WEIR_SPARK_JAVA_OPTIONS": "-XX:TieredStopAtLevel=1"}
@@ -54,9 +53,9 @@ class Rounds:
             if code is None:
                 return
             self.process = None
-            remove_state(run_folder(self._settings), PART)
+            remove_state(run_folder(self._settings), MAINTAIN)
             if code:
-                says = last_line(log_file(self._settings, PART))
+                says = last_line(log_file(self._settings, MAINTAIN))
                 log.warning("maintenance did not complete; the next round continues", exit_code=code, says=says)
             self._wait()
         elif self._every and is_stream_up and self._now() >= self.due:
@@ -65,11 +64,11 @@ class Rounds:
     def _start(self) -> None:
         self._wait()
         own = {name: value for name, value in SMALL.items() if name not in self._environment}
-        written = log_file(self._settings, PART)
-        self.process = launch(("-m", "weir", PART), written, {**self._environment, **own})
+        written = log_file(self._settings, MAINTAIN)
+        self.process = launch(("-m", "weir", *command_of(MAINTAIN, self._settings.is_on_yarn)), written, {**self._environment, **own})
         key = ProcessKey.of(self.process.pid)
-        write_state(run_folder(self._settings), PartState(PART, "up", key.pid, key.created, log=str(written)))
-        log.info("started", part=PART, pid=key.pid)
+        write_state(run_folder(self._settings), PartState(MAINTAIN, "up", key.pid, key.created, log=str(written)))
+        log.info("started", part=MAINTAIN, pid=key.pid)
 
     def _wait(self) -> None:
         self.due = self._now() + self._every

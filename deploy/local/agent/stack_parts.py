@@ -4,6 +4,7 @@
     kafka      broker and controller, one JVM      -                    third       30 s
     metrics    the page, a thread of the agent     -                    with the agent
     stream     `weir stream DOMAIN…` of all        kafka answers        second      60 s
+               on YARN: `weir submit --attach`                          leaves the application running
     producer   `weir produce SOURCE`, one each     kafka answers        first       20 s
     maintain   `weir maintain`, ends by itself     the stream is up     before all  10 s
 
@@ -24,16 +25,24 @@ from deploy.local.agent.run_files import PRODUCERS, PartName, read_state, remove
 from lakehouse.domain_names import DOMAINS
 from lakehouse.settings import Settings
 
+MAINTAIN: PartName = "maintain"
 STOP_ORDER: tuple[tuple[PartName, float], ...] = (
-    ("maintain", 10.0),
+    (MAINTAIN, 10.0),
     *((part, 20.0) for part in PRODUCERS),
     ("stream", 60.0),
     ("kafka", 30.0),
 )
-COMMANDS: dict[PartName, tuple[str, ...]] = {
-    "stream": ("stream", *DOMAINS),
-    **{part: ("produce", source) for part, source in PRODUCERS.items()},
-}
+
+
+def command_of(part: PartName, is_on_yarn: bool) -> tuple[str, ...]:
+    """Return the arguments of `weir` that run a part; on YARN, those that wait for an application there."""
+    if part == "stream":
+        return ("submit", "--attach", *DOMAINS) if is_on_yarn else ("stream", *DOMAINS)
+    if part == MAINTAIN:
+        return ("submit", "--wait", "--", MAINTAIN) if is_on_yarn else (MAINTAIN,)
+    return ("produce", PRODUCERS[part])
+
+
 # A log larger than this is rotated at the next start of its part; two older ones are kept.
 LOG_BYTES = 10 * 2**20
 # -P keeps the working folder off the import path: a file kafka.py in it would hide the client.

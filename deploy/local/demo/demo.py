@@ -31,7 +31,7 @@ from rich.text import Text
 
 from deploy.local.agent.processes import ProcessKey, kill_group, stop_process, wait_gone
 from deploy.local.agent.run_files import MULTIPROC, PartCondition, PartName, PartState, log_file, remove_state, run_folder, write_state
-from deploy.local.agent.stack_parts import COMMANDS, PYTHON, last_line, launch
+from deploy.local.agent.stack_parts import PYTHON, command_of, last_line, launch
 from deploy.local.demo.dump import DumpShown
 from deploy.local.demo.home import SETTINGS_FILE, choose_home, note_what_is_left, only_demo, prepare
 from deploy.local.demo.report import Agreement, freshness_seconds, print_findings, print_revision, read_agreement
@@ -325,7 +325,7 @@ class Demo:
         self.scratch.mkdir(exist_ok=True)
         environment = {**self.environment, "TMPDIR": str(self.scratch)}
         self._driver_began = time.monotonic()
-        self.driver = launch(("-m", "weir", *COMMANDS["stream"]), log_file(self.settings, "stream"), environment)
+        self.driver = launch(("-m", "weir", *command_of("stream", is_on_yarn=False)), log_file(self.settings, "stream"), environment)
         self._driver_key = ProcessKey.of(self.driver.pid)
         self._note("stream", self._driver_key, "", "starting")
 

@@ -12,7 +12,7 @@ from lakehouse.codecs.unknown_fields import UnknownFields, unknown_fields_file
 from lakehouse.domains.air_quality.contract import HOURLY
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import LocalFolder
-from streaming.supervisor import QueryState, write_states
+from streaming.query_states import QueryState, write_states
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -58,7 +58,7 @@ def test_status_names_the_query_that_is_stopped_and_why(tmp_path: Path, capsys: 
 def test_status_names_fields_that_the_contract_does_not_know_with_nothing_running(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    counted = UnknownFields(unknown_fields_file(tmp_path, "air_quality"), HOURLY, lambda: NOW)
+    counted = UnknownFields(LocalFolder(tmp_path / "state"), unknown_fields_file("air_quality"), HOURLY, lambda: NOW)
     counted.note({"nh3": 1234, "\x1b[2J": 1}, {})
     found = json.loads(json.dumps(collect(Settings(home=tmp_path), NOW)))
     assert found["unknown_fields"][1] == {

@@ -1,85 +1,21 @@
-"""What does weir make of the ResourceManager's answers? A small server gives them, as Hadoop 3.4 writes them."""
+"""What does weir make of the ResourceManager's answers?"""
 
-import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, ClassVar
-from urllib.parse import parse_qs, urlsplit
+from typing import Any
 
 import pytest
 
 from deploy.yarn.errors import NoYarn, UnknownApplication
 from deploy.yarn.manager import Manager
 from lakehouse.settings import Settings
-
-APP = "application_1700000000000_0001"
-
-
-def described(number: int, state: str, result: str = "UNDEFINED") -> dict[str, Any]:
-    return {
-        "id": f"application_1700000000000_000{number}",
-        "name": "weir air_quality",
-        "state": state,
-        "finalStatus": result,
-        "queue": "default",
-        "startedTime": 1_700_000_000_000 + number,
-        "trackingUrl": "http://127.0.0.1/proxy",
-        "diagnostics": "",
-        "allocatedMB": -1 if state == "FINISHED" else 4_096,
-        "runningContainers": -1 if state == "FINISHED" else 2,
-    }
-
-
-class Answers(BaseHTTPRequestHandler):
-    apps: ClassVar[list[dict[str, Any]]] = []
-    asked: ClassVar[list[str]] = []
-
-    def do_GET(self) -> None:
-        place = urlsplit(self.path)
-        self.asked.append(self.path)
-        if place.path == "/ws/v1/cluster/apps":
-            assert parse_qs(place.query)["applicationTags"] == ["weir"]
-            self._say(200, {"apps": {"app": self.apps} if self.apps else None})
-        elif place.path == "/ws/v1/cluster/metrics":
-            self._say(200, {"clusterMetrics": {"allocatedMB": 3_072, "totalMB": 4_096}})
-        else:
-            found = [app for app in self.apps if place.path.endswith(app["id"])]
-            self._say(200 if found else 404, {"app": found[0]} if found else {"RemoteException": {"message": "not found"}})
-
-    def do_PUT(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        self.asked.append(f"{urlsplit(self.path).path} {body['state']}")
-        self._say(202, body)
-
-    def _say(self, code: int, body: object) -> None:
-        text = json.dumps(body).encode()
-        self.send_response(code)
-        self.send_header("Content-Length", str(len(text)))
-        self.end_headers()
-        self.wfile.write(text)
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+from tests.support.resource_manager import APP, Answers, described, resource_manager
 
 
 @pytest.fixture
 def manager(tmp_path: Path) -> Iterator[Manager]:
-    Answers.apps, Answers.asked = [], []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    name = "yarn.resourcemanager.webapp.address"
-    (tmp_path / "yarn-site.xml").write_text(
-        f"<configuration><property><name>{name}</name><value>127.0.0.1:{server.server_port}</value></property></configuration>"
-    )
-    try:
+    with resource_manager(tmp_path):
         yield Manager(Settings(home=tmp_path, hadoop_conf_dir=str(tmp_path)))
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def test_those_that_run_are_listed_the_newest_first_and_the_others_when_asked(manager: Manager) -> None:
@@ -101,8 +37,64 @@ def test_an_application_is_killed_by_its_id_and_an_unknown_one_is_said(manager: 
         manager.app("application_9")
 
 
-def test_use_of_the_queue_is_in_percent(manager: Manager) -> None:
-    assert manager.queue_use() == 75
+CAPACITY = {
+    "type": "capacityScheduler",
+    "queueName": "root",
+    "queues": {
+        "queue": [
+            {"queueName": "stopped", "absoluteUsedCapacity": 0.0, "absoluteMaxCapacity": 100.0, "state": "STOPPED"},
+            {
+                "queueName": "data",
+                "queues": {
+                    "queue": [{"queueName": "stream", "absoluteUsedCapacity": 45.0, "absoluteMaxCapacity": 50.0, "state": "RUNNING"}]
+                },
+            },
+        ]
+    },
+}
+FAIR = {
+    "type": "fairScheduler",
+    "rootQueue": {
+        "queueName": "root",
+        "childQueues": {"queue": [{"queueName": "root.stream", "usedResources": {"memory": 900}, "maxResources": {"memory": 1_000}}]},
+    },
+}
+FIFO = {"type": "fifoScheduler", "usedCapacity": 90.0, "qstate": "RUNNING"}
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "name", "others"), [(CAPACITY, "stream", {"stopped"}), (FAIR, "stream", set()), (FIFO, "default", set())]
+)
+def test_use_of_a_queue_is_a_share_of_the_most_it_may_have_with_each_scheduler(
+    manager: Manager, scheduler: dict[str, Any], name: str, others: set[str]
+) -> None:
+    Answers.scheduler = scheduler
+    queues = manager.queues()
+    assert set(queues) == {name} | others
+    assert queues[name].used == pytest.approx(0.9)
+    assert queues[name].is_running
+    assert not any(queues[other].is_running for other in others)
+
+
+def test_the_largest_container_is_that_of_the_largest_node_that_runs(manager: Manager) -> None:
+    Answers.nodes = None
+    assert manager.largest_container() == 0
+    nodes = [("RUNNING", 1_000, 3_000), ("LOST", 9_000, 9_000), ("RUNNING", 0, 2_000)]
+    Answers.nodes = {"node": [{"state": state, "usedMemoryMB": used, "availMemoryMB": free} for state, used, free in nodes]}
+    assert manager.largest_container() == 4_000
+
+
+def test_version_clock_and_configuration_are_read(manager: Manager) -> None:
+    version, clock = manager.version()
+    assert version == "3.4.2"
+    assert clock is not None
+    assert clock.tzinfo is not None
+    assert manager.configured("yarn.resourcemanager.am.max-attempts") == "2"
+
+
+def test_the_domains_of_an_application_are_among_its_tags(manager: Manager) -> None:
+    Answers.apps = [described(1, "RUNNING", applicationTags="weir-stream-kaggle,weir,weir-stream-air_quality")]
+    assert sorted(manager.apps()[0].domains) == ["air_quality", "kaggle"]
 
 
 @pytest.mark.parametrize(

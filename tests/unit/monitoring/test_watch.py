@@ -117,7 +117,9 @@ def test_upstream_grows_older_while_nobody_polls(settings: Settings) -> None:
 def test_what_is_not_known_has_no_sample_and_is_said(settings: Settings) -> None:
     found = page(Watch(settings, lambda: "127.0.0.1:9", lambda: NOW))
     known = of(found, "weir_watch_known")
-    assert known == {frozenset({what}): int(what != "kafka") for what in ("kafka", "checkpoint", "tables", "cities", "proofs", "health")}
+    assert known == {
+        frozenset({what}): int(what != "kafka") for what in ("kafka", "checkpoint", "tables", "cities", "proofs", "health", "cluster")
+    }
     assert of(found, "weir_partition_lag_messages") == {}
     assert set(of(found, "weir_query_lag_messages")) == {frozenset({build_domain(name, settings).refine_query}) for name in DOMAINS}
 

@@ -11,8 +11,8 @@ from lakehouse.registry import UnknownDomain
 from lakehouse.settings import Settings
 from lakehouse.storage.folders import LocalFolder
 from streaming.cli import resume
+from streaming.query_states import QueryState, write_states
 from streaming.resume import Answer, Request, answered, ask, asked, done
-from streaming.supervisor import QueryState, write_states
 
 
 class Context:

@@ -36,6 +36,10 @@ def test_our_errors_are_judged_by_their_type() -> None:
         (FromSpark("x", "org.apache.iceberg.exceptions.NoSuchTableException: lh.silver.x"), "stop"),
         (FromSpark("x", "java.lang.OutOfMemoryError: Java heap space"), "driver"),
         (FromSpark("Job aborted because SparkContext was shut down"), "driver"),
+        (FromSpark("x", "org.apache.hadoop.ipc.RemoteException(org.apache.hadoop.hdfs.server.namenode.SafeModeException): no"), "retry"),
+        (FromSpark("x", "org.apache.hadoop.ipc.RemoteException(org.apache.hadoop.security.AccessControlException): no"), "stop"),
+        (OSError("Name node is in safe mode."), "retry"),
+        (PermissionError("no"), "stop"),
         (Py4JNetworkError("gone"), "driver"),
         (ConnectionRefusedError(), "driver"),
         (RuntimeError("whatever"), "unknown"),
@@ -56,4 +60,7 @@ def test_cause_is_one_sentence() -> None:
     assert cause_of(RuntimeError(of_java)) == "RuntimeError: org.x.Unchecked: Unknown failure (caused by org.x.Busy: locked)"
     of_query = "Failed: the disk is full\n=== Streaming Query ===\nIdentifier: q [id = 1]\nCurrent State: ACTIVE\nThread State: RUNNABLE\n"
     assert cause_of(FromSpark(of_query)) == "FromSpark: Failed: the disk is full"
+    of_hdfs = "Cannot create file. Name node is in safe mode.\nIt was turned on by hand.\n\tat org.x.Server$Handler.run(Server.java:3198)"
+    assert cause_of(FromSpark(of_hdfs)) == "FromSpark: Cannot create file. Name node is in safe mode."
+    assert cause_of(FromSpark("\tat a.b(C.java:1)")) == "FromSpark: no message"
     assert cause_of(NoKafkaError("b:1", "down")) == str(NoKafkaError("b:1", "down"))

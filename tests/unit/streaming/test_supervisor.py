@@ -15,6 +15,7 @@ from lakehouse.locks.lease import LeaseLost
 from lakehouse.storage.folders import LocalFolder
 from lakehouse.write.fenced_append import TopicRecreated
 from streaming.errors import DataLoss, LostRange, QueryFailed, RejectRateExceeded
+from streaming.query_states import read_states, states_file, write_states
 from streaming.supervisor import (
     GOOD_AFTER_SECONDS,
     LONGEST_WAIT_SECONDS,
@@ -23,10 +24,7 @@ from streaming.supervisor import (
     StopRequested,
     Supervised,
     Supervisor,
-    read_states,
-    states_file,
     wait_seconds,
-    write_states,
 )
 
 NO_ROWS = cast(DataFrame, None)
