@@ -86,6 +86,20 @@ class Settings(BaseSettings):
     kafka_port: int | None = Field(None, ge=1, le=65535, description="port of the embedded broker on the loopback (default: a free one)")
     kafka_partitions: int = Field(2, ge=1, description="partitions of a topic that weir creates")
     metrics_port: int | None = Field(None, ge=1, le=65535, description="port of the one metrics page on the loopback (default: a free one)")
+    prometheus_port: int | None = Field(
+        None, ge=1, le=65535, description="port of the Prometheus of `weir up --with-prometheus` on the loopback (default: a free one)"
+    )
+    alertmanager_port: int | None = Field(
+        None, ge=1, le=65535, description="port of its Alertmanager on the loopback (default: a free one)"
+    )
+    alertmanager_config: str = Field(
+        "", description="configuration of that Alertmanager: whom alerts are sent to (default: nobody, its page shows them)"
+    )
+    pushgateway: str = Field("", description="host:port of a Pushgateway to which batch programs report how they ended (default: none)")
+    metrics_textfile: str = Field(
+        "", description="folder of node_exporter's textfile collector, in which batch programs leave the same (default: none)"
+    )
+    objectives_path: str = Field("", description="file of freshness objectives (default: monitoring/objectives.toml)")
     alert_fresh_hours: float = Field(
         48, gt=0, description="hours after which the newest change of a domain's bronze, silver or gold raises an alert, see `weir check`"
     )

@@ -11,10 +11,14 @@ it has committed, not from what its driver reports, so lag stays correct while t
 where offsets are missing, the broker is asked for the messages: if they are few, they are counted, else the difference of the offsets is
 reported. Messages of a transaction that is still open cannot be read yet; they are reported separately, as waiting.
 
+A micro-batch that is planned and not committed splits lag in two, by the checkpoint's newest offsets: **commit lag** is how long ago it was
+planned, **translation lag** is the age of the oldest message that no micro-batch has taken yet.
+
 **Lag in seconds** is the age of the oldest of these messages, from its arrival at the source (Kafka's timestamp, or the commit to bronze)
 until now; 0 where there is none. So it does not jump when the first message after a quiet hour arrives.
 """
 
+import json
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -132,7 +136,10 @@ def bronze_lag(settings: Settings, source: Source, bootstrap: str | None = None,
         with Broker(address) as once:
             return bronze_lag(settings, source, address, once)
     # The mark is read first: a commit between the two reads is then still reported as lag, and lag is never negative.
-    topic, mark = source.contract.topic, bronze_mark(settings, source)
+    return _lag_behind(source.contract.topic, bronze_mark(settings, source), broker)
+
+
+def _lag_behind(topic: str, mark: Mapping[str, Any], broker: Broker) -> TopicLag:
     lag = topic_lag(topic, broker.topic(topic), mark)
     behind = {partition: (one.first, one.first + one.messages) for partition, one in lag.partitions.items() if one.messages}
     counted = {p: Lag(one.messages, behind[p][0], one.since) for p, one in _missing(broker, topic, behind).items()}
@@ -162,9 +169,79 @@ def silver_lag(settings: Settings, domain: Domain) -> Lag:
     Raises:
         LagUnknown: its checkpoint cannot be read here, or has an offset that this version cannot read.
     """
-    positions = _committed(open_folder(settings.checkpoint(domain.refine_query)), len(domain.sources))
-    lags = zip(domain.sources, positions, strict=True)
-    return whole_of([_rows_behind(settings, source, position) for source, position in lags])
+    return whole_of(silver_lags(settings, domain))
+
+
+def silver_lags(settings: Settings, domain: Domain) -> list[Lag]:
+    """Return the same for each source of the domain, in their order.
+
+    Raises:
+        LagUnknown: as `silver_lag`.
+    """
+    folder = open_folder(settings.checkpoint(domain.refine_query))
+    return _rows_behind_each(settings, domain, _positions(folder, _committed(folder), domain))
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A micro-batch that is planned and not committed.
+
+    Attributes:
+        number: its number.
+        since: when it was planned.
+        offsets: a line for each input of the query, as its source writes offsets: where the micro-batch ends.
+    """
+
+    number: int
+    since: datetime
+    offsets: tuple[str, ...]
+
+
+def planned_batch(settings: Settings, query: str) -> Planned | None:
+    """Return the micro-batch that a query runs, or that its next start repeats; None where all are committed.
+
+    Raises:
+        LagUnknown: its checkpoint cannot be read here.
+    """
+    folder = open_folder(settings.checkpoint(query))
+    try:
+        # The commits are read last: one that comes between the two reads is seen.
+        planned, committed = (max(map(int, filter(str.isdigit, folder.names(name))), default=-1) for name in ("offsets", "commits"))
+        text = None if planned <= committed else folder.text(f"offsets/{planned}")
+        _, about, *offsets = (text or "").splitlines()
+        return Planned(planned, datetime.fromtimestamp(json.loads(about)["batchTimestampMs"] / 1000, UTC), tuple(offsets))
+    except OSError as error:
+        raise LagUnknown(f"The checkpoint {folder.uri} cannot be read here ({error}).") from error
+    except (ValueError, KeyError, TypeError):  # none is planned, or it is being written
+        return None
+
+
+def bronze_translation(domain: Domain, planned: Planned, broker: Broker) -> Lag:
+    """Count the messages that no micro-batch of bronze has taken yet.
+
+    Raises:
+        NoKafkaError: the broker does not answer.
+    """
+    try:
+        ends: dict[str, dict[str, int]] = json.loads(planned.offsets[0])
+    except (IndexError, ValueError):
+        return Lag(0)
+    topics = [topic for topic in domain.topics if topic in ends]
+    return whole_of(_lag_behind(topic, {topic: {"next": ends[topic]}}, broker).whole for topic in topics)
+
+
+def silver_translation(settings: Settings, domain: Domain, planned: Planned) -> Lag:
+    """Count the rows of bronze that no micro-batch of the refine query has taken yet.
+
+    Raises:
+        LagUnknown: its checkpoint cannot be read here.
+    """
+    folder = open_folder(settings.checkpoint(domain.refine_query))
+    return whole_of(_rows_behind_each(settings, domain, _positions(folder, [str(planned.number)], domain)))
+
+
+def _rows_behind_each(settings: Settings, domain: Domain, positions: Iterable[Position | None]) -> list[Lag]:
+    return [_rows_behind(settings, source, position) for source, position in zip(domain.sources, positions, strict=True)]
 
 
 def _rows_behind(settings: Settings, source: Source, position: Position | None) -> Lag:
@@ -193,11 +270,19 @@ def _bronze(settings: Settings, source: Source) -> Table | None:
         return None
 
 
-def _committed(checkpoint: Folder, tables: int) -> list[Position | None]:
-    """Read the position in each table at which the last committed micro-batch ended; None before the first."""
+def _positions(checkpoint: Folder, commits: list[str], domain: Domain) -> list[Position | None]:
+    """Read the position in each table at which the newest of some micro-batches ends; None before the first."""
     try:
-        return committed_positions(checkpoint.names("commits"), checkpoint.text, tables)
+        return committed_positions(commits, checkpoint.text, len(domain.sources))
     except ValueError as error:
         raise LagUnknown(f"The checkpoint {checkpoint.uri} has an offset that this version cannot read ({error}).") from error
+    except OSError as error:
+        raise LagUnknown(f"The checkpoint {checkpoint.uri} cannot be read here, so the query's position is unknown ({error}).") from error
+
+
+def _committed(checkpoint: Folder) -> list[str]:
+    """Name the micro-batches that are committed."""
+    try:
+        return checkpoint.names("commits")
     except OSError as error:
         raise LagUnknown(f"The checkpoint {checkpoint.uri} cannot be read here, so the query's position is unknown ({error}).") from error

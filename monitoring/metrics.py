@@ -104,7 +104,10 @@ QUERY_HELD_SOURCES = Gauge(
     "weir_query_held_sources", "Sources that the breaker holds back while the query runs", ["query"], multiprocess_mode="mostrecent"
 )
 
+LEASES_LOST = Counter("weir_leases_lost_total", "Leases that another process took over while this one was held up", ["lease"])
+
 # The machine. part: kafka, stream, producer, metrics.
+PART_RESTARTS = Counter("weir_part_restarts_total", "Ends of a part of the stack that its agent answers by a restart", ["part"])
 PART_UP = Gauge("weir_part_up", "1 while a part of the stack runs, else 0", ["part"], multiprocess_mode="mostrecent")
 
 
@@ -121,7 +124,7 @@ class Watched:
         return GaugeMetricFamily(self.name, self.about, labels=self.labels)
 
 
-# query, table: their names; what: kafka, checkpoint, tables, cities, proofs, health, cluster. A metric without a known value has no sample.
+# query, table: their names; what: one of the reads of `watch.py`. A metric without a known value has no sample.
 PARTITION_LAG = Watched(
     "weir_partition_lag_messages", "Messages of a partition that the query has not committed", ("query", "topic", "partition")
 )
@@ -139,6 +142,14 @@ QUERY_LAG = Watched("weir_query_lag_messages", "Messages (of Kafka, or rows of b
 QUERY_LAG_SECONDS = Watched(
     "weir_query_lag_seconds",
     "Age, since Kafka or bronze received it, of the oldest message that the query has not committed; 0 without one",
+    ("query",),
+)
+COMMIT_LAG_SECONDS = Watched(
+    "weir_query_commit_lag_seconds", "Time since the micro-batch was planned that the query has not committed; 0 without one", ("query",)
+)
+TRANSLATION_LAG_SECONDS = Watched(
+    "weir_query_translation_lag_seconds",
+    "Age of the oldest message that no micro-batch has taken yet; 0 without one",
     ("query",),
 )
 TABLE_COMMIT_AGE = Watched("weir_table_last_commit_age_seconds", "Time since the table's rows were last changed by a commit", ("table",))
@@ -176,6 +187,28 @@ ALERT_VALUE = Watched(
 )
 ALERT_BOUND = Watched("weir_alert_bound", "The value above which the alert is raised", ("domain", "alert", "name"))
 ALERT_AGE = Watched("weir_alert_age_seconds", "Time since the domain's alerts were judged", ("domain",))
+BACKFILL_CHUNKS = Watched(
+    "weir_backfill_chunks", "Chunks of the domain's newest backfill, by state: planned, done, failed", ("domain", "state")
+)
+OBJECTIVE_VALUE = Watched("weir_objective_value_seconds", "The age that an objective of objectives.toml is about", ("objective", "domain"))
+OBJECTIVE_BOUND = Watched("weir_objective_bound_seconds", "Its bound", ("objective", "domain"))
+OBJECTIVE_TARGET = Watched("weir_objective_target_ratio", "Share of time for which it must hold", ("objective", "domain"))
+OBJECTIVE_MET = Watched("weir_objective_met", "1 while the age is within the bound, else 0", ("objective", "domain"))
+LATE_STAGE = Watched(
+    "weir_late_stage",
+    "1 for the stage that is late: the first of upstream, producer, kafka, bronze, silver, gold that is not as it should be",
+    ("domain", "stage"),
+)
+DISK_FREE = Watched("weir_disk_free_bytes", "Free space of the disk: home, or warehouse where that is on another one", ("place",))
+DISK_SIZE = Watched("weir_disk_size_bytes", "Size of the disk", ("place",))
+PRODUCER_LATE = Watched("weir_producer_late", "1 while no poll has succeeded for two intervals, else 0", ("source",))
+PRODUCER_INTERVAL = Watched("weir_producer_poll_interval_seconds", "Time between two polls", ("source",))
+PRODUCER_CURSOR_AGE = Watched(
+    "weir_producer_cursor_age_seconds",
+    "Time since the oldest instant up to which a watched entity was published",
+    ("source",),
+)
+UPSTREAM_LATE = Watched("weir_producer_upstream_late", "1 while the source's next run is overdue by its timetable, else 0", ("source",))
 UPSTREAM_AGE = Watched(
     "weir_producer_upstream_age_seconds", "Time since the newest change of a source's values that a poll saw", ("source",)
 )

@@ -3,7 +3,7 @@
 None of them is reported by a query: lag comes from commits and the broker (`lag.py`), freshness from the tables (`freshness.py`). Ages and
 lags in seconds grow between two reads, since they are computed with the time of each request.
 
-**The cost is bounded.** A read is repeated only after 199 times the processor time that it took, so the seven reads use at most 4 %
+**The cost is bounded.** A read is repeated only after 199 times the processor time that it took, so the eleven reads use at most 6 %
 of one core, however often the page is requested. But a value is never older than 30 s, since an alert must not come minutes late.
 `weir_watch_age_seconds` is the age of the read. A value that cannot be read has no sample, rather than 0, and `weir_watch_known` is 0.
 """
@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import structlog
 from prometheus_client.core import GaugeMetricFamily
@@ -28,10 +28,25 @@ from lakehouse.settings import Settings
 from lakehouse.tables.catalog import NoTables
 from monitoring import metrics
 from monitoring.alerts import last_judged
+from monitoring.backfill_state import newest_backfills
 from monitoring.cluster import ClusterFacts
+from monitoring.disks import disks
 from monitoring.freshness import CityHour, TableFacts, most_behind, read_cities, read_facts
-from monitoring.lag import Lag, LagUnknown, TopicLag, bronze_lag, silver_lag, whole_of
+from monitoring.lag import (
+    Lag,
+    LagUnknown,
+    Planned,
+    TopicLag,
+    bronze_lag,
+    bronze_translation,
+    planned_batch,
+    silver_lags,
+    silver_translation,
+    whole_of,
+)
 from monitoring.last_proofs import LastProof, last_proofs
+from monitoring.objectives import STAGES, Objective, SourceFacts, Stage, judge, late_stage, read_objectives
+from monitoring.stages import delays, stage_facts
 from monitoring.table_upkeep import TableHealth, read_health
 
 # A read that took one second of processor time is repeated after 199 s: half a percent of a core for each.
@@ -103,6 +118,26 @@ class _Cities:
     hours: dict[str, list[CityHour]]
 
 
+@dataclass(frozen=True, slots=True)
+class _Progress:
+    """The micro-batch that is not committed yet, and what none has taken yet."""
+
+    planned: Planned | None
+    waiting: Lag
+
+
+@dataclass(frozen=True, slots=True)
+class _Bronze:
+    topics: list[TopicLag]
+    progress: _Progress
+
+
+@dataclass(frozen=True, slots=True)
+class _Silver:
+    lags: list[Lag]
+    progress: _Progress
+
+
 class Watch(Collector):
     """The metrics of a home that are computed when the page is requested.
 
@@ -110,7 +145,8 @@ class Watch(Collector):
         settings: of the home.
         bootstrap: returns the broker's host:port, empty or None while there is none.
         now: returns the current time.
-        upstream: returns by source when its values last changed, as its polls noted.
+        sources: returns by name what the polls of each source have noted.
+        states: returns by query whether it runs and holds no source back, as its driver says; without queries that have no driver.
         cluster: returns the state of the cluster; None where there is none.
     """
 
@@ -119,21 +155,26 @@ class Watch(Collector):
         settings: Settings,
         bootstrap: Callable[[], str | None],
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
-        upstream: Callable[[], Mapping[str, datetime | None]] = dict,
+        sources: Callable[[], Mapping[str, SourceFacts]] = dict,
+        states: Callable[[], Mapping[str, bool]] = dict,
         cluster: Callable[[], ClusterFacts | None] = lambda: None,
     ) -> None:
-        self._settings, self._bootstrap, self._now, self._upstream = settings, bootstrap, now, upstream
+        self._settings, self._bootstrap, self._now = settings, bootstrap, now
         self._broker: Broker | None = None
         # The page serves each request in a thread of its own.
         self._lock = threading.Lock()
         # By the name of the query.
-        self._kafka: Look[dict[str, list[TopicLag]]] = Look("kafka", self._bronze_lags)
-        self._checkpoint: Look[dict[str, Lag]] = Look("checkpoint", self._silver_lags)
+        self._kafka: Look[dict[str, _Bronze]] = Look("kafka", self._bronze_lags)
+        self._checkpoint: Look[dict[str, _Silver]] = Look("checkpoint", self._silver_lags)
         self._tables: Look[list[TableFacts]] = Look("tables", self._facts)
         self._cities: Look[list[_Cities]] = Look("cities", self._hours)
         self._proofs: Look[list[LastProof]] = Look("proofs", lambda: last_proofs(settings))
         self._health: Look[list[TableHealth]] = Look("health", lambda: read_health(settings))
         self._cluster: Look[ClusterFacts | None] = Look("cluster", cluster)
+        self._backfills: Look[Mapping[str, Mapping[str, int]]] = Look("backfills", lambda: newest_backfills(settings))
+        self._sources: Look[Mapping[str, SourceFacts]] = Look("sources", sources)
+        self._states: Look[Mapping[str, bool]] = Look("states", states)
+        self._objectives: Look[tuple[Objective, ...]] = Look("objectives", lambda: read_objectives(settings))
 
     def describe(self) -> Iterable[Metric]:
         """Return the metrics without samples, so that registering reads nothing."""
@@ -146,10 +187,13 @@ class Watch(Collector):
             cities, proofs, health = self._cities.found(), self._proofs.found(), self._health.found()
             now = self._now()
             families = {watched: watched.family() for watched in metrics.WATCHED}
-            for query, lags in (kafka or {}).items():
-                _add_topics(families, query, lags, now)
-            for query, lag in (silver or {}).items():
-                _add_query(families, query, lag, now)
+            for query, bronze in (kafka or {}).items():
+                _add_topics(families, query, bronze.topics, now)
+                _add_progress(families, query, bronze.progress, now)
+            for query, rows in (silver or {}).items():
+                _add_query(families, query, whole_of(rows.lags), now)
+                _add_progress(families, query, rows.progress, now)
+            self._add_stages(families, kafka, silver, tables or (), now)
             for table in tables or ():
                 _add_table(families, table, now)
             for one in health or ():
@@ -168,16 +212,59 @@ class Watch(Collector):
                     labels = [judged.domain, alert.kind, alert.name]
                     _add_known(families[metrics.ALERT_VALUE], labels, alert.value)
                     _add_known(families[metrics.ALERT_BOUND], labels, alert.bound)
-            for source, changed in self._upstream().items():
-                _add_known(families[metrics.UPSTREAM_AGE], [source], None if changed is None else _age(changed, now))
+            for name, source in (self._sources.found() or {}).items():
+                _add_source(families, name, source, now)
+            for domain_name, chunks in (self._backfills.found() or {}).items():
+                for state, number in chunks.items():
+                    families[metrics.BACKFILL_CHUNKS].add_metric([domain_name, state], number)
+            for disk in disks(self._settings):
+                families[metrics.DISK_FREE].add_metric([disk.place], disk.free)
+                families[metrics.DISK_SIZE].add_metric([disk.place], disk.size)
             if (found := self._cluster.found()) is not None:
                 _add_cluster(families, found)
-            for look in (self._kafka, self._checkpoint, self._tables, self._cities, self._proofs, self._health, self._cluster):
+            for look in self._looks:
                 families[metrics.WATCH_KNOWN].add_metric([look.what], int(look.is_known))
                 families[metrics.WATCH_AGE].add_metric([look.what], look.age)
         yield from families.values()
 
-    def _bronze_lags(self) -> dict[str, list[TopicLag]]:
+    @property
+    def _looks(self) -> tuple["Look[Any]", ...]:
+        of_tables = (self._kafka, self._checkpoint, self._tables, self._cities, self._proofs, self._health)
+        return (*of_tables, self._cluster, self._backfills, self._sources, self._states, self._objectives)
+
+    def _add_stages(
+        self,
+        families: "_Families",
+        kafka: "Mapping[str, _Bronze] | None",
+        silver: "Mapping[str, _Silver] | None",
+        tables: Iterable[TableFacts],
+        now: datetime,
+    ) -> None:
+        """Judge the objectives, and which stage of each domain is late."""
+        sources, states = self._sources.found() or {}, self._states.found() or {}
+        late: dict[str, Stage | None] = {}
+        ages: dict[str, dict[str, float | None]] = {}
+        for domain in self._domains():
+            topics = None if kafka is None else kafka[domain.bronze_query].topics
+            rows = None if silver is None else silver[domain.refine_query].lags
+            late[domain.name] = late_stage(stage_facts(domain, topics, rows, states, tables, sources.values(), now))
+            ages[domain.name] = delays(domain, topics, rows, now)
+            for stage in STAGES:
+                families[metrics.LATE_STAGE].add_metric([domain.name, stage], int(stage == late[domain.name]))
+        entities = {
+            name: _age(ranked[0].newest_ts, now)
+            for cities in self._cities.found() or ()
+            for name, hours in cities.hours.items()
+            if (ranked := most_behind(hours, cities.places, 1))
+        }
+        for one in judge(self._objectives.found() or (), ages, entities, late):
+            labels = [one.objective.name, one.objective.domain]
+            _add_known(families[metrics.OBJECTIVE_VALUE], labels, one.seconds)
+            families[metrics.OBJECTIVE_BOUND].add_metric(labels, one.objective.within_seconds)
+            families[metrics.OBJECTIVE_TARGET].add_metric(labels, one.objective.target)
+            _add_known(families[metrics.OBJECTIVE_MET], labels, None if one.is_met is None else int(one.is_met))
+
+    def _bronze_lags(self) -> "dict[str, _Bronze]":
         address = self._bootstrap()
         if self._broker is not None and self._broker.bootstrap != address:
             self._broker.close()
@@ -185,13 +272,22 @@ class Watch(Collector):
         if not address:
             raise LagUnknown("Kafka is not running, so there is no end offset to compare with.")
         broker = self._broker = self._broker or Broker(address)
-        return {
-            domain.bronze_query: [bronze_lag(self._settings, source, address, broker) for source in domain.sources]
-            for domain in self._domains()
-        }
+        found = {}
+        for domain in self._domains():
+            planned = planned_batch(self._settings, domain.bronze_query)
+            topics = [bronze_lag(self._settings, source, address, broker) for source in domain.sources]
+            waiting = whole_of(one.whole for one in topics) if planned is None else bronze_translation(domain, planned, broker)
+            found[domain.bronze_query] = _Bronze(topics, _Progress(planned, waiting))
+        return found
 
-    def _silver_lags(self) -> dict[str, Lag]:
-        return {domain.refine_query: silver_lag(self._settings, domain) for domain in self._domains()}
+    def _silver_lags(self) -> "dict[str, _Silver]":
+        found = {}
+        for domain in self._domains():
+            planned = planned_batch(self._settings, domain.refine_query)
+            lags = silver_lags(self._settings, domain)
+            waiting = whole_of(lags) if planned is None else silver_translation(self._settings, domain, planned)
+            found[domain.refine_query] = _Silver(lags, _Progress(planned, waiting))
+        return found
 
     def _domains(self) -> list[Domain]:
         """Build the domains again, since places may have been added."""
@@ -221,6 +317,20 @@ def _add_topics(families: _Families, query: str, lags: Iterable[TopicLag], now: 
         for partition, offsets in lag.waiting.items():
             families[metrics.OPEN_TRANSACTION].add_metric([lag.topic, str(partition)], offsets)
     _add_query(families, query, whole_of(lag.whole for lag in topics), now)
+
+
+def _add_progress(families: _Families, query: str, progress: _Progress, now: datetime) -> None:
+    since = progress.planned.since if progress.planned is not None else now
+    families[metrics.COMMIT_LAG_SECONDS].add_metric([query], max(0.0, _age(since, now)))
+    _add_known(families[metrics.TRANSLATION_LAG_SECONDS], [query], progress.waiting.seconds(now))
+
+
+def _add_source(families: _Families, name: str, source: SourceFacts, now: datetime) -> None:
+    families[metrics.PRODUCER_LATE].add_metric([name], int(source.is_late))
+    families[metrics.UPSTREAM_LATE].add_metric([name], int(source.is_upstream_late))
+    _add_known(families[metrics.PRODUCER_INTERVAL], [name], source.every_seconds)
+    for family, moment in ((metrics.PRODUCER_CURSOR_AGE, source.cursor), (metrics.UPSTREAM_AGE, source.upstream_changed)):
+        _add_known(families[family], [name], None if moment is None else _age(moment, now))
 
 
 def _add_query(families: _Families, query: str, lag: Lag, now: datetime) -> None:

@@ -35,7 +35,7 @@ from streaming.bronze_query import BronzeQuery, make_topics
 from streaming.errors import DataLoss, RejectRateExceeded
 from streaming.failures import cause_of
 from streaming.losses import LOSSES, record_losses
-from streaming.metrics_report import report_progress, report_restart, report_states
+from streaming.metrics_report import report_lost_lease, report_progress, report_restart, report_states
 from streaming.query import DomainQuery
 from streaming.query_states import BEAT_SECONDS, QueryState, states_file, write_states
 from streaming.refine_query import RefineQuery
@@ -107,6 +107,7 @@ class Driver:
         supervised: list[Supervised] = []
 
         def lost(error: BaseException) -> None:
+            report_lost_lease(f"stream {self._name}")
             for query in supervised:
                 query.halt(error)
 

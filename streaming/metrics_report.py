@@ -59,6 +59,12 @@ def report_restart(query: str) -> None:
         metrics.QUERY_RESTARTS.labels(query).inc()
 
 
+def report_lost_lease(name: str) -> None:
+    """Count a lease that another process took over."""
+    with _never_failing():
+        metrics.LEASES_LOST.labels(name).inc()
+
+
 def serve_from_container() -> str:
     """Serve this process's metrics from a container of YARN; return host:port, empty elsewhere, where the agent serves them."""
     container = container_of(os.environ)

@@ -15,6 +15,9 @@ def up(
     services_only: Annotated[
         bool, typer.Option("--services-only", help="start only Kafka and the metrics page, without producer and stream")
     ] = False,
+    with_prometheus: Annotated[
+        bool, typer.Option("--with-prometheus", help="also Prometheus and Alertmanager, with weir's rules, on the loopback")
+    ] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="stay in this terminal; Ctrl-C stops everything")] = False,
 ) -> None:
     """Start Kafka, the stream, the producer and the metrics page, and keep them running.
@@ -26,7 +29,7 @@ def up(
     from deploy.local.stack import bring_up
 
     settings: Settings = ctx.obj
-    bring_up(settings, services_only=services_only, foreground=foreground)
+    bring_up(settings, services_only=services_only, foreground=foreground, with_prometheus=with_prometheus)
 
 
 def down(ctx: typer.Context) -> None:

@@ -16,6 +16,16 @@ class PortInUse(DeployError, Fatal):
         self.part, self.port, self.owner = part, port, owner
 
 
+class MissingPrometheus(DeployError, Fatal):
+    """A program of Prometheus is not there."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"There is no {name}: `make setup` gets it from Debian's packages where there is apt; elsewhere put it on PATH. Without "
+            "--with-prometheus everything else works."
+        )
+
+
 class StaleProcessId(DeployError, Fatal):
     """A state file names a process that has ended, or whose id belongs to another process now."""
 

@@ -16,6 +16,7 @@ from rich.table import Table as Grid
 from deploy.local.agent.agent import environment_of_parts
 from deploy.local.agent.processes import ProcessKey, port_is_free, port_owner, stop_process, wait_gone
 from deploy.local.agent.run_files import (
+    MONITORS,
     PARTS,
     SERVICES,
     PartName,
@@ -33,6 +34,7 @@ from deploy.local.agent.stack_parts import PYTHON, launch, stop_parts
 from deploy.local.errors import PartFailed, PortInUse, StaleProcessId, StartFailed
 from deploy.local.jars import jars_for
 from deploy.local.services.kafka_broker import check_room, check_storage
+from deploy.local.services.prometheus_server import tool
 from lakehouse.domain_names import DOMAINS
 from lakehouse.machine.fitness import check_machine
 from lakehouse.machine.java import find_java
@@ -47,24 +49,25 @@ LEAVE_SECONDS = 20.0
 FAILURES_UNTIL_GIVEN_UP = 2
 
 
-def bring_up(settings: Settings, *, services_only: bool, foreground: bool) -> None:
+def bring_up(settings: Settings, *, services_only: bool, foreground: bool, with_prometheus: bool = False) -> None:
     """Start the parts that do not run yet, and return when they are up.
 
     Raises:
-        PortInUse, DiskFull, WrongJava, MissingJars, HalfFormattedKafka, ForeignKafkaFolder: raised before anything is started.
+        PortInUse, DiskFull, WrongJava, MissingJars, MissingPrometheus, HalfFormattedKafka, ForeignKafkaFolder: raised before anything is
+            started.
         StartFailed, PartFailed: a part did not come up; the reason is from its log.
     """
     console = Console(stderr=True)
     run = run_folder(settings)
-    wanted = wanted_parts(settings, services_only)
+    wanted = (*wanted_parts(settings, services_only), *(MONITORS if with_prometheus else ()))
     agent = read_state(run, "agent")
     if agent is not None and agent.alive:
         running = set(agent.address.split(","))
         if running >= set(wanted):
             console.print("weir is already up; nothing was started.")
-            _print_summary(console, settings, tuple(part for part in PARTS if part in running))
+            _print_summary(console, settings, tuple(part for part in (*PARTS, *MONITORS) if part in running))
             return
-        wanted = tuple(part for part in PARTS if part in running | set(wanted))
+        wanted = tuple(part for part in (*PARTS, *MONITORS) if part in running | set(wanted))
         preflight(settings, wanted)
         _let_go(agent)
     else:
@@ -111,6 +114,11 @@ def preflight(settings: Settings, parts: tuple[PartName, ...]) -> None:
             check_kafka_folder(settings.home / "kafka")
     if "stream" in parts:
         jars_for("spark")
+    if "prometheus" in parts:
+        for name, port in (("prometheus", settings.prometheus_port), ("alertmanager", settings.alertmanager_port)):
+            tool(name)
+            if not seen_alive(run, name):
+                _check_port(name.capitalize(), port, f"WEIR_{name.upper()}_PORT")
     metrics = read_state(run, "metrics")
     if metrics is None or not metrics.alive or urlsplit(metrics.address).port != settings.metrics_port:
         _check_port("The metrics page", settings.metrics_port, "WEIR_METRICS_PORT")
@@ -149,7 +157,7 @@ def _let_go(agent: PartState) -> None:
 def _clear_leftovers(settings: Settings, console: Console) -> None:
     """Clean up after an agent that ended unexpectedly: keep usable parts, report those that have ended, stop those without a Kafka."""
     run = run_folder(settings)
-    for part in ("agent", *PARTS):
+    for part in ("agent", *PARTS, *MONITORS):
         state = read_state(run, part)
         if state is not None and state.pid is not None and not state.alive:
             console.print(f"note: {StaleProcessId(part, state.pid, run / f'{part}.json')}", markup=False, soft_wrap=True, highlight=False)

@@ -15,16 +15,18 @@ reason beside it. `show` prints them.
     unknown_fields  domain, field, messages, first_seen, last_seen: fields of messages that the contract does not know
     sources    source, last_success, every_minutes, is_late, upstream (unknown, new, nothing new, late), upstream_changed, says,
                problem, failing (location, since, reason): what the polls noted
+    objectives objective, domain, table, value_seconds (null where it is not known), bound_seconds, is_met, late_stage (of the domain: the
+               first of upstream, producer, kafka, bronze, silver, gold that is not as it should be; null where all are)
     references domain, in_force and noted (release by name, such as tzdata), outdated (entity, since, until, rows with an older one), advice
     paths      home, warehouse, checkpoints, catalog, logs
 """
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from deploy.local.agent.run_files import PARTS, PartName, PartState, not_ready, run_folder, running_kafka, seen
+from deploy.local.agent.run_files import MONITORS, PARTS, PartName, PartState, not_ready, read_state, run_folder, running_kafka, seen
 from deploy.local.errors import StaleProcessId
 from deploy.local.services.kafka_broker import answers
 from lakehouse.domain_names import DOMAINS
@@ -35,7 +37,7 @@ from lakehouse.settings import Settings
 if TYPE_CHECKING:
     from lakehouse.domain import Domain
     from monitoring.freshness import TableFacts
-    from monitoring.lag import Lag
+    from monitoring.lag import Lag, TopicLag
     from streaming.query_states import QueryState
 
 REJECTS = "ops.rejects"
@@ -45,7 +47,9 @@ def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
     """Gather everything that `weir status` shows."""
     moment = now or datetime.now(UTC)
     lacking = not_ready(settings)
-    parts = [_part(settings, part, lacking.get(part, "")) for part in PARTS]
+    run = run_folder(settings)
+    shown = [*PARTS, *(part for part in MONITORS if read_state(run, part) is not None)]
+    parts = [_part(settings, part, lacking.get(part, "")) for part in shown]
     facts, says = _facts(settings)
     domains, unreadable = _domains(settings)
     tables: list[dict[str, Any]] = [
@@ -53,11 +57,12 @@ def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
         for one in facts
     ]
     commits = {table["table"]: table["last_commit"] for table in tables}
+    lags = [_lags(settings, domain) for domain in domains]
     return {
         "now": _iso(moment),
         "parts": parts,
         "queries": [
-            *(query for domain in domains for query in _queries(settings, domain, commits, moment)),
+            *(query for behind in lags for query in _queries(settings, behind, commits, moment)),
             *(query for name, reason in unreadable.items() for query in _only_states(settings, name, reason)),
         ],
         "tables": [{**table, "age_seconds": _age(table["last_commit"], moment)} for table in tables],
@@ -66,6 +71,7 @@ def collect(settings: Settings, now: datetime | None = None) -> dict[str, Any]:
         "rejects": _rejects(settings, tables),
         "unknown_fields": [one for domain in domains for one in _unknown_fields(settings, domain)],
         "sources": _sources(settings, moment),
+        "objectives": _objectives(settings, lags, facts, moment),
         "references": [one for domain in domains for one in _references(settings, domain)],
         "paths": {
             "home": str(settings.home),
@@ -128,11 +134,39 @@ def _only_states(settings: Settings, name: str, reason: str) -> list[dict[str, A
     return [_query(state.query, [], None, None, None, reason, state, None) for state in read_states(open_folder(settings.state_uri), name)]
 
 
-def _queries(settings: Settings, domain: "Domain", commits: dict[str, str | None], now: datetime) -> list[dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Lags:
+    """What bronze lacks of each topic, and silver and gold of each source of bronze; None where it is not known, with the reason."""
+
+    domain: "Domain"
+    topics: "list[TopicLag] | None"
+    rows: "list[Lag] | None"
+    topics_say: str | None
+    rows_say: str | None
+
+
+def _lags(settings: Settings, domain: "Domain") -> _Lags:
+    from monitoring.lag import bronze_lag, silver_lags
+
+    topics, rows = None, None
+    says: list[str | None] = [None, None]
+    try:
+        topics = [bronze_lag(settings, source, running_kafka(settings)) for source in domain.sources]
+    except WeirError as error:
+        says[0] = str(error)
+    try:
+        rows = silver_lags(settings, domain)
+    except WeirError as error:
+        says[1] = str(error)
+    return _Lags(domain, topics, rows, *says)
+
+
+def _queries(settings: Settings, behind: _Lags, commits: dict[str, str | None], now: datetime) -> list[dict[str, Any]]:
     from lakehouse.storage.folders import open_folder
-    from monitoring.lag import bronze_lag, silver_lag, whole_of
+    from monitoring.lag import whole_of
     from streaming.query_states import read_states
 
+    domain = behind.domain
     states = {state.query: state for state in read_states(open_folder(settings.state_uri), domain.name)}
     tables = {
         domain.bronze_query: [source.bronze.name for source in domain.sources],
@@ -140,15 +174,15 @@ def _queries(settings: Settings, domain: "Domain", commits: dict[str, str | None
     }
     queries: list[dict[str, Any]] = []
     for query, written in tables.items():
-        lag, waiting, says = None, None, None
-        try:
-            if query == domain.bronze_query:
-                topics = [bronze_lag(settings, source, running_kafka(settings)) for source in domain.sources]
-                lag, waiting = whole_of(topic.whole for topic in topics), sum(sum(topic.waiting.values()) for topic in topics)
-            else:
-                lag = silver_lag(settings, domain)
-        except WeirError as error:
-            says = str(error)
+        lag, waiting = None, None
+        if query == domain.bronze_query:
+            says = behind.topics_say
+            if behind.topics is not None:
+                lag = whole_of(topic.whole for topic in behind.topics)
+                waiting = sum(sum(topic.waiting.values()) for topic in behind.topics)
+        else:
+            says = behind.rows_say
+            lag = None if behind.rows is None else whole_of(behind.rows)
         last = max((at for table in written if (at := commits.get(table))), default=None)
         queries.append(_query(query, written, lag, waiting, last, says, states.get(query), now))
     return queries
@@ -268,6 +302,39 @@ def _source(settings: Settings, name: str, now: datetime) -> dict[str, Any] | No
     }
 
 
+def _objectives(settings: Settings, lags: list[_Lags], facts: list["TableFacts"], now: datetime) -> list[dict[str, Any]]:
+    """Judge the objectives as the metrics page does."""
+    from deploy.local.observed import running_queries, source_facts
+    from monitoring.freshness import most_behind, read_cities
+    from monitoring.objectives import judge, late_stage, read_objectives
+    from monitoring.stages import delays, stage_facts
+
+    sources = source_facts(settings, now).values()
+    try:
+        running = running_queries(settings)
+    except OSError:
+        running = {}
+    late, ages, entities = {}, {}, {}
+    for one in lags:
+        late[one.domain.name] = late_stage(stage_facts(one.domain, one.topics, one.rows, running, facts, sources, now))
+        ages[one.domain.name] = delays(one.domain, one.topics, one.rows, now)
+        for table, hours in read_cities(settings, one.domain, facts).items():
+            if behind := most_behind(hours, one.domain.entities, 1):
+                entities[table] = (now - behind[0].newest_ts).total_seconds()
+    return [
+        {
+            "objective": one.objective.name,
+            "domain": one.objective.domain,
+            "table": f"lh.{one.objective.table}",
+            "value_seconds": _rounded(one.seconds),
+            "bound_seconds": one.objective.within_seconds,
+            "is_met": one.is_met,
+            "late_stage": one.late,
+        }
+        for one in judge(read_objectives(settings), ages, entities, late)
+    ]
+
+
 def _references(settings: Settings, domain: "Domain") -> list[dict[str, Any]]:
     from lakehouse.tables.references import References, look_at_references
 
@@ -371,6 +438,14 @@ def show(found: dict[str, Any]) -> None:
             console.print(
                 f"  [red]failing[/red] {place['location']} since {_short(place['since'])}: {_plain(place['reason'])}", soft_wrap=True
             )
+    if found["objectives"]:
+        console.print()
+        objectives = _grid("objective", "age", "bound", "state", "late at")
+        for one in found["objectives"]:
+            state = {None: "[dim]not known[/dim]", True: "[green]met[/green]", False: "[red]missed[/red]"}[one["is_met"]]
+            age, bound = _span(one["value_seconds"]), _span(one["bound_seconds"])
+            objectives.add_row(one["objective"], age, bound, state, one["late_stage"] or "")
+        console.print(objectives)
     for reference in found["references"]:
         if reference["advice"]:
             console.print(f"\n[yellow]rebuild[/yellow] {_plain(reference['advice'])}", soft_wrap=True)

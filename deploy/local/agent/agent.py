@@ -19,15 +19,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import requests
 import structlog
 
 from deploy.local.agent.maintenance_rounds import Rounds
 from deploy.local.agent.processes import ProcessKey, free_ports, kill_group, port_is_free
 from deploy.local.agent.run_files import (
+    MONITORS,
     MULTIPROC,
     PRODUCERS,
     PartName,
@@ -40,7 +43,7 @@ from deploy.local.agent.run_files import (
     running_kafka,
     write_state,
 )
-from deploy.local.agent.stack_parts import command_of, last_line, launch, rotate, stop_parts
+from deploy.local.agent.stack_parts import command_of, last_line, launch, launch_program, rotate, stop_parts
 from deploy.local.services.kafka_broker import EmbeddedKafka
 from deploy.local.status import query_names
 from lakehouse.domain_names import DOMAINS
@@ -62,8 +65,10 @@ log = structlog.get_logger("weir.agent")
 class Supervised:
     """One part with its own process, which runs or waits for its restart."""
 
-    def __init__(self, name: PartName, settings: Settings, environment: Mapping[str, str]) -> None:
-        self.name, self.settings, self.environment = name, settings, environment
+    def __init__(
+        self, name: PartName, settings: Settings, environment: Mapping[str, str], restarted: Callable[[PartName], None] = lambda _: None
+    ) -> None:
+        self.name, self.settings, self.environment, self.restarted = name, settings, environment, restarted
         self.run, self.log = run_folder(settings), log_file(settings, name)
         self.process: subprocess.Popen[bytes] | None = None
         self.state = PartState(name, "starting", log=str(self.log))
@@ -132,6 +137,7 @@ class Supervised:
         self.try_at = now + wait
         self.process = None
         self.note(condition="restarting", pid=None, created=None, restarts=self.state.restarts + 1, failure=failure)
+        self.restarted(self.name)
         log.warning("will be restarted", part=self.name, failure=failure, in_seconds=wait)
 
     def note(self, **changes: object) -> None:
@@ -168,6 +174,47 @@ class SupervisedKafka(Supervised):
         self.note(condition="up")
         self.good_at = time.monotonic() + GOOD_AFTER_SECONDS
         log.info("started", part="kafka", pid=self.state.pid, address=self.state.address)
+
+
+class SupervisedMonitor(Supervised):
+    """Prometheus or Alertmanager. It keeps its port across restarts.
+
+    Args:
+        command: writes its configuration, and returns the command that starts it on a port.
+        wanted_port: that the settings name; None for a free one.
+    """
+
+    def __init__(
+        self,
+        name: PartName,
+        settings: Settings,
+        environment: Mapping[str, str],
+        restarted: Callable[[PartName], None],
+        command: Callable[[int], list[str]],
+        wanted_port: int | None,
+    ) -> None:
+        super().__init__(name, settings, environment, restarted)
+        self._command, self._wanted_port = command, wanted_port
+
+    def start(self, stopping: threading.Event) -> None:
+        """Start the process; what it lacks is noted as a failure, and does not concern the other parts."""
+        known = urlsplit(self.state.address).port
+        port = known or self._wanted_port or free_ports(1)[0]
+        try:
+            self.process = launch_program(self._command(port), self.log, self.environment)
+        except (WeirError, OSError) as error:
+            self.failed(str(error), time.monotonic(), fatal=True)
+            return
+        key = ProcessKey.of(self.process.pid)
+        self.note(condition="starting", pid=key.pid, created=key.created, address=f"http://127.0.0.1:{port}")
+        log.info("started", part=self.name, pid=key.pid, address=self.state.address)
+
+    def is_ready(self) -> bool:
+        """Return whether it answers."""
+        try:
+            return requests.get(f"{self.state.address}/-/ready", timeout=1).ok
+        except requests.RequestException:
+            return False
 
 
 class Agent:
@@ -211,20 +258,24 @@ class Agent:
         self.stopping.set()
 
     def _tend_until_stopped(self) -> None:
-        from monitoring.metrics import PART_UP, QUERY_UP
+        from monitoring.metrics import PART_RESTARTS, PART_UP, QUERY_UP
+
+        def restarted(part: PartName) -> None:
+            PART_RESTARTS.labels(part).inc()
 
         supervised: list[Supervised] = []
         if "kafka" in self.parts:
-            kafka = SupervisedKafka("kafka", self.settings, self.environment)
+            kafka = SupervisedKafka("kafka", self.settings, self.environment, restarted)
             supervised.append(kafka)
             if not kafka.adopt():
                 kafka.start(self.stopping)
             self.environment["WEIR_KAFKA_BOOTSTRAP"] = kafka.state.address
         for part in ("stream", *PRODUCERS):
             if part in self.parts:
-                one = Supervised(part, self.settings, self.environment)
+                one = Supervised(part, self.settings, self.environment, restarted)
                 one.adopt()
                 supervised.append(one)
+        supervised += self._monitors(restarted)
         rounds = Rounds(self.settings, self.environment) if "stream" in self.parts else None
         PART_UP.labels("metrics").set(1)
         while not self.stopping.wait(LOOP_SECONDS):
@@ -243,12 +294,33 @@ class Agent:
                 except OSError as error:
                     log.error("could not check or start the part", part="maintain", error=str(error))
 
+    def _monitors(self, restarted: Callable[[PartName], None]) -> list[Supervised]:
+        from deploy.local.services.prometheus_server import alertmanager_command, prometheus_command
+
+        def address(part: PartName) -> str:
+            state = read_state(self.run_folder, part)
+            return "127.0.0.1:9" if state is None else urlsplit(state.address).netloc  # where nobody answers
+
+        commands: dict[PartName, tuple[Callable[[int], list[str]], int | None]] = {
+            "alertmanager": (lambda port: alertmanager_command(self.settings, port), self.settings.alertmanager_port),
+            "prometheus": (
+                lambda port: prometheus_command(self.settings, port, address("metrics"), address("alertmanager")),
+                self.settings.prometheus_port,
+            ),
+        }
+        found: list[Supervised] = []
+        for part in MONITORS:
+            if part in self.parts:
+                one = SupervisedMonitor(part, self.settings, self.environment, restarted, *commands[part])
+                one.adopt()
+                found.append(one)
+        return found
+
     def _serve_metrics(self) -> str:
+        from deploy.local.observed import running_queries, source_facts
         from deploy.yarn.watching import cluster_facts, scrape_targets
         from monitoring.metrics import serve
         from monitoring.watch import Watch
-        from producers.polls import Polls
-        from producers.sources.registry import SOURCES
 
         before = read_state(self.run_folder, "metrics")
         last = urlsplit(before.address).port if before is not None else None
@@ -257,7 +329,8 @@ class Agent:
         watch = Watch(
             self.settings,
             lambda: running_kafka(self.settings) or self.settings.kafka_bootstrap,
-            upstream=lambda: {name: Polls(self.settings.home / "state", name).read().upstream_changed for name in SOURCES},
+            sources=lambda: source_facts(self.settings, datetime.now(UTC)),
+            states=lambda: running_queries(self.settings),
             cluster=lambda: cluster_facts(self.settings),
         )
         serve(port, metrics_folder(self.settings), watch, lambda: scrape_targets(self.settings))

@@ -18,7 +18,7 @@ from deploy.local.agent.processes import ProcessKey
 from lakehouse.settings import Settings
 from producers.sources.registry import SOURCES, load_source
 
-PartName = str  # kafka, stream, metrics, agent, maintain, and those of PRODUCERS
+PartName = str  # kafka, stream, metrics, agent, maintain, those of PRODUCERS and of MONITORS
 PartCondition = Literal["starting", "up", "restarting", "down", "stale"]
 
 
@@ -39,6 +39,8 @@ def not_ready(settings: Settings) -> dict[PartName, str]:
 # In the order of the data flow: intake, processing, monitoring.
 PARTS: tuple[PartName, ...] = ("kafka", "stream", *PRODUCERS, "metrics")
 SERVICES: tuple[PartName, ...] = ("kafka", "metrics")
+# Started by `weir up --with-prometheus` alone.
+MONITORS: tuple[PartName, ...] = ("alertmanager", "prometheus")
 MULTIPROC = "PROMETHEUS_MULTIPROC_DIR"
 
 

@@ -7,6 +7,7 @@
                on YARN: `weir submit --attach`                          leaves the application running
     producer   `weir produce SOURCE`, one each     kafka answers        first       20 s
     maintain   `weir maintain`, ends by itself     the stream is up     before all  10 s
+    prometheus, alertmanager: with --with-prometheus, after the page    before all  10 s
 
 Maintenance may be interrupted anywhere. The producer stops before the stream, so that the stream can still process its messages. Kafka
 stops last, because both need it while they stop.
@@ -17,17 +18,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from deploy.local.agent.processes import ProcessKey, kill_group, stop_process, wait_gone
-from deploy.local.agent.run_files import PRODUCERS, PartName, read_state, remove_state, run_folder, strays
+from deploy.local.agent.run_files import MONITORS, PRODUCERS, PartName, read_state, remove_state, run_folder, strays
 from lakehouse.domain_names import DOMAINS
 from lakehouse.settings import Settings
 
 MAINTAIN: PartName = "maintain"
 STOP_ORDER: tuple[tuple[PartName, float], ...] = (
     (MAINTAIN, 10.0),
+    *((part, 10.0) for part in MONITORS),
     *((part, 20.0) for part in PRODUCERS),
     ("stream", 60.0),
     ("kafka", 30.0),
@@ -50,11 +52,16 @@ PYTHON = (sys.executable, "-P")
 
 
 def launch(arguments: tuple[str, ...], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
-    """Start a program in its own session, so that it gets no signals from a terminal, with its output appended to a log."""
+    """Start a program of weir in its own session, so that it gets no signals from a terminal, with its output appended to a log."""
+    return launch_program([*PYTHON, *arguments], log, environment)
+
+
+def launch_program(command: Sequence[str], log: Path, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    """Start any program in the same way."""
     rotate(log)
     with log.open("ab") as output:
         return subprocess.Popen(
-            [*PYTHON, *arguments],
+            list(command),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

@@ -17,6 +17,7 @@ from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
 from monitoring.freshness import CityHour, most_behind, read_cities, read_facts
 from monitoring.metrics import WATCHED
+from monitoring.objectives import SourceFacts
 from monitoring.watch import LEAST_SECONDS, MOST_SECONDS, REST, Look, Watch
 from tests.support.pipeline import write_locations
 
@@ -109,7 +110,8 @@ def test_ages_grow_between_two_looks(settings: Settings, catalog: SqlCatalog) ->
 
 def test_upstream_grows_older_while_nobody_polls(settings: Settings) -> None:
     times = iter([NOW, NOW + timedelta(hours=30)])
-    watch = Watch(settings, lambda: None, lambda: next(times), lambda: {"open-meteo": NOW - timedelta(hours=1), "new": None})
+    sources = {"open-meteo": SourceFacts("air_quality", upstream_changed=NOW - timedelta(hours=1)), "new": SourceFacts("kaggle")}
+    watch = Watch(settings, lambda: None, lambda: next(times), lambda: sources)
     name, source = "weir_producer_upstream_age_seconds", frozenset({"open-meteo"})
     assert [of(page(watch), name) for _ in range(2)] == [{source: 3600}, {source: 31 * 3600}]
 
@@ -117,9 +119,9 @@ def test_upstream_grows_older_while_nobody_polls(settings: Settings) -> None:
 def test_what_is_not_known_has_no_sample_and_is_said(settings: Settings) -> None:
     found = page(Watch(settings, lambda: "127.0.0.1:9", lambda: NOW))
     known = of(found, "weir_watch_known")
-    assert known == {
-        frozenset({what}): int(what != "kafka") for what in ("kafka", "checkpoint", "tables", "cities", "proofs", "health", "cluster")
-    }
+    of_tables = ("kafka", "checkpoint", "tables", "cities", "proofs", "health")
+    looks = (*of_tables, "cluster", "backfills", "sources", "states", "objectives")
+    assert known == {frozenset({what}): int(what != "kafka") for what in looks}
     assert of(found, "weir_partition_lag_messages") == {}
     assert set(of(found, "weir_query_lag_messages")) == {frozenset({build_domain(name, settings).refine_query}) for name in DOMAINS}
 
