@@ -45,6 +45,7 @@ def prove(
     from lakehouse.machine.logs import configure_logs
     from lakehouse.spark import open_spark
     from lakehouse.tables.catalog import cannot_be_written
+    from monitoring.batch_metrics import reported
 
     settings: Settings = without_yarn_check(ctx.obj, no_yarn_check)
     configure_logs(settings.log_format, settings.log_level)
@@ -55,17 +56,18 @@ def prove(
     # On a cluster Spark starts in an application alone: then the result of DuckDB is printed, and may not be stored.
     is_kept_by_spark = not settings.is_on_yarn and not cannot_be_written(settings) and not is_there(settings)
     spark = open_spark(settings, "weir prove", is_batch=True) if "batch" in ways or is_kept_by_spark else None
-    try:
-        proofs = [prove_domain(settings, one, spark, days, ways) for one in chosen]
-    finally:
-        if spark is not None:
-            spark.stop()
-    sources: dict[int, Any] = {}
-    for one, proof in zip(chosen, proofs, strict=True):
-        sources |= sources_of(settings, one, proof)
-    print_proofs(proofs, sources, as_json)
-    if not all(proof.is_equal for proof in proofs):
-        raise typer.Exit(1)
+    with reported(settings, "prove", domain):
+        try:
+            proofs = [prove_domain(settings, one, spark, days, ways) for one in chosen]
+        finally:
+            if spark is not None:
+                spark.stop()
+        sources: dict[int, Any] = {}
+        for one, proof in zip(chosen, proofs, strict=True):
+            sources |= sources_of(settings, one, proof)
+        print_proofs(proofs, sources, as_json)
+        if not all(proof.is_equal for proof in proofs):
+            raise typer.Exit(1)
 
 
 def why(
@@ -110,14 +112,16 @@ def check(
     from batch.check import check as check_domain
     from batch.report import print_checks
     from monitoring.alerts import judge
+    from monitoring.batch_metrics import reported
 
     settings: Settings = ctx.obj
     days = days_of(since, until)
     domains = _domains(settings, domain)
-    checked = [result for one in domains for result in check_domain(settings, one, days)]
-    print_checks(checked, [judge(settings, one, datetime.now(UTC)) for one in domains], as_json)
-    if not all(one.is_good for one in checked):
-        raise typer.Exit(1)
+    with reported(settings, "check", domain):
+        checked = [result for one in domains for result in check_domain(settings, one, days)]
+        print_checks(checked, [judge(settings, one, datetime.now(UTC)) for one in domains], as_json)
+        if not all(one.is_good for one in checked):
+            raise typer.Exit(1)
 
 
 def backfill(
@@ -151,10 +155,12 @@ def backfill(
       weir backfill air_quality --resume
     """
     from batch.backfill.command import Wanted, run_backfill
+    from monitoring.batch_metrics import reported
 
     wanted = Wanted(domain, since, until, chunk, locations, override, dry_run, resume, retry_failed, as_json)
-    if not run_backfill(without_yarn_check(ctx.obj, no_yarn_check), wanted):
-        raise typer.Exit(1)
+    with reported(ctx.obj, "backfill", domain):
+        if not run_backfill(without_yarn_check(ctx.obj, no_yarn_check), wanted):
+            raise typer.Exit(1)
 
 
 def rebuild(
@@ -182,9 +188,11 @@ def rebuild(
       weir rebuild air_quality --layer silver --since 2025-01-01 --until 2025-01-31 --in-place
     """
     from batch.rebuild.command import Wanted, run_rebuild
+    from monitoring.batch_metrics import reported
 
     wanted = Wanted(domain, layer, tables, days_of(since, until), in_place, dry_run, yes, as_json)
-    run_rebuild(without_yarn_check(ctx.obj, no_yarn_check), wanted)
+    with reported(ctx.obj, "rebuild", domain):
+        run_rebuild(without_yarn_check(ctx.obj, no_yarn_check), wanted)
 
 
 def replay(
@@ -203,8 +211,10 @@ def replay(
     Example: weir replay air_quality --since 2025-01-01 --until 2025-01-31
     """
     from batch.replay.command import run_replay
+    from monitoring.batch_metrics import reported
 
-    run_replay(ctx.obj, domain, days_of(since, until), factor_of(speed))
+    with reported(ctx.obj, "replay", domain):
+        run_replay(ctx.obj, domain, days_of(since, until), factor_of(speed))
 
 
 def maintain(
@@ -229,9 +239,11 @@ def maintain(
       weir maintain gold.fact_city_daily
     """
     from batch.maintain.command import Wanted, run_maintain
+    from monitoring.batch_metrics import reported
 
-    if not run_maintain(without_yarn_check(ctx.obj, no_yarn_check), Wanted(tables or (), dry_run, as_json)):
-        raise typer.Exit(1)
+    with reported(ctx.obj, "maintain"):
+        if not run_maintain(without_yarn_check(ctx.obj, no_yarn_check), Wanted(tables or (), dry_run, as_json)):
+            raise typer.Exit(1)
 
 
 def _domains(settings: "Settings", name: str) -> "list[Domain]":

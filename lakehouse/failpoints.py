@@ -1,10 +1,15 @@
-"""Where can a fault test end a process? Named points; kill -9 to the process itself and the JVM it drives.
+"""Where can a fault test end a process, or hold it? At named points.
 
-A point does nothing unless it is armed by the setting `failpoint` (NAME, or NAME:N for the N-th time it is reached).
+A point does nothing unless it is armed by the setting `failpoint`:
+
+    NAME, NAME:N    kill -9 to the process and the JVM it drives, the first or N-th time it is reached
+    NAME@FILE       the process waits there for as long as the file exists, each time
 """
 
 import os
 import signal
+import time
+from pathlib import Path
 from typing import Literal
 
 Point = Literal[
@@ -26,6 +31,8 @@ Point = Literal[
 ]
 
 _armed: dict[str, int] = {}
+_held: dict[str, Path] = {}
+_HOLD_SECONDS = 0.2
 _victims: list[int] = []
 
 
@@ -38,13 +45,19 @@ def arm(spec: str, victims: list[int]) -> None:
     """
     if not spec:
         return
+    if "@" in spec:
+        name, _, file = spec.partition("@")
+        _held[name] = Path(file)
+        return
     name, _, nth = spec.partition(":")
     _armed[name] = int(nth or 1)
     _victims[:] = victims
 
 
 def reach(point: Point) -> None:
-    """Pass a point; ends everything here if it is armed and this is its time."""
+    """Pass a point; ends everything here if it is armed and this is its time, or waits."""
+    while point in _held and _held[point].exists():
+        time.sleep(_HOLD_SECONDS)
     if point not in _armed:
         return
     _armed[point] -= 1

@@ -250,7 +250,9 @@ class Settings(BaseSettings):
     log_format: Literal["console", "json"] = Field("console", description="how a log line is written")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is written")
     failpoint: str = Field(
-        "", description="for fault tests only: kill -9 the process at a named point, NAME or NAME:N for the N-th time it is reached"
+        "",
+        description="for fault tests only: kill -9 the process at a named point, NAME or NAME:N for the N-th time it is reached; or hold it"
+        " there while a file exists, NAME@FILE",
     )
 
     @classmethod

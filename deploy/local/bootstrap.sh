@@ -153,11 +153,12 @@ set_up_jars() {
 
 # Debian's packages are unpacked, not installed: an installed Prometheus would start by itself, on ports of its own choice. apt has checked
 # their signatures. Without them everything but `weir up --with-prometheus` and its tests works.
+TEMPLATES=/usr/share/prometheus/alertmanager
 PROMETHEUS_PACKAGES=(prometheus prometheus-alertmanager prometheus-pushgateway)
 set_up_prometheus() {
 	local tools=.tools/prometheus fresh key
 	key="${PROMETHEUS_PACKAGES[*]}"
-	if [ "$(cat "$tools/.weir-setup" 2>/dev/null)" = "$key" ]; then return; fi
+	if [ "$(cat "$tools/.weir-setup" 2>/dev/null)" = "$key" ] && [ -e "$TEMPLATES/default.tmpl" ]; then return; fi
 	if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
 		say "  no apt: for weir up --with-prometheus, put prometheus, promtool and alertmanager on PATH"
 		return
@@ -178,6 +179,15 @@ set_up_prometheus() {
 	printf '%s' "$key" >"$fresh/.weir-setup"
 	rm -rf "$tools"
 	mv "$fresh" "$tools"
+	# Debian's Alertmanager looks for its templates there alone.
+	if ! [ -e "$TEMPLATES/default.tmpl" ]; then
+		if may_install; then
+			as_root mkdir -p "$TEMPLATES"
+			as_root cp "$tools$TEMPLATES"/*.tmpl "$TEMPLATES"
+		else
+			say "  Alertmanager needs root once: cp $tools$TEMPLATES/*.tmpl $TEMPLATES"
+		fi
+	fi
 }
 
 fetch_packages() { (cd "$1" && apt-get download -qq -o APT::Sandbox::User=root "${PROMETHEUS_PACKAGES[@]}") >"$LOG" 2>&1; }

@@ -32,7 +32,8 @@ ROLLED_LOGS = r"(weir|spark)\.log\.\d+"
 _OF_THIS_MACHINE = frozenset(
     {
         *("home", "jars_path", "hadoop_conf_dir", "metrics_port", "kafka_port", "cds_archive", "budget_path"),
-        *("spark_conf_file", "kerberos_principal", "kerberos_keytab"),
+        *("spark_conf_file", "kerberos_principal", "kerberos_keytab", "objectives_path", "metrics_textfile"),
+        *("prometheus_port", "alertmanager_port", "alertmanager_config"),
     }
 )
 _LOCAL = ("SPARK_LOCAL_IP", "SPARK_LOCAL_HOSTNAME")

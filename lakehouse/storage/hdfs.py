@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from hdfs_native import Client
 
 SCHEME = "hdfs"
+# Bytes of a file that are read by one call.
+READ_AT_ONCE = 16 << 20
 # A NameNode that does not answer is asked for some four seconds, as one is that is being restarted; by default it would be several minutes.
 SETTINGS = {
     "dfs.client.failover.max.attempts": "6",
@@ -55,6 +57,22 @@ def _client(address: str, conf_dir: str) -> "Client":
     from hdfs_native import Client
 
     return Client(address or None, config=dict(SETTINGS), config_dir=conf_dir or None)
+
+
+def open_to_read(uri: str) -> Any:  # noqa: ANN401 - what Arrow takes for a file
+    """Open a file for Arrow: a small one is read whole, by one call instead of one for its end and one for each column.
+
+    Raises:
+        OSError: it is not there, or HDFS does not answer.
+    """
+    import pyarrow as pa
+
+    client, path = client_of(uri)
+    try:
+        reader = client.read(path)
+        return pa.BufferReader(reader.read()) if len(reader) <= READ_AT_ONCE else pa.PythonFile(reader, mode="r")
+    except RuntimeError as error:  # how hdfs-native says that no NameNode answers
+        raise OSError(str(error)) from error
 
 
 def read_bytes(uri: str) -> bytes:

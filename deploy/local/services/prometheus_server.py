@@ -28,8 +28,8 @@ NAMES = {
     "amtool": ("amtool",),
     "pushgateway": ("prometheus-pushgateway", "pushgateway"),
 }
-# An alert must not come minutes late.
-SCRAPE = "5s"
+# An alert must not come minutes late; and the page, asked while Kafka does not answer, takes some seconds.
+SCRAPE, EVALUATE = "10s", "5s"
 KEPT = "15d"
 
 
@@ -55,7 +55,7 @@ def prometheus_config(page: str, alertmanager: str) -> dict[str, Any]:
         alertmanager: host:port.
     """
     return {
-        "global": {"scrape_interval": SCRAPE, "evaluation_interval": SCRAPE},
+        "global": {"scrape_interval": SCRAPE, "evaluation_interval": EVALUATE},
         "rule_files": [str(RULES / "*.rules.yml")],
         "alerting": {"alertmanagers": [{"static_configs": [{"targets": [alertmanager]}]}]},
         "scrape_configs": [

@@ -1,4 +1,4 @@
-"""How are a table's rows read without a Spark job? From its data files with Arrow, where these are on this machine.
+"""How are a table's rows read without a Spark job? From its data files with Arrow, where these are on this machine or on HDFS.
 
 Iceberg names the files of a snapshot that may hold the rows, and the delete files of each. Spark needs some 200 ms to plan and schedule
 the same scan, and several times as long as Arrow to bring many rows to Python.
@@ -7,12 +7,12 @@ the same scan, and several times as long as Arrow to bring many rows to Python.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from lakehouse.storage.hdfs import is_hdfs, open_to_read, read_bytes
 from lakehouse.storage.paths import local_path
 from lakehouse.write.small_batches.deletes import read_deletes
 
@@ -49,16 +49,18 @@ def read_local(
 
     Returns:
         The rows; None where a file is on another file system, or a column's id in it is not the table's, so that Spark must read it.
+
+    Raises:
+        OSError: a file is not there, or HDFS does not answer.
     """
     found = [_with_places(schema).empty_table()]
     for location, delete_files in files.items():
-        path, deletes = local_path(location), [local_path(one) for one in delete_files]
-        if path is None or None in deletes:
+        if not all(_can_read(one) for one in (location, *delete_files)):
             return None
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(local_path(location) or open_to_read(location)) as file:
             if not _has_ids(file, ids):
                 return None
-            gone = [_deleted(one).get(location) for one in deletes if one is not None]
+            gone = [_deleted(one).get(location) for one in delete_files]
             for rows in _row_groups(file, schema, selection):
                 placed = _placed(rows, location)
                 for positions in gone:
@@ -112,10 +114,15 @@ def _placed(rows: pa.Table, location: str) -> pa.Table:
     return rows.add_column(rows.num_columns - 1, FILE, pa.repeat(pa.scalar(location, pa.string()), rows.num_rows))
 
 
+def _can_read(location: str) -> bool:
+    return local_path(location) is not None or is_hdfs(location)
+
+
 @lru_cache(maxsize=256)
-def _deleted(path: Path) -> Mapping[str, pa.Array]:
+def _deleted(location: str) -> Mapping[str, pa.Array]:
     """Return the deleted positions of each data file that a delete file, which never changes, names."""
-    return read_deletes(path.name, path.read_bytes())
+    path = local_path(location)
+    return read_deletes(location, read_bytes(location) if path is None else path.read_bytes())
 
 
 def without(rows: pa.Table, others: pa.Table) -> pa.Table:

@@ -1,11 +1,13 @@
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 PROGRAM = """
 import sys
+from pathlib import Path
 from lakehouse import failpoints
 failpoints.arm(sys.argv[1], [])
 for n in range(1, 5):
@@ -37,3 +39,17 @@ def test_what_the_process_drives_dies_with_it() -> None:
     with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as driven:
         assert run("silver.merged", victims=f"[{driven.pid}]").returncode == -signal.SIGKILL
         assert driven.wait(timeout=10) == -signal.SIGKILL
+
+
+def test_a_point_holds_while_a_file_exists_each_time_it_is_reached(tmp_path: Path) -> None:
+    file = tmp_path / "hold"
+    file.touch()
+    program = [sys.executable, "-c", PROGRAM, f"silver.merged@{file}"]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "1\n"
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        file.unlink()
+        assert process.wait(30) == 0
+        assert process.stdout.read().split() == ["2", "3", "4"]
