@@ -192,8 +192,8 @@ BACKFILL_CHUNKS = Watched(
 )
 OBJECTIVE_VALUE = Watched("weir_objective_value_seconds", "The age that an objective of objectives.toml is about", ("objective", "domain"))
 OBJECTIVE_BOUND = Watched("weir_objective_bound_seconds", "Its bound", ("objective", "domain"))
-OBJECTIVE_TARGET = Watched("weir_objective_target_ratio", "Share of time for which it must hold", ("objective", "domain"))
-OBJECTIVE_MET = Watched("weir_objective_met", "1 while the age is within the bound, else 0", ("objective", "domain"))
+OBJECTIVE_TARGET = Watched("weir_objective_target_ratio", "Share of the last thirty days in which it must be met", ("objective", "domain"))
+OBJECTIVE_MET = Watched("weir_objective_met", "1 while the objective is met, else 0", ("objective", "domain"))
 LATE_STAGE = Watched(
     "weir_late_stage",
     "1 for the stage that is late: the first of upstream, producer, kafka, bronze, silver, gold that is not as it should be",

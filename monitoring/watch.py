@@ -1,10 +1,11 @@
 """Which metrics stay correct while a part hangs or is dead? Those that the process with the metrics page computes on request.
 
-None of them is reported by a query: lag comes from commits and the broker (`lag.py`), freshness from the tables (`freshness.py`). Ages and
-lags in seconds grow between two reads, since they are computed with the time of each request.
+None of them is reported by a query: lag comes from commits and the broker (`lag.py`), freshness from the tables (`freshness.py`). Ages of
+tables, proofs and polls grow between two reads, since they are computed with the time of each request. Lag is as of its read: under load
+something is always on its way, and its age at the next request would be that of the read, not of the message.
 
-**The cost is bounded.** A read is repeated only after 199 times the processor time that it took, so the eleven reads use at most 6 %
-of one core, however often the page is requested. But a value is never older than 30 s, since an alert must not come minutes late.
+**The cost is bounded.** A read is repeated only after 499 times the processor time that it took, so the eleven reads use at most 2 %
+of one core, however often the page is requested. But a value is never older than 20 s, since an alert must not come minutes late.
 `weir_watch_age_seconds` is the age of the read. A value that cannot be read has no sample, rather than 0, and `weir_watch_known` is 0.
 """
 
@@ -46,12 +47,12 @@ from monitoring.lag import (
 )
 from monitoring.last_proofs import LastProof, last_proofs
 from monitoring.objectives import STAGES, Objective, SourceFacts, Stage, judge, late_stage, read_objectives
-from monitoring.stages import delays, stage_facts
+from monitoring.stages import ReadTimes, delays, stage_facts
 from monitoring.table_upkeep import TableHealth, read_health
 
-# A read that took one second of processor time is repeated after 199 s: half a percent of a core for each.
-REST = 199.0
-LEAST_SECONDS, MOST_SECONDS = 1.0, 30.0
+# A read that took one second of processor time is repeated after 499 s: a fifth of a percent of a core for each of the eleven.
+REST = 499.0
+LEAST_SECONDS, MOST_SECONDS = 1.0, 20.0
 
 log = structlog.get_logger("weir.metrics")
 _T = TypeVar("_T")
@@ -130,12 +131,14 @@ class _Progress:
 class _Bronze:
     topics: list[TopicLag]
     progress: _Progress
+    read_ts: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class _Silver:
     lags: list[Lag]
     progress: _Progress
+    read_ts: datetime
 
 
 class Watch(Collector):
@@ -188,11 +191,11 @@ class Watch(Collector):
             now = self._now()
             families = {watched: watched.family() for watched in metrics.WATCHED}
             for query, bronze in (kafka or {}).items():
-                _add_topics(families, query, bronze.topics, now)
-                _add_progress(families, query, bronze.progress, now)
+                _add_topics(families, query, bronze.topics, bronze.read_ts)
+                _add_progress(families, query, bronze.progress, bronze.read_ts)
             for query, rows in (silver or {}).items():
-                _add_query(families, query, whole_of(rows.lags), now)
-                _add_progress(families, query, rows.progress, now)
+                _add_query(families, query, whole_of(rows.lags), rows.read_ts)
+                _add_progress(families, query, rows.progress, rows.read_ts)
             self._add_stages(families, kafka, silver, tables or (), now)
             for table in tables or ():
                 _add_table(families, table, now)
@@ -245,10 +248,12 @@ class Watch(Collector):
         late: dict[str, Stage | None] = {}
         ages: dict[str, dict[str, float | None]] = {}
         for domain in self._domains():
-            topics = None if kafka is None else kafka[domain.bronze_query].topics
-            rows = None if silver is None else silver[domain.refine_query].lags
-            late[domain.name] = late_stage(stage_facts(domain, topics, rows, states, tables, sources.values(), now))
-            ages[domain.name] = delays(domain, topics, rows, now)
+            bronze = None if kafka is None else kafka[domain.bronze_query]
+            rest = None if silver is None else silver[domain.refine_query]
+            topics, rows = None if bronze is None else bronze.topics, None if rest is None else rest.lags
+            read_ts = ReadTimes(now if bronze is None else bronze.read_ts, now if rest is None else rest.read_ts)
+            late[domain.name] = late_stage(stage_facts(domain, topics, rows, states, tables, sources.values(), read_ts))
+            ages[domain.name] = delays(domain, topics, rows, read_ts)
             for stage in STAGES:
                 families[metrics.LATE_STAGE].add_metric([domain.name, stage], int(stage == late[domain.name]))
         entities = {
@@ -277,7 +282,7 @@ class Watch(Collector):
             planned = planned_batch(self._settings, domain.bronze_query)
             topics = [bronze_lag(self._settings, source, address, broker) for source in domain.sources]
             waiting = whole_of(one.whole for one in topics) if planned is None else bronze_translation(domain, planned, broker)
-            found[domain.bronze_query] = _Bronze(topics, _Progress(planned, waiting))
+            found[domain.bronze_query] = _Bronze(topics, _Progress(planned, waiting), self._now())
         return found
 
     def _silver_lags(self) -> "dict[str, _Silver]":
@@ -286,7 +291,7 @@ class Watch(Collector):
             planned = planned_batch(self._settings, domain.refine_query)
             lags = silver_lags(self._settings, domain)
             waiting = whole_of(lags) if planned is None else silver_translation(self._settings, domain, planned)
-            found[domain.refine_query] = _Silver(lags, _Progress(planned, waiting))
+            found[domain.refine_query] = _Silver(lags, _Progress(planned, waiting), self._now())
         return found
 
     def _domains(self) -> list[Domain]:

@@ -174,8 +174,9 @@ set_up_prometheus() {
 			return
 		fi
 	fi
-	for package in "$fresh"/*.deb; do dpkg-deb --extract "$package" "$fresh"; done
+	for package in "$fresh"/*.deb; do dpkg-deb --fsys-tarfile "$package" | tar -x -C "$fresh" --wildcards './usr/bin/*' ".$TEMPLATES/*" 2>"$LOG" || true; done
 	rm -f "$fresh"/*.deb
+	[ -x "$fresh/usr/bin/promtool" ] || fail "Debian's package of Prometheus has no promtool ($(tail -1 "$LOG")). Report this."
 	printf '%s' "$key" >"$fresh/.weir-setup"
 	rm -rf "$tools"
 	mv "$fresh" "$tools"

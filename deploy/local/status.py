@@ -307,7 +307,7 @@ def _objectives(settings: Settings, lags: list[_Lags], facts: list["TableFacts"]
     from deploy.local.observed import running_queries, source_facts
     from monitoring.freshness import most_behind, read_cities
     from monitoring.objectives import judge, late_stage, read_objectives
-    from monitoring.stages import delays, stage_facts
+    from monitoring.stages import ReadTimes, delays, stage_facts
 
     sources = source_facts(settings, now).values()
     try:
@@ -316,8 +316,8 @@ def _objectives(settings: Settings, lags: list[_Lags], facts: list["TableFacts"]
         running = {}
     late, ages, entities = {}, {}, {}
     for one in lags:
-        late[one.domain.name] = late_stage(stage_facts(one.domain, one.topics, one.rows, running, facts, sources, now))
-        ages[one.domain.name] = delays(one.domain, one.topics, one.rows, now)
+        late[one.domain.name] = late_stage(stage_facts(one.domain, one.topics, one.rows, running, facts, sources, ReadTimes(now, now)))
+        ages[one.domain.name] = delays(one.domain, one.topics, one.rows, ReadTimes(now, now))
         for table, hours in read_cities(settings, one.domain, facts).items():
             if behind := most_behind(hours, one.domain.entities, 1):
                 entities[table] = (now - behind[0].newest_ts).total_seconds()

@@ -11,7 +11,6 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from deploy.yarn.errors import AlreadySubmitted
-from deploy.yarn.manager import Manager
 from lakehouse.machine.terminal import console_for_tables
 from lakehouse.settings import Settings
 
@@ -92,6 +91,7 @@ def submit(
     """
     from deploy.yarn import submit as submitting
     from deploy.yarn.application_conf import Resources
+    from deploy.yarn.manager import Manager
     from deploy.yarn.waiting import follow, running_streams, wait_for_end
 
     if master != "yarn":
@@ -130,6 +130,8 @@ def apps(
 
     Example: weir apps --all
     """
+    from deploy.yarn.manager import Manager
+
     found = Manager(ctx.obj).apps(with_ended)
     if as_json:
         print(json.dumps([asdict(one) | {"started_ts": one.started_ts.isoformat()} for one in found], indent=2))
@@ -153,6 +155,7 @@ def stop(
 
     Example: weir stop application_1700000000000_0001
     """
+    from deploy.yarn.manager import Manager
     from lakehouse.storage.folders import open_folder
     from streaming.stop_request import ask_to_stop, forget_stop
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 # What a tree has that was not checked out.
-MADE = shutil.ignore_patterns(".git", ".venv", ".jars", ".weir", ".weir-demo", "__pycache__", ".*_cache", ".hypothesis")
+MADE = shutil.ignore_patterns(".git", ".venv", ".jars", ".tools", ".weir", ".weir-demo", "__pycache__", ".*_cache", ".hypothesis")
 
 
 def checked_out(folder: Path) -> Path:

@@ -75,7 +75,10 @@ def test_the_look_would_find_broken_ones() -> None:
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs/README.md").read_text(encoding="utf-8")
     pages = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES if page.is_relative_to(ROOT / "docs")} - {"README.md"}
-    assert [page for page in sorted(pages) if f"({page}" not in index] == []
+    # A folder of many small pages has an index of its own, which is in the first one.
+    runbooks = (ROOT / "docs/runbooks/README.md").read_text(encoding="utf-8")
+    listed = {f"runbooks/{name}" for name in re.findall(r"\((\w+\.md)\)", runbooks)}
+    assert [page for page in sorted(pages - listed) if f"({page}" not in index] == []
 
 
 def test_walk_visits_at_most_eight_folders_each_once_and_names_files_that_are_there() -> None:

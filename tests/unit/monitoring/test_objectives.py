@@ -24,9 +24,10 @@ from monitoring.objectives import (
     late_stage,
     read_objectives,
 )
-from monitoring.stages import delays, stage_facts
+from monitoring.stages import ReadTimes, delays, stage_facts
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
+AT = ReadTimes(NOW, NOW)
 OLD = LATE_SECONDS + 1
 AIR = build_domain("air_quality", Settings())
 
@@ -69,19 +70,19 @@ def test_facts_of_a_domain_come_from_lags_states_and_commits() -> None:
     tables = [TableFacts(next(silver), 1, 1, NOW), TableFacts(gold, 1, 1, NOW - timedelta(minutes=1))]
     topics = [TopicLag(AIR.sources[0].contract.topic, "", {0: Lag(3, 0, NOW - timedelta(seconds=5))})]
     sources = [SourceFacts("air_quality"), SourceFacts("kaggle", is_late=True)]
-    facts = stage_facts(AIR, topics, [Lag(0)], {AIR.bronze_query: True}, tables, sources, NOW)
+    facts = stage_facts(AIR, topics, [Lag(0)], {AIR.bronze_query: True}, tables, sources, AT)
     assert (facts.bronze_age, facts.silver_age) == (5.0, 0.0)
     assert (facts.is_bronze_up, facts.is_silver_up, facts.is_gold_behind) == (True, None, True)
     assert facts.sources == [sources[0]]
-    assert not stage_facts(AIR, None, None, {}, [], [], NOW).is_kafka_known
+    assert not stage_facts(AIR, None, None, {}, [], [], AT).is_kafka_known
 
 
 def test_a_delay_is_the_older_of_what_bronze_and_gold_lack_and_not_known_where_one_is_not() -> None:
     topic = AIR.sources[0].contract.topic
     kafka, rows = [TopicLag(topic, "", {0: Lag(3, 0, NOW - timedelta(seconds=5))})], [Lag(9, 0, NOW - timedelta(seconds=50))]
-    assert delays(AIR, kafka, rows, NOW) == {topic: 50.0}
-    assert delays(AIR, None, rows, NOW) == {topic: None}
-    assert delays(AIR, kafka, None, NOW) == {topic: None}
+    assert delays(AIR, kafka, rows, AT) == {topic: 50.0}
+    assert delays(AIR, None, rows, AT) == {topic: None}
+    assert delays(AIR, kafka, None, AT) == {topic: None}
 
 
 def objective(**more: object) -> Objective:
