@@ -156,12 +156,26 @@ set_up_jars() {
 TEMPLATES=/usr/share/prometheus/alertmanager
 PROMETHEUS_PACKAGES=(prometheus prometheus-alertmanager prometheus-pushgateway)
 set_up_prometheus() {
-	local tools=.tools/prometheus fresh key
-	key="${PROMETHEUS_PACKAGES[*]}"
-	if [ "$(cat "$tools/.weir-setup" 2>/dev/null)" = "$key" ] && [ -e "$TEMPLATES/default.tmpl" ]; then return; fi
+	local tools=.tools/prometheus
+	if [ "$(cat "$tools/.weir-setup" 2>/dev/null)" != "${PROMETHEUS_PACKAGES[*]}" ]; then
+		unpack_prometheus "$tools" || return 0
+	fi
+	# Debian's Alertmanager looks for its templates there alone.
+	if ! [ -e "$TEMPLATES/default.tmpl" ]; then
+		if may_install; then
+			as_root mkdir -p "$TEMPLATES"
+			as_root cp "$tools$TEMPLATES"/*.tmpl "$TEMPLATES"
+		else
+			say "  Alertmanager needs root once: mkdir -p $TEMPLATES && cp $PWD/$tools$TEMPLATES/*.tmpl $TEMPLATES"
+		fi
+	fi
+}
+
+unpack_prometheus() {
+	local tools=$1 fresh package
 	if ! command -v apt-get >/dev/null || ! command -v dpkg-deb >/dev/null; then
 		say "  no apt: for weir up --with-prometheus, put prometheus, promtool and alertmanager on PATH"
-		return
+		return 1
 	fi
 	say "[5/5] Prometheus, Alertmanager and Pushgateway, from Debian"
 	mkdir -p .tools
@@ -171,24 +185,18 @@ set_up_prometheus() {
 		if ! fetch_packages "$fresh"; then
 			rm -rf "$fresh"
 			say "  apt has no ${PROMETHEUS_PACKAGES[*]} ($(grep -E '^(E|Err)' "$LOG" | tail -1)): weir up --with-prometheus will not work"
-			return
+			return 1
 		fi
 	fi
-	for package in "$fresh"/*.deb; do dpkg-deb --fsys-tarfile "$package" | tar -x -C "$fresh" --wildcards './usr/bin/*' ".$TEMPLATES/*" 2>"$LOG" || true; done
+	for package in "$fresh"/*.deb; do
+		# Not each has templates.
+		dpkg-deb --fsys-tarfile "$package" | tar -x -C "$fresh" --wildcards './usr/bin/*' ".$TEMPLATES/*.tmpl" 2>"$LOG" || true
+	done
 	rm -f "$fresh"/*.deb
 	[ -x "$fresh/usr/bin/promtool" ] || fail "Debian's package of Prometheus has no promtool ($(tail -1 "$LOG")). Report this."
-	printf '%s' "$key" >"$fresh/.weir-setup"
+	printf '%s' "${PROMETHEUS_PACKAGES[*]}" >"$fresh/.weir-setup"
 	rm -rf "$tools"
 	mv "$fresh" "$tools"
-	# Debian's Alertmanager looks for its templates there alone.
-	if ! [ -e "$TEMPLATES/default.tmpl" ]; then
-		if may_install; then
-			as_root mkdir -p "$TEMPLATES"
-			as_root cp "$tools$TEMPLATES"/*.tmpl "$TEMPLATES"
-		else
-			say "  Alertmanager needs root once: cp $tools$TEMPLATES/*.tmpl $TEMPLATES"
-		fi
-	fi
 }
 
 fetch_packages() { (cd "$1" && apt-get download -qq -o APT::Sandbox::User=root "${PROMETHEUS_PACKAGES[@]}") >"$LOG" 2>&1; }

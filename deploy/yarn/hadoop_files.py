@@ -94,7 +94,9 @@ def _hdfs(data: Path, ports: Ports) -> dict[str, object]:
         "dfs.namenode.safemode.extension": 0,
         "dfs.namenode.heartbeat.recheck-interval": 5_000,
         "dfs.heartbeat.interval": 1,
-        "dfs.client.block.write.locateFollowingBlock.initial.delay.ms": 10,
+        # As in lakehouse/spark.py, for other clients.
+        "dfs.client.block.write.locateFollowingBlock.initial.delay.ms": 2,
+        "dfs.client.block.write.locateFollowingBlock.retries": 13,
     }
 
 
