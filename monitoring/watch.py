@@ -22,7 +22,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from lakehouse.broker.offsets import Broker
-from lakehouse.domain import Domain
+from lakehouse.broker.topics import NoTopicYet
+from lakehouse.domain import Domain, Source
 from lakehouse.domain_names import DOMAINS
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
@@ -280,10 +281,16 @@ class Watch(Collector):
         found = {}
         for domain in self._domains():
             planned = planned_batch(self._settings, domain.bronze_query)
-            topics = [bronze_lag(self._settings, source, address, broker) for source in domain.sources]
+            topics = [self._topic_lag(source, address, broker) for source in domain.sources]
             waiting = whole_of(one.whole for one in topics) if planned is None else bronze_translation(domain, planned, broker)
             found[domain.bronze_query] = _Bronze(topics, _Progress(planned, waiting), self._now())
         return found
+
+    def _topic_lag(self, source: Source, address: str, broker: Broker) -> TopicLag:
+        try:
+            return bronze_lag(self._settings, source, address, broker)
+        except NoTopicYet:  # of a new home, or of a domain that nobody streams: nothing waits there
+            return TopicLag(source.contract.topic, "")
 
     def _silver_lags(self) -> "dict[str, _Silver]":
         found = {}

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaException
 
 from lakehouse.broker.bootstrap import Address, bootstrap_text, parse_bootstrap, usable
 from lakehouse.broker.missing_messages import Missing, look_for_messages
-from lakehouse.broker.topics import NoKafkaError
+from lakehouse.broker.topics import NoKafkaError, NoTopicYet
 
 # The broker is on the same machine, or near: one that has not answered by then is down.
 BROKER_SECONDS = 5.0
@@ -73,7 +73,8 @@ class Broker:
         """Ask for a topic's id and bounds.
 
         Raises:
-            NoKafkaError: the broker does not answer, or has no such topic.
+            NoTopicYet: the broker has no such topic.
+            NoKafkaError: it does not answer.
         """
         return self._asked(lambda: self._topic(name))
 
@@ -103,6 +104,8 @@ class Broker:
             except (KafkaError, KafkaException, OSError) as error:
                 self._close()
                 raise NoKafkaError(self.bootstrap, str(error), BROKER_SECONDS) from error
+            except NoTopicYet:
+                raise
             except NoKafkaError:
                 self._close()
                 raise
@@ -122,9 +125,7 @@ class Broker:
         admin = self._connected()
         found = [one for one in admin.describe_topics([name]) if one["partitions"]]
         if not found:
-            raise NoKafkaError(
-                self.bootstrap, f"it has no topic {name} yet: the producer or the stream makes it when it starts", BROKER_SECONDS
-            )
+            raise NoTopicYet(self.bootstrap, name)
         partitions = [TopicPartition(name, one["partition_index"]) for one in found[0]["partitions"]]
 
         def ask(spec: Any, level: Any) -> dict[int, int]:  # noqa: ANN401 - kafka-python has no types

@@ -37,6 +37,13 @@ class NoKafkaError(LakehouseError, Retryable):
         )
 
 
+class NoTopicYet(NoKafkaError):
+    """The broker answers, and has no such topic."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        super().__init__(bootstrap, f"it has no topic {topic} yet: the producer or the stream makes it when it starts")
+
+
 class TopicError(LakehouseError, Fatal):
     """The topic can be neither found nor created."""
 

@@ -12,10 +12,13 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 from pyiceberg.catalog.sql import SqlCatalog
 
+from lakehouse.broker.topics import NoTopicYet
 from lakehouse.domain_names import DOMAINS
 from lakehouse.registry import build_domain
 from lakehouse.settings import Settings
+from monitoring import watch
 from monitoring.freshness import CityHour, most_behind, read_cities, read_facts
+from monitoring.lag import TopicLag
 from monitoring.metrics import WATCHED
 from monitoring.objectives import SourceFacts
 from monitoring.watch import LEAST_SECONDS, MOST_SECONDS, REST, Look, Watch
@@ -118,6 +121,17 @@ def test_upstream_grows_older_while_nobody_polls(settings: Settings) -> None:
     assert of(page(watch), name) == {source: 3600}
     clock.append(NOW + timedelta(hours=30))
     assert of(page(watch), name) == {source: 31 * 3600}
+
+
+def test_a_topic_that_is_not_there_yet_is_no_broker_that_does_not_answer(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_topic(*_: object) -> TopicLag:
+        raise NoTopicYet("127.0.0.1:9", "x")
+
+    monkeypatch.setattr(watch, "bronze_lag", no_topic)
+    found = page(Watch(settings, lambda: "127.0.0.1:9", lambda: NOW))
+    assert of(found, "weir_watch_known")[frozenset({"kafka"})] == 1
+    assert of(found, "weir_query_lag_messages")[frozenset({DOMAIN.bronze_query})] == 0
+    assert of(found, "weir_late_stage")[frozenset({"air_quality", "kafka"})] == 0
 
 
 def test_what_is_not_known_has_no_sample_and_is_said(settings: Settings) -> None:
