@@ -11,10 +11,13 @@ from functools import lru_cache
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+import structlog
 
 from lakehouse.storage.hdfs import is_hdfs, open_to_read, read_bytes
 from lakehouse.storage.paths import local_path
 from lakehouse.write.small_batches.deletes import read_deletes
+
+log = structlog.get_logger("weir.write")
 
 FILE, POSITION = "_file", "_pos"
 PLACES = pa.schema([(FILE, pa.string()), (POSITION, pa.int64())])
@@ -48,11 +51,27 @@ def read_local(
         selection: which rows; all of them when left out. Then no more than a row group of other rows is in memory at a time.
 
     Returns:
-        The rows; None where a file is on another file system, or a column's id in it is not the table's, so that Spark must read it.
+        The rows; None where a file is on another file system or HDFS does not answer, or a column's id in it is not the table's, so that
+        Spark must read it.
 
     Raises:
-        OSError: a file is not there, or HDFS does not answer.
+        OSError: a file is not there, or this machine's disk cannot be read.
     """
+    try:
+        return _read_files(files, schema, ids, selection)
+    except FileNotFoundError:  # another writer has rewritten it
+        raise
+    except (OSError, RuntimeError) as error:
+        if not any(is_hdfs(location) for location in files):
+            raise
+        # Spark has a client of its own, with the cluster's credentials, and says itself what is wrong.
+        log.warning("files on HDFS are read by Spark", reason=str(error))
+        return None
+
+
+def _read_files(
+    files: Mapping[str, Sequence[str]], schema: pa.Schema, ids: Mapping[str, int], selection: Selection | None
+) -> pa.Table | None:
     found = [_with_places(schema).empty_table()]
     for location, delete_files in files.items():
         if not all(_can_read(one) for one in (location, *delete_files)):

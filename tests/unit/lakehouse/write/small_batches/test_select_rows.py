@@ -77,3 +77,11 @@ def test_selected_rows_of_a_file_keep_their_positions_whatever_its_row_groups(
 def of_keys(rows: list[tuple[int | None, str | None]]) -> pa.Table:
     columns = [pa.array([row[0] for row in rows], pa.int64()), pa.array([row[1] for row in rows], pa.string())]
     return pa.table([*columns, pa.array(range(len(rows)), pa.int64())], names=["id", "code", "n"])
+
+
+def test_files_on_hdfs_that_cannot_be_reached_are_left_to_spark() -> None:
+    schema = pa.schema([("a", pa.int64())])
+    assert local_rows.read_local({"hdfs://127.0.0.1:9/x.parquet": []}, schema, {"a": 1}) is None
+    with pytest.raises(FileNotFoundError):
+        local_rows.read_local({"/nonexistent/x.parquet": []}, schema, {"a": 1})
+    assert local_rows.read_local({"s3://bucket/x.parquet": []}, schema, {"a": 1}) is None
