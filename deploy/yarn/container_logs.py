@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from deploy.yarn.errors import NoLogs
 from deploy.yarn.hadoop_jars import hadoop_class_path
 from deploy.yarn.manager import Manager
 from lakehouse.machine.environment import own_environment
@@ -15,6 +16,8 @@ from lakehouse.machine.logs import CONTAINER_LOG
 from lakehouse.settings import Settings
 
 FOLLOW_SECONDS = 3.0
+# After an application has ended, until its log is on HDFS.
+COLLECTED_SECONDS = 60.0
 _QUIET = Path(__file__).with_name("log4j-quiet.properties")
 _CLIENT = "org.apache.hadoop.yarn.client.cli.LogsCLI"
 
@@ -24,14 +27,21 @@ def print_logs(settings: Settings, application: str, follow: bool) -> None:
 
     Raises:
         NoYarn, UnknownApplication: there is nothing to ask, or nothing to ask for.
+        NoLogs: it has ended, and its log is not on HDFS.
     """
     manager = Manager(settings)
     manager.app(application)  # an unknown one is said before anything is fetched
     command = _command(settings, application)
-    printed = ""
+    printed, collected_by = "", time.monotonic() + COLLECTED_SECONDS
     while True:
         has_ended = manager.app(application).has_ended
         text = _read(settings, command)
+        if has_ended and not text.strip():
+            # Its node copies its files to HDFS only now.
+            if time.monotonic() > collected_by:
+                raise NoLogs(application)
+            time.sleep(1)
+            continue
         sys.stdout.write(new_part(text, printed))
         sys.stdout.flush()
         printed = text or printed

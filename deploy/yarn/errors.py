@@ -90,6 +90,16 @@ class UnknownApplication(DeployError, Fatal):
         super().__init__(f"YARN knows no application {application!r}. `weir apps --all` lists those of weir.")
 
 
+class NoLogs(DeployError, Retryable):
+    """The log of an application that has ended cannot be found."""
+
+    def __init__(self, application: str) -> None:
+        super().__init__(
+            f"There is no log of {application} on HDFS. It comes some seconds after the end, where yarn.log-aggregation-enable is on and this "
+            "user may read yarn.nodemanager.remote-app-log-dir; YARN deletes it after yarn.log-aggregation.retain-seconds."
+        )
+
+
 class HdfsNotWritable(DeployError, Retryable):
     """A folder on HDFS cannot be written."""
 
