@@ -95,8 +95,8 @@ class NoLogs(DeployError, Retryable):
 
     def __init__(self, application: str) -> None:
         super().__init__(
-            f"There is no log of {application} on HDFS. It comes some seconds after the end, where yarn.log-aggregation-enable is on and this "
-            "user may read yarn.nodemanager.remote-app-log-dir; YARN deletes it after yarn.log-aggregation.retain-seconds."
+            f"There is no log of {application} on HDFS. It comes some seconds after the end, where yarn.log-aggregation-enable is on and "
+            "this user may read yarn.nodemanager.remote-app-log-dir; YARN deletes it after yarn.log-aggregation.retain-seconds."
         )
 
 
