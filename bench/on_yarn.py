@@ -46,7 +46,7 @@ class Run:
     hourly: list[float]
     every: list[float]
     batches: list[Batch]
-    # MiB by process, and seconds until the stream had recovered, by what was killed.
+    # Memory by process [MiB], and by killed process the seconds until the stream had recovered.
     memory: dict[str, float] = field(default_factory=dict)
     recovered: dict[str, float] = field(default_factory=dict)
     first: float = 0.0

@@ -178,6 +178,8 @@ class Watch(Collector):
         self._backfills: Look[Mapping[str, Mapping[str, int]]] = Look("backfills", lambda: newest_backfills(settings))
         self._sources: Look[Mapping[str, SourceFacts]] = Look("sources", sources)
         self._states: Look[Mapping[str, bool]] = Look("states", states)
+        # Not for each request: it reads the lists of places, which may lie on HDFS.
+        self._built: Look[list[Domain]] = Look("domains", self._domains)
         self._objectives: Look[tuple[Objective, ...]] = Look("objectives", lambda: read_objectives(settings))
 
     def describe(self) -> Iterable[Metric]:
@@ -248,7 +250,7 @@ class Watch(Collector):
         sources, states = self._sources.found() or {}, self._states.found() or {}
         late: dict[str, Stage | None] = {}
         ages: dict[str, dict[str, float | None]] = {}
-        for domain in self._domains():
+        for domain in self._built.found() or ():
             bronze = None if kafka is None else kafka[domain.bronze_query]
             rest = None if silver is None else silver[domain.refine_query]
             topics, rows = None if bronze is None else bronze.topics, None if rest is None else rest.lags

@@ -183,5 +183,5 @@ def _examined(folder: Folder, query: str, domain: str, is_kafka: bool, inputs: i
     try:
         return examine(folder, query, domain, is_kafka, inputs)
     except BadCheckpoint:
-        # A stream may have written between two of the looks; what is broken is so the second time, too.
+        # A running stream may write between two reads. A broken checkpoint fails the second time, too.
         return examine(folder, query, domain, is_kafka, inputs)

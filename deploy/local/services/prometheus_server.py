@@ -1,8 +1,8 @@
 """How does one machine get a Prometheus and an Alertmanager? From Debian's programs, which `make setup` unpacks into .tools.
 
-    HOME/prometheus/prometheus.yml     whom it asks: the metrics page, and what runs on YARN; the rules of `monitoring/prometheus`
+    HOME/prometheus/prometheus.yml     scrape targets (the metrics page, drivers on YARN) and the rules of `monitoring/prometheus`
     HOME/prometheus/data/              its series, fifteen days
-    HOME/prometheus/alertmanager.yml   a copy of what is in force, so that it is seen which
+    HOME/prometheus/alertmanager.yml   a copy of the configuration that Alertmanager runs with
     HOME/prometheus/alertmanager/      its silences
 
 Both listen on the loopback.
